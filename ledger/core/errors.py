@@ -1,0 +1,75 @@
+"""Every error this project raises on purpose, on one screen.
+
+Untrusted input raises nothing but these. Misuse of an API by our own code raises RuntimeError, TypeError or ValueError.
+"""
+
+from __future__ import annotations
+
+
+class LedgerError(Exception):
+    """Base of everything below. `str(error)` is one sentence that tells a person what to do."""
+
+
+class Malformed(LedgerError):
+    """Bytes that are not what they claim to be: an entry, a note, a checkpoint, a tile, a key, a bundle file."""
+
+
+class BadSignature(LedgerError):
+    """A signature that the named key did not make."""
+
+
+class KeyRefused(LedgerError):
+    """A key, or an act upon keys, that audit rule 8 forbids."""
+
+
+class ProofInvalid(LedgerError):
+    """An inclusion or consistency proof that does not lead to the root."""
+
+
+class AuditFault(LedgerError):
+    """One broken audit rule (1 to 14), at one place. `seq` is None where no single entry is to blame."""
+
+    def __init__(self, rule: int, detail: str, seq: int | None = None) -> None:
+        self.rule, self.detail, self.seq = rule, detail, seq
+        where = "" if seq is None else f" at entry {seq}"
+        super().__init__(f"rule {rule}{where}: {detail}")
+
+
+class InputRefused(LedgerError):
+    """Input that a caller has to change. `kind` is a stable slug; `pointer` is an RFC 6901 JSON pointer or None."""
+
+    def __init__(self, kind: str, detail: str, pointer: str | None = None) -> None:
+        self.kind, self.detail, self.pointer = kind, detail, pointer
+        super().__init__(detail)
+
+
+class DocumentInvalid(LedgerError):
+    """A site document that cannot be used. `path` names the place, like `purposes.analytics.cookies[2].duration`."""
+
+    def __init__(self, path: str, detail: str) -> None:
+        self.path, self.detail = path, detail
+        super().__init__(f"{path}: {detail}" if path else detail)
+
+
+class IdConflict(LedgerError):
+    """The event id is taken by an event with other content."""
+
+
+class Erased(LedgerError):
+    """The event existed and was erased on request."""
+
+
+class NotFound(LedgerError):
+    """No such site, event, document or version."""
+
+
+class Unavailable(LedgerError):
+    """Try again later: `retry_after` is in seconds; `reason` is a stable slug."""
+
+    def __init__(self, reason: str, detail: str, retry_after: int = 1) -> None:
+        self.reason, self.detail, self.retry_after = reason, detail, retry_after
+        super().__init__(detail)
+
+
+class ConfigInvalid(LedgerError):
+    """The installation is not set up so that the command can run."""
