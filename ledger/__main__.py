@@ -1,0 +1,5 @@
+"""`python -m ledger` is `consent-ledger`."""
+
+from ledger.cli import main
+
+main()

@@ -1,0 +1,250 @@
+"""Settings from the environment, and every bound of the running system by name, its unit last.
+
+Bounds of formats (payload, entry, checkpoint sizes) live with the format in `ledger/core`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ledger.core.encoding import decode_base64, encode_base64
+from ledger.core.errors import ConfigInvalid, Malformed
+
+# One event's way in
+EVENT_BODY_MAX_BYTES = 16_384
+BATCH_BODY_MAX_BYTES = 8 * 1024 * 1024
+BATCH_MAX_LINES = 10_000
+CHECK_BODY_MAX_BYTES = 2 * 1024 * 1024
+POLICY_BODY_MAX_BYTES = 256 * 1024
+BODY_READ_TIMEOUT_SECONDS = 30
+
+# The HTTP edge
+BATCH_WINDOW_LINES = 512
+"""Lines of one batch that are being recorded at once; the body is read only as fast as they commit."""
+BATCH_READ_TIMEOUT_SECONDS = 300.0
+"""How long, all in all, a batch may keep us waiting for its bytes; the time in which we commit does not count."""
+WRITE_TIMEOUT_SECONDS = 30.0
+"""A client that takes none of its answer for this long is cut off."""
+KEEPALIVE_TIMEOUT_SECONDS = 75.0
+"""An idle connection, or one whose request headers are not complete, is closed after this long."""
+LINGER_SECONDS = 5.0
+"""How long the unread rest of a refused body is read and thrown away, so that the client sees the answer."""
+SHUTDOWN_TIMEOUT_SECONDS = 15.0
+"""Requests in progress are given this long when the server stops; Kubernetes kills after 30."""
+HEADER_LINE_MAX_BYTES = 8_190
+HEADERS_MAX = 64
+CHECK_MAX_ANSWERS = 100_000
+"""Visitors times purposes of one check."""
+PREFLIGHT_MAX_AGE_SECONDS = 600
+ORIGIN_CACHE_MAX = 1_024
+POLICY_MAX_AGE_SECONDS = 60
+"""How long a cache may show a policy that is no longer the one in force."""
+
+# The sequencer
+APPEND_MAX_DRAFTS = 256
+"""Drafts in one append. 512 answers fit a socket buffer; more could block a backend that holds the lock."""
+APPEND_BULK_MIN_DRAFTS = 16
+"""Of them, for bulk if it waits, however many single events there are."""
+SINGLE_LANE_MAX_DRAFTS = 4_096
+BULK_LANE_MAX_DRAFTS = 2_048
+CONTROL_LANE_MAX_DRAFTS = 64
+APPEND_TIMEOUT_SECONDS = 5.0
+SETTLE_BACKOFF_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
+"""Pauses between attempts to settle a batch whose answer was lost; the last one repeats."""
+SETTLE_PATIENT_ATTEMPTS = 3
+"""From this attempt on, what is queued behind an unsettled batch is refused at once."""
+WAITER_TIMEOUT_SECONDS = 8.0
+"""After this long an event's waiter is told 503; its draft may still land, and a retry by id finds it."""
+SHUTDOWN_DRAIN_SECONDS = 10.0
+
+# Grants and their clocks (DESIGN section 8)
+GRANT_MAX_AGE_SECONDS = 7 * 24 * 3600
+GRANT_MAX_AHEAD_SECONDS = 5 * 60
+
+# Reads
+HISTORY_PAGE_MAX_EVENTS = 500
+HISTORY_PAGE_EVENTS = 100
+CHECK_SLICE_VISITORS = 500
+MIN_POSITION_WAIT_SECONDS = 5.0
+API_KEY_CACHE_SECONDS = 5.0
+API_KEY_CACHE_MAX_KEYS = 10_000
+READINESS_TIMEOUT_SECONDS = 2.0
+SITE_REFRESH_SECONDS = 2.0
+VERSION_LOOKUP_SECONDS = 0.2
+"""Versions that are not known here are looked up in the database at most this often a site."""
+
+# Projector
+PROJECT_BATCH_ENTRIES = 2_000
+PROJECT_IDLE_SECONDS = 0.25
+PROJECT_REST_FACTOR = 2.0
+"""How long the projector rests after a round, in times of the round's own length."""
+LEASE_RETRY_SECONDS = 2.0
+WORKER_RESTART_SECONDS = 1.0
+
+# Verify and export
+VERIFY_SMALL_LOG_ENTRIES = 2_048
+"""Up to this size the start of worker processes costs more than they save."""
+VERIFY_CHUNKS_AHEAD = 4
+"""Entry bundles in flight for each worker: keeps every worker supplied, and bounds memory."""
+VERIFY_IN_FLIGHT_MAX_BYTES = 64 * 1024 * 1024
+"""Of entry bundles with their openings; a hostile bundle has large ones."""
+EXPORT_RANGE_ENTRIES = 1_024
+"""Entries, with their openings, that are read in one statement."""
+
+# Postgres
+POOL_MAX_CONNECTIONS = 10
+WRITER_MAX_CONNECTIONS = 8
+WORKER_MAX_CONNECTIONS = 4
+READ_TIMEOUT_SECONDS = 10.0
+CONNECT_TIMEOUT_SECONDS = 5.0
+
+# Relay
+RELAY_HORIZON_SECONDS = 30 * 24 * 3600
+"""How long the stream keeps messages; older history comes from Postgres or `export`."""
+RELAY_BATCH_MAX_MESSAGES = 1_000
+"""The server's own bound of an atomic batch."""
+RELAY_BATCH_MAX_BYTES = 4 * 1024 * 1024
+RELAY_POLL_SECONDS = 0.1
+"""Each batch costs the stream a sync: under load few large ones leave the machine to the events themselves."""
+RELAY_POLL_IDLE_SECONDS = 0.25
+RELAY_LOOK_SECONDS = 5.0
+"""How often a quiet stream is looked at: whether it is still the one that was left."""
+RELAY_STOPPED_LOOK_SECONDS = 30.0
+RELAY_BACKOFF_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.0)
+RELAY_MAX_BUSY_SITES = 4
+"""Sites that are inspected or read and published at one time: bounds memory."""
+RELAY_MAX_FORGETTING_SITES = 2
+"""Sites whose erased messages are overwritten at one time: about 100 a second, and the disk feels it."""
+RELAY_FORGET_BATCH_MESSAGES = 64
+RELAY_FORGET_PAUSE_SECONDS = 0.02
+RELAY_SAMPLE_MESSAGES = 64
+
+# Recover
+RECOVER_WINDOW_ENTRIES = 250
+"""Messages that are read, verified and appended again at a time."""
+RECOVER_LOCK_TIMEOUT_SECONDS = 10
+
+# NATS
+NATS_CONNECT_TIMEOUT_SECONDS = 3.0
+NATS_REQUEST_TIMEOUT_SECONDS = 5.0
+NATS_MIN_PAYLOAD_BYTES = 128 * 1024
+"""Of the server's `max_payload`: the largest entry in base64 with a record, and room."""
+
+
+# The processes of `up`
+BINARY_VERSION_TIMEOUT_SECONDS = 10
+CHILD_LOG_MAX_BYTES = 16 * 1024 * 1024
+"""A longer log is put aside as `.1` when its process starts."""
+CHILD_KILL_TIMEOUT_SECONDS = 5.0
+ORPHAN_TIMEOUT_SECONDS = 5.0
+EXEC_TIMEOUT_SECONDS = 0.1
+"""A process just started shows its command line by then."""
+INITDB_TIMEOUT_SECONDS = 120.0
+POSTGRES_START_TIMEOUT_SECONDS = 60.0
+"""Crash recovery of a long WAL is part of a start."""
+POSTGRES_LOCK_RETRY_SECONDS = 10.0
+"""How long a start is tried again while processes of a killed server still end ("lock file already exists")."""
+POSTGRES_FAST_SHUTDOWN_SECONDS = 20.0
+POSTGRES_IMMEDIATE_SHUTDOWN_SECONDS = 5.0
+NATS_START_TIMEOUT_SECONDS = 30.0
+NATS_GREETING_TIMEOUT_SECONDS = 2.0
+NATS_SHUTDOWN_SECONDS = 10.0
+SERVER_START_TIMEOUT_SECONDS = 60.0
+SERVER_PROBE_TIMEOUT_SECONDS = 5.0
+SERVER_SHUTDOWN_SECONDS = 30.0
+"""`serve` answers what is in flight, then stops its worker, each within `SHUTDOWN_DRAIN_SECONDS`."""
+RESTART_PAUSES_SECONDS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
+"""Before a part of `up` that ended is started again; the last one repeats."""
+RESTART_STEADY_SECONDS = 60.0
+"""A part that ran this long has earned the shortest pause again."""
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One row of the README's table."""
+
+    name: str
+    default: str | None
+    meaning: str
+
+
+VARIABLES = (
+    Variable("LEDGER_DATABASE_URL", None, "Postgres, as a login that is a member of `ledger_service`"),
+    Variable("LEDGER_ADMIN_DATABASE_URL", None, "Postgres, as superuser or owner; for `migrate` and `recover`"),
+    Variable("LEDGER_NATS_URL", "", "NATS with JetStream; empty: nothing is published until it is set"),
+    Variable("LEDGER_KEYS_DIR", ".ledger/keys", "directory of the signing keys, `<site>/{root,ingest,log}.key`"),
+    Variable("LEDGER_MASTER_SECRET", None, "32 random bytes in base64: keys the hashes by which rows are looked up"),
+    Variable("LEDGER_ORIGIN_PREFIX", "ledger.localhost", "prefix of the log origins of sites added from now on"),
+    Variable("LEDGER_HOST", "127.0.0.1", "address to listen on"),
+    Variable("LEDGER_PORT", "8080", "port to listen on"),
+    Variable("LEDGER_WORKER_PORT", "0", "port of the metrics of the worker process; 0: none"),
+    Variable("LEDGER_DEMO", "", "path of an `up`'s credentials.json: serve the demo page with its publishable keys"),
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a process needs to know of its surroundings. Secrets never appear in its repr."""
+
+    database_url: str = field(repr=False)
+    keys_dir: Path
+    master_secret: bytes = field(repr=False)
+    nats_url: str = field(default="", repr=False)
+    admin_database_url: str = field(default="", repr=False)
+    origin_prefix: str = "ledger.localhost"
+    host: str = "127.0.0.1"
+    port: int = 8080
+    worker_port: int = 0
+    demo: Path | None = None
+
+    def environment(self) -> dict[str, str]:
+        """The variables that make another process load these same settings (never the admin's database URL)."""
+        return {
+            "LEDGER_DATABASE_URL": self.database_url,
+            "LEDGER_KEYS_DIR": str(self.keys_dir),
+            "LEDGER_MASTER_SECRET": encode_base64(self.master_secret),
+            "LEDGER_NATS_URL": self.nats_url,
+            "LEDGER_ORIGIN_PREFIX": self.origin_prefix,
+            "LEDGER_HOST": self.host,
+            "LEDGER_PORT": str(self.port),
+            "LEDGER_WORKER_PORT": str(self.worker_port),
+            "LEDGER_DEMO": str(self.demo) if self.demo else "",
+        }
+
+
+def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Settings from the environment; `ConfigInvalid` names what is missing and what it is for."""
+    values: dict[str, str] = {}
+    for variable in VARIABLES:
+        value = environ.get(variable.name) or variable.default
+        if value is None and variable.name != "LEDGER_ADMIN_DATABASE_URL":
+            raise ConfigInvalid(f"set {variable.name} ({variable.meaning}), or pass --data DIR of an `up`")
+        values[variable.name] = value or ""
+    try:
+        secret = decode_base64(values["LEDGER_MASTER_SECRET"])
+    except Malformed as error:
+        raise ConfigInvalid("LEDGER_MASTER_SECRET is not base64: `openssl rand -base64 32` makes one") from error
+    if len(secret) != 32:
+        raise ConfigInvalid("LEDGER_MASTER_SECRET has to be 32 bytes: `openssl rand -base64 32` makes one")
+    return Settings(
+        database_url=values["LEDGER_DATABASE_URL"],
+        admin_database_url=values["LEDGER_ADMIN_DATABASE_URL"],
+        nats_url=values["LEDGER_NATS_URL"],
+        keys_dir=Path(values["LEDGER_KEYS_DIR"]),
+        master_secret=secret,
+        origin_prefix=values["LEDGER_ORIGIN_PREFIX"],
+        host=values["LEDGER_HOST"],
+        port=_port(values, "LEDGER_PORT"),
+        worker_port=_port(values, "LEDGER_WORKER_PORT"),
+        demo=Path(values["LEDGER_DEMO"]) if values["LEDGER_DEMO"] else None,
+    )
+
+
+def _port(values: Mapping[str, str], name: str) -> int:
+    text = values[name]
+    if not text.isascii() or not text.isdigit() or int(text) > 65_535:
+        raise ConfigInvalid(f"{name} is a port number from 0 to 65535")
+    return int(text)

@@ -1,0 +1,165 @@
+"""A data directory of `up`: its paths, its lock, and the secrets that were made with it, all of mode 0600.
+
+DIR/lock               held while an `up` runs here
+DIR/installation.json  secrets and ports, made once; what is stored nowhere else
+DIR/credentials.json   for clients; written when the service answers
+DIR/keys/              signing keys, one directory a site
+DIR/postgres/ nats/    the servers' data; nats.conf
+DIR/run/ log/          records of running processes; logs
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from ledger.config import Settings
+from ledger.core.encoding import decode_base64, encode_base64
+from ledger.core.errors import ConfigInvalid
+from ledger.credentials import CREDENTIALS_NAME, SiteKeys
+from ledger.embedded.nats import nats_url
+from ledger.embedded.postgres import SUPERUSER, database_url
+
+DATABASE = "ledger"
+SERVICE_LOGIN = "ledger_app"
+_MASTER_SECRET_BYTES = 32
+_PASSWORD_BYTES = 24
+
+
+class Installation(msgspec.Struct, frozen=True):
+    """`installation.json`. API keys are stored nowhere else in clear; ports are kept so that URLs stay valid."""
+
+    postgres_password: str
+    service_password: str
+    nats_password: str
+    master_secret: str
+    origin_prefix: str
+    postgres_port: int = 0
+    nats_port: int = 0
+    sites: dict[str, SiteKeys] = msgspec.field(default_factory=dict)
+
+
+class DataDirectory:
+    """The paths of one data directory, and what is read from and written to it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self.postgres = self.path / "postgres"
+        self.nats = self.path / "nats"
+        self.nats_config = self.path / "nats.conf"
+        self.keys = self.path / "keys"
+        self.run = self.path / "run"
+        self.credentials = self.path / CREDENTIALS_NAME
+        self._installation = self.path / "installation.json"
+        self._lock = self.path / "lock"
+
+    def log(self, name: str) -> Path:
+        return self.path / "log" / f"{name}.log"
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Make the directory if need be, and hold it. `ConfigInvalid` if another `up` does, or it is not ours.
+
+        The kernel drops the lock when this process ends, however it ends: children do not inherit the descriptor.
+        """
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise ConfigInvalid(f"{self.path} cannot be used ({error.strerror}): choose another with --data") from error
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                holder = os.read(descriptor, 32).decode("ascii", errors="replace").strip()
+                raise ConfigInvalid(
+                    f"{self.path} is in use by another `consent-ledger up` (process {holder or 'unknown'}): "
+                    "stop that one, or choose another directory with --data"
+                ) from error
+            self._refuse_another_owner()
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _refuse_another_owner(self) -> None:
+        """Root could run another user's ledger, but would leave files in it that this user cannot open any more."""
+        with contextlib.suppress(FileNotFoundError):
+            owner = self._installation.stat().st_uid
+            if owner != os.geteuid():
+                raise ConfigInvalid(
+                    f"the ledger in {self.path} belongs to another user (uid {owner}): run `up` as that user, "
+                    "or choose another directory with --data"
+                )
+
+    def installation(self) -> Installation:
+        """What was made at the first start; made now if this is the first."""
+        try:
+            return msgspec.json.decode(self._installation.read_bytes(), type=Installation)
+        except FileNotFoundError as error:
+            if self.postgres.exists() or self.keys.exists():
+                raise ConfigInvalid(
+                    f"{self._installation} is missing, and with it the secrets of the data in {self.path}: "
+                    "put it back, or begin anew in another directory with --data"
+                ) from error
+        except (OSError, msgspec.MsgspecError) as error:
+            raise ConfigInvalid(f"{self._installation} cannot be read: {error}") from error
+        installation = Installation(
+            postgres_password=secrets.token_hex(_PASSWORD_BYTES),
+            service_password=secrets.token_hex(_PASSWORD_BYTES),
+            nats_password=secrets.token_hex(_PASSWORD_BYTES),
+            master_secret=encode_base64(secrets.token_bytes(_MASTER_SECRET_BYTES)),
+            # A log begun anew takes a new prefix (DESIGN section 4), and every data directory begins its logs anew.
+            origin_prefix=f"{secrets.token_hex(4)}.ledger.localhost",
+        )
+        self.save(installation)
+        return installation
+
+    def save(self, installation: Installation) -> None:
+        _write_secret(self._installation, installation)
+
+    def admin_database_url(self) -> str:
+        """The superuser's URL while `up` runs here; `ConfigInvalid` where no `up` ever ran."""
+        installation = self._made()
+        return database_url(SUPERUSER, installation.postgres_password, installation.postgres_port, DATABASE)
+
+    def settings(self) -> Settings:
+        """What commands need to reach the ledger while `up` runs here; `ConfigInvalid` where no `up` ever ran."""
+        installation = self._made()
+        return Settings(
+            database_url=database_url(
+                SERVICE_LOGIN, installation.service_password, installation.postgres_port, DATABASE
+            ),
+            nats_url=nats_url(installation.nats_password, installation.nats_port),
+            keys_dir=self.keys,
+            master_secret=decode_base64(installation.master_secret),
+            origin_prefix=installation.origin_prefix,
+        )
+
+    def _made(self) -> Installation:
+        if not self._installation.exists():
+            raise ConfigInvalid(f"no ledger in {self.path}: start one with `consent-ledger up`, or pass --data DIR")
+        return self.installation()
+
+
+def _write_secret(path: Path, value: msgspec.Struct) -> None:
+    """Replace a file, whole or not at all, readable by its owner alone, safe from a power cut."""
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(msgspec.json.format(msgspec.json.encode(value)) + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

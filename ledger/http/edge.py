@@ -1,0 +1,47 @@
+"""What every handler of the edge has at hand: the service, the bounds, the meters, and whether this is a demo."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from ledger.http.limits import Limits
+from ledger.http.metrics import Meters
+from ledger.service import Service
+from ledger.site import Site
+
+JSON = "application/json"
+
+DemoKeys = Callable[[], Mapping[str, str]]
+"""Gives the publishable key of each site; asked whenever the demo page loads, as keys come and go."""
+
+
+@dataclass(frozen=True)
+class Edge:
+    """`demo`: whether the page is served that lets a person play the visitor; `demo_keys` gives it its keys."""
+
+    service: Service
+    limits: Limits
+    meters: Meters
+    demo: bool = False
+    demo_keys: DemoKeys | None = None
+
+
+EDGE: web.AppKey[Edge] = web.AppKey("edge", Edge)
+SITE: web.RequestKey[Site] = web.RequestKey("site", Site)
+"""The site a request is about, once it was found."""
+SHARED_WITH: web.RequestKey[str] = web.RequestKey("shared_with", str)
+"""The page's origin, once it was found to be allowed."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+def json_response(message: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """A message that is nobody else's to keep: never cached."""
+    response = web.Response(body=_encode(message), status=status, headers=headers, content_type=JSON)
+    response.headers["Cache-Control"] = "no-store"
+    return response

@@ -1,0 +1,71 @@
+"""The calls of frontends: post one event, read one visitor's own decisions."""
+
+from __future__ import annotations
+
+from aiohttp import hdrs, web
+
+from ledger.core.errors import InputRefused
+from ledger.core.event import parse_input
+from ledger.http import auth, body, parameters
+from ledger.http.edge import EDGE, json_response
+from ledger.messages import Receipt, ReceiptMinimal
+from ledger.service import ConsentQuestion
+
+
+async def post_event(request: web.Request) -> web.Response:
+    """`POST /v1/sites/{site}/events`: 201 with the receipt once the event is durable, 200 for an exact repeat."""
+    edge = request.app[EDGE]
+    site, principal = await auth.admit(request, edge, auth.POST_EVENT)
+    if request.rel_url.raw_query_string:
+        _refuse_query(request)
+    limits = edge.limits
+    data = await body.read_body(request, body.JSON_TYPES, limits.event_body_max_bytes, limits.body_read_timeout_seconds)
+    receipt, replayed = await edge.service.record(site, parse_input(data), principal)
+    headers: dict[str, str] = {hdrs.LOCATION: f"/v1/sites/{receipt.site}/receipts/{receipt.id}"}
+    if replayed:
+        headers["Idempotent-Replayed"] = "true"
+    answer: Receipt | ReceiptMinimal = receipt
+    if parameters.prefers_minimal(request):
+        headers["Preference-Applied"] = "return=minimal"
+        answer = minimal(receipt)
+    return json_response(answer, 200 if replayed else 201, headers)
+
+
+def _refuse_query(request: web.Request) -> None:
+    if "wait" in request.query:
+        raise InputRefused(
+            "wait-unsupported",
+            "This server does not hold an answer until a checkpoint covers the entry. Post without wait: 201 means "
+            "that the event is durable. Nothing was recorded.",
+        )
+    parameters.query(request)
+
+
+def minimal(receipt: Receipt) -> ReceiptMinimal:
+    """The receipt without entry and opening."""
+    return ReceiptMinimal(receipt.id, receipt.site, receipt.seq, receipt.position)
+
+
+async def get_consent(request: web.Request) -> web.Response:
+    """`GET /v1/sites/{site}/consent`: one visitor's decisions, which show every event that was answered before."""
+    edge = request.app[EDGE]
+    site, principal = await auth.admit(request, edge, auth.READ_CONSENT)
+    query = parameters.query(request, once=("at", "knownAt", "region", "gpc"), many=("purpose",))
+    region = parameters.region(query)
+    if region is not None and principal.key_class != "secret":
+        raise InputRefused(
+            "secret-key-needed",
+            "A region is believed from secret keys only; leave it out, and the site's strictest regime answers.",
+        )
+    known, known_is_time = parameters.seq_or_time(query, "knownAt")
+    question = ConsentQuestion(
+        visitor=parameters.visitor(request),
+        purposes=parameters.purposes(query),
+        at_ms=parameters.time(query, "at"),
+        known=known,
+        known_is_time=known_is_time,
+        region=region,
+        gpc=parameters.gpc(request, query),
+        min_position=parameters.min_position(request, site.site),
+    )
+    return json_response(await edge.service.consent(site, question))

@@ -1,0 +1,128 @@
+"""Operations: liveness, readiness, metrics, the contract itself, and the demo page."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from aiohttp import hdrs, web
+
+from ledger.core.errors import InputRefused
+from ledger.http import parameters
+from ledger.http.edge import EDGE, JSON, json_response
+from ledger.http.metrics import EXPOSITION_TYPE
+
+_WEB = Path(__file__).parent.parent / "web"
+_CONTRACT = Path(__file__).parent / "openapi.json"
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+    ".ico": "image/x-icon",
+    ".woff2": "font/woff2",
+    ".json": JSON,
+}
+_PAGE_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    hdrs.CACHE_CONTROL: "no-cache",
+}
+
+
+async def healthz(request: web.Request) -> web.Response:
+    """`GET /healthz`: the process is alive. It asks nobody else, so a database that is down restarts no servers."""
+    parameters.query(request)
+    return json_response({"status": "alive"})
+
+
+async def readyz(request: web.Request) -> web.Response:
+    """`GET /readyz`: 200 if reads and writes can be served (or the one that `probe` names), else 503; says why."""
+    query = parameters.query(request, once=("probe",))
+    probe = query.get("probe")
+    if probe not in (None, "read", "write"):
+        raise InputRefused("invalid-parameter", "probe is read or write, or left out for both.")
+    readiness = await request.app[EDGE].service.readiness()
+    ready = (readiness.read or probe == "write") and (readiness.write or probe == "read")
+    return json_response(readiness, 200 if ready else 503, None if ready else {hdrs.RETRY_AFTER: "1"})
+
+
+async def metrics(request: web.Request) -> web.Response:
+    """`GET /metrics`: of this process alone; scrape each one."""
+    parameters.query(request)
+    exposition = request.app[EDGE].meters.exposition()
+    return web.Response(body=exposition, headers={hdrs.CONTENT_TYPE: EXPOSITION_TYPE, hdrs.CACHE_CONTROL: "no-store"})
+
+
+async def openapi(request: web.Request) -> web.Response:
+    """`GET /openapi.json`: this contract."""
+    parameters.query(request)
+    return web.Response(body=_contract(), content_type=JSON, headers={hdrs.CACHE_CONTROL: "public, max-age=60"})
+
+
+@cache
+def _contract() -> bytes:
+    return _CONTRACT.read_bytes()
+
+
+# --- the demo page ---------------------------------------------------------------------------------------------------
+
+
+class _Asset(NamedTuple):
+    body: bytes
+    media_type: str
+    tag: str
+
+
+@cache
+def _assets() -> dict[str, _Asset]:
+    """Every file of the page by name, read once: a name that is not among them is not looked for on disk."""
+    files = [path for path in _WEB.iterdir() if path.suffix in _TYPES and path.is_file()] if _WEB.is_dir() else []
+    return {
+        path.name: _Asset(body := path.read_bytes(), _TYPES[path.suffix], f'"{hashlib.sha256(body).hexdigest()}"')
+        for path in files
+    }
+
+
+async def page(request: web.Request) -> web.Response:
+    """`GET /`: the page on which a person plays the visitor (demo only)."""
+    return _asset(request, "index.html")
+
+
+async def asset(request: web.Request) -> web.Response:
+    """`GET /web/{name}`: a file of that page."""
+    return _asset(request, request.match_info["name"])
+
+
+def _asset(request: web.Request, name: str) -> web.Response:
+    found = _assets().get(name) if request.app[EDGE].demo else None
+    if found is None:
+        raise InputRefused("not-found", "There is no such page here.")
+    headers = {**_PAGE_HEADERS, hdrs.ETAG: found.tag, hdrs.CONTENT_TYPE: found.media_type}
+    if request.headers.get(hdrs.IF_NONE_MATCH) == found.tag:
+        return web.Response(status=304, headers=headers)
+    return web.Response(body=found.body, headers=headers)
+
+
+async def page_config(request: web.Request) -> web.Response:
+    """`GET /web/config.json`: what the page needs to start: the sites with their publishable keys (demo only)."""
+    parameters.query(request)
+    edge = request.app[EDGE]
+    if not edge.demo:
+        raise InputRefused("not-found", "This server runs without the demo page (LEDGER_DEMO=1 serves it).")
+    keys = edge.demo_keys() if edge.demo_keys is not None else {}
+    sites = {
+        site.site: {"publishable": keys[site.site], "logId": site.log_id.hex(), "logVkey": site.log_vkey}
+        for site in edge.service.sites.loaded()
+        if site.site in keys
+    }
+    return json_response({"sites": sites})

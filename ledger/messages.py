@@ -1,0 +1,161 @@
+"""Every JSON message of the outward contract but the event itself (core/event), as frozen structs.
+
+proto/consentledger/v1 describes the same messages, and a test keeps the two in step. Bytes are base64, times the one
+encoding of core/encoding. A member at its default is left out.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from ledger.core.event import AnyTime, Event, PurposeId, Region, VisitorId
+
+Decision = Literal["granted", "denied"]
+Status = Literal[
+    "ConsentGiven", "ConsentRefused", "ConsentWithdrawn", "ConsentExpired", "ConsentUnknown", "ConsentInvalidated"
+]
+
+
+class Message(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """Outgoing: members at their default are left out."""
+
+
+class Input(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
+    """Incoming: an unknown member is refused, so that a typing error is never taken for silence."""
+
+
+class Receipt(Message, frozen=True):
+    """What a post answers with: the entry as stored and its opening. `position` is `site:seq`."""
+
+    id: str
+    site: str
+    seq: int
+    recorded_at: str
+    leaf_hash: str
+    entry: str
+    salt: str
+    payload: str
+    position: str
+    proof: str = ""
+
+
+class ReceiptMinimal(Message, frozen=True):
+    """The receipt under `Prefer: return=minimal`."""
+
+    id: str
+    site: str
+    seq: int
+    position: str
+
+
+class Problem(Message, frozen=True):
+    """application/problem+json (RFC 9457). `pointer` is an RFC 6901 JSON pointer into the body."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    pointer: str = ""
+    recorded: Receipt | None = None
+
+
+class BatchResult(Message, frozen=True):
+    """One line of the answer to a batch: the `line` it answers (from 1), its status, and a receipt or a problem."""
+
+    line: int
+    status: int
+    receipt: ReceiptMinimal | None = None
+    problem: Problem | None = None
+    replayed: bool = False
+
+
+class PurposeDecision(Message, frozen=True):
+    """The answer for one purpose. `ask` and `notify` are always there; times are absent where there is none."""
+
+    decision: Decision
+    reason: str
+    ask: bool
+    notify: bool
+    status: Status | None = None
+    regime: str | None = None
+    decided_at: str | None = None
+    valid_until: str | None = None
+    policy_version: str | None = None
+    seq: int | None = None
+
+
+class Consent(Message, frozen=True):
+    """One visitor's decisions."""
+
+    site: str
+    visitor: str
+    position: str
+    decisions: dict[str, PurposeDecision]
+    policy_version: str | None = None
+
+
+class CheckVisitor(Input, frozen=True):
+    visitor: VisitorId
+    region: Region | None = None
+
+
+class CheckInput(Input, frozen=True):
+    """Bulk question; an element of `visitors` is an id or an object with a region of its own."""
+
+    visitors: Annotated[list[VisitorId | CheckVisitor], Meta(min_length=1, max_length=10_000)]
+    purposes: Annotated[list[PurposeId], Meta(min_length=1, max_length=64)]
+    at: AnyTime | None = None
+    region: Region | None = None
+
+
+class CheckAnswer(Message, frozen=True):
+    decision: Decision
+    reason: str
+    valid_until: str | None = None
+
+
+class CheckResults(Message, frozen=True):
+    position: str
+    results: dict[str, dict[str, CheckAnswer]]
+
+
+class HistoryItem(Message, frozen=True):
+    """One event of a visitor, as stored."""
+
+    seq: int
+    recorded_at: str
+    event: Event
+
+
+class History(Message, frozen=True):
+    """A page of a visitor's events, oldest first. `next` is the cursor of the next page, absent on the last."""
+
+    site: str
+    visitor: str
+    events: list[HistoryItem]
+    next: str | None = None
+
+
+class PolicyPublished(Message, frozen=True):
+    """The answer to publishing a version: its entry in the log and its document."""
+
+    site: str
+    version: str
+    document: str
+    seq: int
+    position: str
+
+
+class ReadinessCheck(Message, frozen=True):
+    ok: bool
+    detail: str
+
+
+class Readiness(Message, frozen=True):
+    """`/readyz`: whether reads and writes can be served, and why not."""
+
+    read: bool
+    write: bool
+    checks: dict[str, ReadinessCheck]

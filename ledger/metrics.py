@@ -1,0 +1,68 @@
+"""What the moving parts tell Prometheus. Labels are sites and states, never visitors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from ledger.projector import Projector
+from ledger.service import Service
+
+
+class SequencerCollector(Collector):
+    """Of the HTTP process: what it appends, and what waits."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def collect(self) -> Iterator[Metric]:
+        appended = CounterMetricFamily(
+            "consent_ledger_appended_events", "Entries this process appended.", labels=["site"]
+        )
+        batches = CounterMetricFamily("consent_ledger_append_batches", "Appends that committed.", labels=["site"])
+        resubmitted = CounterMetricFamily(
+            "consent_ledger_append_resubmissions",
+            "Batches submitted again because their answer was lost.",
+            labels=["site"],
+        )
+        waiting = GaugeMetricFamily(
+            "consent_ledger_append_waiting_drafts", "Drafts that wait for the next batch.", labels=["site"]
+        )
+        size = GaugeMetricFamily(
+            "consent_ledger_size_entries", "Size of the log as this process saw it last.", labels=["site"]
+        )
+        trouble = GaugeMetricFamily(
+            "consent_ledger_append_refused", "1 while appending is refused, by reason.", labels=["site", "reason"]
+        )
+        for site in self._service.sites.loaded():
+            if site.sequencer is None:
+                trouble.add_metric([site.site, "no-signer"], 1)
+                continue
+            stats = site.sequencer.stats
+            appended.add_metric([site.site], stats.appended)
+            batches.add_metric([site.site], stats.batches)
+            resubmitted.add_metric([site.site], stats.resubmitted)
+            waiting.add_metric([site.site], stats.waiting)
+            size.add_metric([site.site], site.sequencer.head.size)
+            if site.sequencer.trouble is not None:
+                trouble.add_metric([site.site, site.sequencer.trouble], 1)
+        yield from (appended, batches, resubmitted, waiting, size, trouble)
+
+
+class ProjectorCollector(Collector):
+    """Of the worker: how far each projection is."""
+
+    def __init__(self, projector: Projector) -> None:
+        self._projector = projector
+
+    def collect(self) -> Iterator[Metric]:
+        position = GaugeMetricFamily(
+            "consent_ledger_projection_position", "Last seq folded into the state.", labels=["site"]
+        )
+        lag = GaugeMetricFamily("consent_ledger_projection_lag_entries", "Entries not folded yet.", labels=["site"])
+        for progress in self._projector.progress():
+            position.add_metric([progress.site], progress.position)
+            lag.add_metric([progress.site], progress.size - 1 - progress.position)
+        yield from (position, lag)

@@ -1,0 +1,154 @@
+"""The projection of each visitor's state, kept up with the log, and rebuilt beside the living one.
+
+A batch reads the rows of the visitors that have new events, folds, and writes them with the new position in one call.
+Readers fold what the projection does not hold yet, so a lag costs time and never changes an answer; an interrupted or
+doubled batch changes nothing, for the fold depends only on the set of events. What the fold is, is core/decide.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import asyncpg
+
+from ledger import config
+from ledger.core.decide import EMPTY_STATE, decode_state, encode_state, fold
+from ledger.core.errors import Unavailable
+from ledger.site import recorded
+from ledger.store.errors import is_transient
+from ledger.store.reads import EventRow
+
+log = logging.getLogger(__name__)
+
+_LIVE = """
+select p.site_id, s.site, p.version, p.position
+  from ledger.projection p join ledger.site s using (site_id) where p.live order by p.site_id
+"""
+
+_HEAD = "select coalesce(max(e.seq) + 1, 0) from ledger.entry e where e.site_id = $1"
+
+# Of the visitors with events in ($3, $4]: their row, and every event of theirs that it does not hold, up to $4.
+# `offset 0` keeps the row a look-up by the whole key: joined, a planner without statistics reads every visitor's row.
+_BATCH = """
+select v.visitor, t.body as state, r.seqs, r.entries, r.payloads
+  from (select distinct o.visitor from ledger.opening o
+         where o.site_id = $1 and o.seq > $3 and o.seq <= $4 and o.visitor is not null) v
+  left join lateral (
+      select s.seq, s.body from ledger.state s
+       where s.site_id = $1 and s.version = $2 and s.visitor = v.visitor offset 0
+  ) t on true
+ cross join lateral (
+      select array_agg(o.seq order by o.seq) as seqs, array_agg(e.entry order by o.seq) as entries,
+             array_agg(o.payload order by o.seq) as payloads
+        from ledger.opening o join ledger.entry e on e.site_id = o.site_id and e.seq = o.seq
+       where o.site_id = $1 and o.visitor = v.visitor and o.seq > coalesce(t.seq, -1) and o.seq <= $4
+  ) r
+ where r.seqs is not null
+"""
+
+_WRITE = "select ledger.write_state($1, $2, $3, $4, $5, $6, $7, $8)"
+_BEGIN = "select ledger.begin_projection($1)"
+_IS_BUILT = "select exists (select 1 from ledger.projection where site_id = $1 and version = $2)"
+_FLIP = "select ledger.flip_projection($1, $2)"
+_SWEEP = "select ledger.sweep_states($1, $2)"
+
+
+async def project_batch(pool: asyncpg.Pool, site_id: int, version: int, position: int, size: int) -> int:
+    """Fold the next entries after `position` into the version; the new position (the same if nothing was new).
+
+    `size` is the log's size as read before: an erasure since then makes the write refuse, and the batch is read again.
+    """
+    upto = min(size - 1, position + config.PROJECT_BATCH_ENTRIES)
+    if upto <= position:
+        return position
+    visitors, seqs, bodies = [], [], []
+    for row in await pool.fetch(_BATCH, site_id, version, position, upto):
+        events = zip(row["seqs"], row["entries"], row["payloads"], strict=True)
+        state = EMPTY_STATE if row["state"] is None else decode_state(row["state"])
+        visitors.append(row["visitor"])
+        seqs.append(row["seqs"][-1])
+        bodies.append(encode_state(fold(state, [recorded(EventRow(*event)) for event in events])))
+    written: bool = await pool.fetchval(_WRITE, site_id, version, position, upto, size, visitors, seqs, bodies)
+    return upto if written else position
+
+
+class Progress(NamedTuple):
+    """How far one site's projection is: the last seq folded in, and the log's size."""
+
+    site: str
+    position: int
+    size: int
+
+
+class Projector:
+    """Keeps the living projections of all sites up; one at a time over all replicas is enough, two do no harm."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+        self._progress: dict[str, Progress] = {}
+
+    def progress(self) -> list[Progress]:
+        """Of every site, as of the last round."""
+        return list(self._progress.values())
+
+    async def run(self) -> None:
+        """Until cancelled. A database that goes away is waited for.
+
+        It rests longer than it works: a read folds what it finds unfolded of its own visitor, whatever the lag of the
+        others, so nothing is gained by taking the machine away from the events that arrive.
+        """
+        while True:
+            began = time.monotonic()
+            try:
+                await self._round()
+            except Exception as error:
+                if not is_transient(error):
+                    log.exception("the projector failed; it tries again")
+            worked_seconds = time.monotonic() - began
+            await asyncio.sleep(max(config.PROJECT_IDLE_SECONDS, config.PROJECT_REST_FACTOR * worked_seconds))
+
+    async def _round(self) -> None:
+        """One batch of every site. What is wrong with one is told, and does not keep the others waiting."""
+        for row in await self._pool.fetch(_LIVE):
+            try:
+                size = await self._pool.fetchval(_HEAD, row["site_id"])
+                position = await project_batch(self._pool, row["site_id"], row["version"], row["position"], size)
+            except Exception as error:
+                if is_transient(error):
+                    raise
+                log.exception("the state of %s cannot be projected; it is tried again", row["site"])
+            else:
+                self._progress[row["site"]] = Progress(row["site"], position, size)
+
+
+async def rebuild(
+    pool: asyncpg.Pool, site_id: int, progress: Callable[[int, int], None] = lambda position, size: None
+) -> int:
+    """Build a new version beside the living one and flip under the site's lock; how many entries were read.
+
+    Readers and the projector go on with the old version meanwhile; the new one takes over a batch behind the head at
+    most, for readers fold what it does not hold. `Unavailable` where another rebuild was begun meanwhile. `progress` is
+    told (position, size).
+    """
+    version: int = await pool.fetchval(_BEGIN, site_id)
+    position, size = 0, 0
+    while position != size - 1:
+        size = await pool.fetchval(_HEAD, site_id)
+        further = await project_batch(pool, site_id, version, position, size)
+        if further == position < size - 1 and not await pool.fetchval(_IS_BUILT, site_id, version):
+            raise _superseded()
+        position = further
+        progress(position, size)
+    if not await pool.fetchval(_FLIP, site_id, version):
+        raise _superseded()
+    while await pool.fetchval(_SWEEP, site_id, config.PROJECT_BATCH_ENTRIES):
+        pass
+    return position + 1
+
+
+def _superseded() -> Unavailable:
+    return Unavailable("superseded", "Another rebuild of this site was begun meanwhile, and goes on alone.")

@@ -1,0 +1,118 @@
+"""Founding a site: its keys, its genesis entry, its first policy and its API keys. Safe to run again after any crash.
+
+The root key is used here and by key commands alone; afterwards it belongs offline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NamedTuple
+
+import asyncpg
+
+from ledger import config
+from ledger.core import keys
+from ledger.core.entry import ZEROS, Kind, core_bytes, key_hash, origin_hash
+from ledger.core.errors import ConfigInvalid, KeyRefused, Malformed
+from ledger.core.note import TYPE_ED25519, VerifierKey, check_origin, check_site
+from ledger.core.policy import parse_site_document
+from ledger.secrets import api_key_hash, create_key, new_api_key
+from ledger.service import Service
+from ledger.site import SiteRegistry
+from ledger.store import errors as sql
+from ledger.store.append import ControlDraft, Head, append_one
+from ledger.store.pool import open_pool
+from ledger.store.reads import Reads
+
+SECRET_SCOPES = ("events", "check", "audit", "admin")
+PUBLISHABLE_SCOPES = ("events",)
+
+_CREATE_SITE = "select ledger.create_site($1, $2)"
+_CREATE_API_KEY = "select ledger.create_api_key($1, $2, $3, $4, $5)"
+_REVOKE_API_KEY = "select ledger.revoke_api_key($1)"
+_NOW_MS = "select (extract(epoch from clock_timestamp()) * 1000)::bigint"
+_ATTEMPTS = 5
+
+
+class SiteCredentials(NamedTuple):
+    """What a site's users need: the log's identity, and two API keys (told once, stored hashed)."""
+
+    site: str
+    log_id: str
+    log_vkey: str
+    publishable: str
+    secret: str
+
+
+async def create_site(settings: config.Settings, document: bytes) -> SiteCredentials:
+    """Found the site of a site document (YAML or JSON) and publish it; new API keys each time it is called."""
+    parsed = parse_site_document(document)
+    origin = f"{settings.origin_prefix}/{parsed.site}"
+    try:
+        check_site(parsed.site)
+        check_origin(origin)
+    except Malformed as error:
+        raise ConfigInvalid(str(error)) from error
+    pool = await open_pool(settings.database_url, size=2)
+    try:
+        site_id: int | None = await pool.fetchval(_CREATE_SITE, parsed.site, origin)
+        if site_id is None:
+            raise ConfigInvalid(f"the site {parsed.site} or the origin {origin} exists already with another name")
+        reads = Reads(pool)
+        if await reads.genesis(site_id) is None:  # else no keys are made: those of the log may be elsewhere
+            await _write_genesis(pool, settings, site_id, parsed.site, origin)
+        sites = SiteRegistry(reads, pool, settings)
+        try:
+            site = await sites.get(parsed.site)
+            if site.sequencer is None:
+                raise ConfigInvalid(
+                    f"{parsed.site} was founded with other keys than those in {settings.keys_dir / parsed.site}: "
+                    "put ingest.key back there, or run this where it is"
+                )
+            await Service(sites, reads).publish(site, document)
+        finally:
+            await sites.stop()
+        publishable = await create_api_key(pool, site_id, "publishable", PUBLISHABLE_SCOPES, "made with the site")
+        secret = await create_api_key(pool, site_id, "secret", SECRET_SCOPES, "made with the site")
+        return SiteCredentials(parsed.site, site.log_id.hex(), site.log_vkey, publishable, secret)
+    finally:
+        await pool.close()
+
+
+async def create_api_key(pool: asyncpg.Pool, site_id: int, key_class: str, scopes: tuple[str, ...], label: str) -> str:
+    """A new key; only its hash is stored, so this is the one time it is told."""
+    key = new_api_key(key_class)
+    await pool.execute(_CREATE_API_KEY, api_key_hash(key), site_id, key_class, list(scopes), label)
+    return key
+
+
+async def revoke_api_key(pool: asyncpg.Pool, key: str) -> bool:
+    """False if there is no such living key. Servers notice within a few seconds."""
+    revoked: bool = await pool.fetchval(_REVOKE_API_KEY, api_key_hash(key))
+    return revoked
+
+
+async def _write_genesis(pool: asyncpg.Pool, settings: config.Settings, site_id: int, site: str, origin: str) -> None:
+    """Append entry 0, or find it there with these very keys."""
+    root = create_key(settings.keys_dir, site, "root")
+    ingest = create_key(settings.keys_dir, site, "ingest")
+    log_key = create_key(settings.keys_dir, site, "log")
+    public = keys.encode_genesis(VerifierKey(origin, TYPE_ED25519, log_key.public), ingest.public, root.public)
+    try:
+        keys.decode_genesis(public, origin)  # unfit keys are refused before they are in the log for ever
+    except KeyRefused as error:
+        raise ConfigInvalid(f"the key files of {site} cannot be used: {error}") from error
+    signature = root.sign(core_bytes(origin_hash(origin), Kind.GENESIS, ZEROS, public))
+    draft = ControlDraft(Kind.GENESIS, ZEROS, key_hash(root.public), signature, public)
+    for attempt in range(_ATTEMPTS):
+        try:
+            async with pool.acquire() as connection:
+                now_ms: int = await connection.fetchval(_NOW_MS)
+                await append_one(connection, site_id, now_ms, Head(0, b""), draft, config.APPEND_TIMEOUT_SECONDS)
+            return
+        except Exception as error:
+            if sql.sqlstate(error) == sql.LOG_EXISTS:
+                return  # somebody founded it at this moment: loading the site tells whether with these keys
+            if not sql.is_transient(error) or attempt == _ATTEMPTS - 1:
+                raise
+            await asyncio.sleep(config.SETTLE_BACKOFF_SECONDS[attempt])

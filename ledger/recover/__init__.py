@@ -1,0 +1,1 @@
+"""Going on after Postgres lost entries: from the stream's copy of them, or without."""

@@ -1,0 +1,101 @@
+"""What `consent-ledger recover` tells and asks; what cannot be undone is done only after an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+
+import click
+
+from ledger.bus import Bus, BusError
+from ledger.config import Settings
+from ledger.core.encoding import encode_time
+from ledger.core.entry import decode
+from ledger.core.errors import ConfigInvalid, Unavailable
+from ledger.progress import bar
+from ledger.recover.recovery import Recovery, connect, find_site
+
+_ACCEPT = """\
+Giving up what is lost of {site}.
+
+The log goes on from entry {last}, recorded {time}.
+Every later entry that was acknowledged is lost: grants, refusals and withdrawals. What is appended from now on takes
+the same positions, so there are two continuations of one log, and whoever holds a receipt or a checkpoint of a lost
+entry can show that. This command cannot be undone."""
+_RESTART = """\
+Now restart every server of this ledger: one that saw the lost entries refuses to append until then. Tell each consumer
+of the stream to go back to {site}:{last}, and the site's controller what was lost and when."""
+
+
+def run_from_stream(settings: Settings, admin_url: str, site: str, bodies: Sequence[bytes], dry_run: bool) -> int:
+    """Append again what the stream holds; 1 if something in it cannot be taken, else 0."""
+    return asyncio.run(_from_stream(settings, admin_url, site, bodies, dry_run))
+
+
+def run_accept_loss(settings: Settings, admin_url: str, site: str) -> None:
+    """Ask, and give up what is lost."""
+    asyncio.run(_accept_loss(settings, admin_url, site))
+
+
+@contextlib.asynccontextmanager
+async def _open(settings: Settings, admin_url: str, site: str, bodies: Sequence[bytes]) -> AsyncIterator[Recovery]:
+    if not settings.nats_url:
+        raise ConfigInvalid("set LEDGER_NATS_URL: what Postgres lost is in the stream, or nowhere")
+    connection = await connect(admin_url)
+    try:
+        row = await find_site(connection, site)
+        bus = await Bus.connect(settings.nats_url)
+        try:
+            yield Recovery(connection, bus, row, settings.master_secret, bodies)
+        finally:
+            await bus.close()
+    except BusError as error:
+        raise Unavailable("nats", f"NATS: {error}. Run it again; what was appended stays.") from error
+    finally:
+        await connection.close()
+
+
+async def _from_stream(settings: Settings, admin_url: str, site: str, bodies: Sequence[bytes], dry_run: bool) -> int:
+    async with _open(settings, admin_url, site, bodies) as recovery:
+        with bar("verifying", "entries") as progress:
+            survey = await recovery.survey(progress)
+        click.echo(f"{site}: the ledger ends at entry {survey.first - 1}, its stream at {survey.last}")
+        if survey.end > survey.first:
+            click.echo(f"entries {survey.first} to {survey.end - 1} verify")
+            if dry_run:
+                click.echo("nothing was appended (--dry-run)")
+            else:
+                with bar("appending", "entries") as progress:
+                    await recovery.append(survey, progress)
+                click.echo(
+                    "appended again. Servers that refused go on by themselves within seconds, unless they saw more"
+                )
+        elif survey.refused is None:
+            click.echo("the stream holds nothing that the ledger lacks")
+        if survey.refused is not None:
+            click.echo(f"not taken, from entry {survey.end} on: {survey.refused}", err=True)
+    return 0 if survey.refused is None else 1
+
+
+async def _accept_loss(settings: Settings, admin_url: str, site: str) -> None:
+    async with _open(settings, admin_url, site, ()) as recovery:
+        copy = await recovery.is_copy()
+        if not copy:
+            with bar("verifying", "entries") as progress:
+                survey = await recovery.survey(progress)
+            if survey.end > survey.first:
+                raise ConfigInvalid(
+                    f"entries {survey.first} to {survey.end - 1} in the stream verify: bring them back first, "
+                    f"`consent-ledger recover {site} --from-stream`"
+                )
+        last = decode(await recovery.last_entry())
+        click.echo(_ACCEPT.format(site=site, last=last.seq, time=encode_time(last.ms)))
+        if not copy:
+            click.echo("The stream is deleted with all it holds; the relay builds it again from the ledger.")
+        if click.prompt("Type the site's name to go on", default="", show_default=False) != site:
+            raise ConfigInvalid("nothing was done")
+        if not copy:
+            await recovery.discard_stream()
+            click.echo("the stream is deleted")
+        click.echo(_RESTART.format(site=site, last=last.seq))

@@ -1,0 +1,197 @@
+"""The sites of this ledger as one process knows them: identity, policies, and the sequencer that appends.
+
+Loaded when first asked for, refreshed when the database knows more. What a site's policies say is core/policy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+
+import asyncpg
+
+from ledger import config
+from ledger.core import ed25519, keys
+from ledger.core.decide import Recorded
+from ledger.core.entry import decode, key_hash
+from ledger.core.errors import ConfigInvalid, LedgerError, NotFound, Unavailable
+from ledger.core.event import Event, decode_payload
+from ledger.core.merkle import leaf_hash
+from ledger.core.policy import PolicyHistory, Published, decode_document
+from ledger.secrets import SiteHasher, load_key
+from ledger.sequencer import Sequencer, Signer
+from ledger.store.append import Head
+from ledger.store.reads import EventRow, PolicyRow, Reads, SiteRow
+
+log = logging.getLogger(__name__)
+
+_PROBE = b"consent-ledger signing probe"
+
+
+def published(row: PolicyRow) -> Published:
+    """A stored policy entry with its document, as decisions want it."""
+    return Published(row.seq, decode(row.entry).ms, row.document, decode_document(row.body))
+
+
+def recorded(row: EventRow) -> Recorded:
+    """A stored event, as decisions want it."""
+    return Recorded(row.seq, int.from_bytes(row.entry[9:17], "big"), decode_payload(row.payload, Event))
+
+
+@dataclass
+class Site:
+    """One site. `sequencer` is None where this process holds no active ingest key: it can read, not record."""
+
+    site_id: int
+    site: str
+    origin: str
+    log_id: bytes
+    log_vkey: str
+    hasher: SiteHasher
+    policies: PolicyHistory
+    sequencer: Sequencer | None
+    looked_for_version_at: float = float("-inf")
+    next_look: asyncio.Task[None] | None = None
+
+
+class SiteRegistry:
+    """Every site of the database, with one sequencer each."""
+
+    def __init__(self, reads: Reads, writer_pool: asyncpg.Pool, settings: config.Settings) -> None:
+        self._reads = reads
+        self._writer_pool = writer_pool
+        self._settings = settings
+        self._sites: dict[str, Site] = {}
+        self._keyless: dict[str, str] = {}  # site -> why nothing can be appended to it here
+        self._loading = asyncio.Lock()
+        self._looked_at = float("-inf")
+
+    def loaded(self) -> list[Site]:
+        return list(self._sites.values())
+
+    async def get(self, name: str) -> Site:
+        """The site of that name; `NotFound` if the database has none, `Unavailable` if it cannot be asked."""
+        site = self._sites.get(name)
+        if site is None:
+            await self.load(max_age_seconds=config.SITE_REFRESH_SECONDS)
+            site = self._sites.get(name)
+        if site is None:
+            raise NotFound(f"This ledger has no site {name[:80]!r}; `consent-ledger site list` shows those it has.")
+        return site
+
+    async def load(self, max_age_seconds: float = 0.0) -> None:
+        """Load sites that are new, unless that was done a moment ago (an unknown name must not cost a query each)."""
+        async with self._loading:
+            if time.monotonic() - self._looked_at < max_age_seconds:
+                return
+            for row in await self._reads.sites():
+                if row.site not in self._sites:
+                    try:
+                        site = await self._load(row)
+                    except Unavailable:
+                        raise
+                    except LedgerError as error:  # one site that cannot be read must not take the others away
+                        log.error("the site %s cannot be loaded: %s", row.site, error)
+                        continue
+                    if site is not None:
+                        self._sites[row.site] = site
+            self._looked_at = time.monotonic()
+
+    async def refresh_policies(self, site: Site) -> None:
+        """Read the site's policies again."""
+        policies = PolicyHistory(tuple(published(row) for row in await self._reads.policies(site.site_id)))
+        if policies.last_seq >= site.policies.last_seq:  # or an answer was overtaken by that of a later question
+            site.policies = policies
+
+    async def look_for_version(self, site: Site) -> None:
+        """Read the policies again because of an unknown version, which another process may just have published.
+
+        Unknown versions must not cost a query each, so whoever asks before the next reading begins shares it.
+        """
+        if site.next_look is None:
+            site.next_look = asyncio.create_task(self._look(site), name=f"look for a version {site.site}")
+        await asyncio.shield(site.next_look)
+
+    async def _look(self, site: Site) -> None:
+        await asyncio.sleep(site.looked_for_version_at + config.VERSION_LOOKUP_SECONDS - time.monotonic())
+        site.looked_for_version_at = time.monotonic()
+        site.next_look = None
+        await self.refresh_policies(site)
+
+    async def follow(self) -> None:
+        """Keep up with sites and policies that other processes add; runs until cancelled."""
+        while True:
+            await asyncio.sleep(config.SITE_REFRESH_SECONDS)
+            try:
+                for site in self.loaded():
+                    if site.sequencer is not None:
+                        site.sequencer.probe()
+                    else:  # an operator may have installed the key
+                        row = SiteRow(site.site_id, site.site, site.origin)
+                        site.sequencer = await self._sequencer(row, site.log_id)
+                await self.load()
+                for site_id, seq in (await self._reads.policy_seqs()).items():
+                    for site in self.loaded():
+                        if site.site_id == site_id and site.policies.last_seq < seq:
+                            await self.refresh_policies(site)
+            except LedgerError as error:
+                log.warning("sites could not be refreshed: %s", error)
+            except Exception:
+                log.exception("sites could not be refreshed; it is tried again")
+
+    async def stop(self) -> None:
+        """Answer every waiter of every site."""
+        await asyncio.gather(*(site.sequencer.stop() for site in self.loaded() if site.sequencer is not None))
+
+    async def _load(self, row: SiteRow) -> Site | None:
+        genesis = await self._reads.genesis(row.site_id)
+        if genesis is None:
+            return None  # being founded at this moment
+        log_id = leaf_hash(genesis)
+        declared = keys.decode_genesis(decode(genesis).public, row.origin)
+        policies = PolicyHistory(tuple(published(p) for p in await self._reads.policies(row.site_id)))
+        return Site(
+            site_id=row.site_id,
+            site=row.site,
+            origin=row.origin,
+            log_id=log_id,
+            log_vkey=str(declared.log),
+            hasher=SiteHasher(self._settings.master_secret, log_id),
+            policies=policies,
+            sequencer=await self._sequencer(row, log_id),
+        )
+
+    async def _sequencer(self, row: SiteRow, log_id: bytes) -> Sequencer | None:
+        """The appending side, if this process holds an active ingest key."""
+        head = await self._reads.head(row.site_id)
+        signer = await self._signer(row, log_id)
+        if signer is None or head.entry is None:
+            return None
+        return Sequencer(
+            row.site_id,
+            self._writer_pool,
+            signer,
+            lambda: self._signer(row, log_id),
+            Head(head.size, leaf_hash(head.entry)),
+        )
+
+    async def _signer(self, row: SiteRow, log_id: bytes) -> Signer | None:
+        """The ingest key on disk, if the log counts it as active."""
+        try:
+            key = load_key(self._settings.keys_dir, row.site, "ingest")
+        except ConfigInvalid as error:
+            self._without_key(row.site, str(error))
+            return None
+        if not await self._reads.signer_active(row.site_id, key_hash(key.public)):
+            self._without_key(row.site, f"the ingest key on disk is not active in the log of {row.site}")
+            return None
+        ed25519.verify(key.public, _PROBE, key.sign(_PROBE))  # from here on its signatures are only made twice
+        return Signer(log_id, key)
+
+    def _without_key(self, site: str, why: str) -> None:
+        """It is looked for every few seconds, and told once."""
+        if self._keyless.get(site) != why:
+            self._keyless[site] = why
+            log.warning("%s", why)

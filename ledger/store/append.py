@@ -1,0 +1,158 @@
+"""The calls of the append functions, and the bytes that come of them.
+
+A draft is an entry without position and time. Deciding what to do about a failure is the sequencer's part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import NamedTuple
+
+import asyncpg
+
+from ledger.core.entry import Entry, Kind, encode
+from ledger.core.merkle import leaf_hash
+
+
+class Outcome(IntEnum):
+    """What became of a draft, as `ledger.append_events` says it."""
+
+    APPENDED = 0
+    SAME_COMMITMENT = 1
+    SAME_CONTENT = 2
+    OTHER_CONTENT = 3
+    ERASED = 4
+
+
+class EventDraft(NamedTuple):
+    """An event ready to be appended. `key`, `visitor` and `content` are keyed hashes of 16 bytes (ledger/secrets)."""
+
+    key: bytes
+    commit: bytes
+    signer: bytes
+    signature: bytes
+    salt: bytes
+    payload: bytes
+    visitor: bytes
+    content: bytes
+
+
+class ControlDraft(NamedTuple):
+    """Any other entry. `salt` and `payload` are set for an erasure's record alone."""
+
+    kind: Kind
+    commit: bytes
+    signer: bytes
+    signature: bytes
+    public: bytes
+    salt: bytes | None = None
+    payload: bytes | None = None
+
+
+class Head(NamedTuple):
+    """The greatest size of a log that this process has seen, with the last leaf hash; (0, b"") before the first."""
+
+    size: int
+    leaf: bytes
+
+
+class Appended(NamedTuple):
+    """`entry` holds the bytes of a fresh entry; for one known before they are read by `seq`."""
+
+    outcome: Outcome
+    seq: int
+    ms: int
+    entry: bytes | None
+
+
+class TipMismatch(Exception):
+    """The database chained other bytes than this process would have. Never expected; nothing may be acknowledged."""
+
+
+_APPEND_EVENTS = """
+select outcome, seq, ms, size, prev, tip
+  from ledger.append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+"""
+_APPEND_ONE = """
+select outcome, seq, ms, size, prev, tip
+  from ledger.append_one($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+"""
+
+
+async def append_events(
+    connection: asyncpg.Connection,
+    site_id: int,
+    process_ms: int,
+    head: Head,
+    signer: bytes,
+    drafts: Sequence[EventDraft],
+    timeout_seconds: float,
+) -> tuple[list[Appended], Head]:
+    """Append drafts with distinct keys, all by the key with the hash `signer`: what became of each, and the new head.
+
+    Without drafts nothing is written, but every guard is passed, or raises.
+    """
+    columns = zip(*drafts, strict=True) if drafts else ([] for _ in EventDraft._fields)
+    keys, commits, _, signatures, salts, payloads, visitors, contents = columns
+    row = await connection.fetchrow(
+        _APPEND_EVENTS,
+        site_id,
+        process_ms,
+        head.size,
+        head.leaf,
+        signer,
+        keys,
+        commits,
+        signatures,
+        salts,
+        payloads,
+        visitors,
+        contents,
+        timeout=timeout_seconds,
+    )
+    leaf, results = row["prev"], []
+    for draft, outcome, seq in zip(drafts, row["outcome"], row["seq"], strict=True):
+        entry = None
+        if outcome == Outcome.APPENDED:
+            entry = encode(Entry(seq, row["ms"], leaf, Kind.EVENT, draft.commit, draft.signer, draft.signature, b""))
+            leaf = leaf_hash(entry)
+        results.append(Appended(Outcome(outcome), seq, row["ms"], entry))
+    if leaf != row["tip"]:
+        raise TipMismatch(f"the database's tip at size {row['size']} is not the one recomputed here")
+    return results, Head(row["size"], leaf)
+
+
+async def append_one(
+    connection: asyncpg.Connection,
+    site_id: int,
+    process_ms: int,
+    head: Head,
+    draft: ControlDraft,
+    timeout_seconds: float,
+) -> tuple[Appended, Head]:
+    """Append one entry of another kind than event; known by its core, it is not appended again."""
+    row = await connection.fetchrow(
+        _APPEND_ONE,
+        site_id,
+        process_ms,
+        head.size,
+        head.leaf,
+        draft.signer,
+        int(draft.kind),
+        draft.commit,
+        draft.signature,
+        draft.public,
+        draft.salt,
+        draft.payload,
+        timeout=timeout_seconds,
+    )
+    leaf, entry = row["prev"], None
+    if row["outcome"] == Outcome.APPENDED:
+        entry = encode(
+            Entry(row["seq"], row["ms"], leaf, draft.kind, draft.commit, draft.signer, draft.signature, draft.public)
+        )
+        leaf = leaf_hash(entry)
+    if leaf != row["tip"]:
+        raise TipMismatch(f"the database's tip at size {row['size']} is not the one recomputed here")
+    return Appended(Outcome(row["outcome"]), row["seq"], row["ms"], entry), Head(row["size"], leaf)

@@ -1,0 +1,108 @@
+-- The tables. Everything that matters is in `entry` (the log, public) and `opening` (what may be forgotten);
+-- the rest is an index over them, or a projection that can be rebuilt from them.
+
+create table ledger.site (
+    -- The row that an append locks. It is never updated, so old snapshots do not slow the lock.
+    site_id    integer generated always as identity primary key,
+    site       text not null unique,
+    origin     text not null unique,
+    created_at timestamptz not null default now()
+);
+
+create table ledger.entry (
+    -- The log: seq is the index, entry the exact bytes (SPEC.md). Time, kind and hashes are inside the bytes.
+    site_id integer not null,
+    seq     bigint  not null,
+    entry   bytea   not null,
+    primary key (site_id, seq)
+);
+-- Never compressed: hashes do not shrink. External and not plain, for an erasure of 4,096 seqs exceeds a page.
+alter table ledger.entry alter column entry set storage external;
+
+create table ledger.opening (
+    -- Salt and payload of events and erasures. A row vanishes only with a row in `erased` (see 0003).
+    site_id integer not null,
+    seq     bigint  not null,
+    salt    bytea   not null,
+    payload bytea   not null,
+    visitor bytea,              -- keyed hash of the visitor id, 16 bytes; null for an erasure's record
+    content bytea,              -- keyed hash of what the client sent, without sentAt; tells a retry from a conflict
+    primary key (site_id, seq)
+);
+create index opening_visitor on ledger.opening (site_id, visitor, seq) where visitor is not null;
+
+create table ledger.known (
+    -- What was appended already: an event by the keyed hash of its id, every other kind by H(core). Outlives erasure.
+    site_id integer not null,
+    key     bytea   not null,
+    seq     bigint  not null,
+    primary key (site_id, key)
+);
+
+create table ledger.erased (
+    -- Which events were erased, and by which entry. The deletion trigger of `opening` asks here.
+    site_id integer not null,
+    seq     bigint  not null,
+    by_seq  bigint  not null,
+    primary key (site_id, seq)
+);
+create index erased_by on ledger.erased (site_id, by_seq);
+
+create table ledger.signer (
+    -- Root and ingest keys by H(public), kept by the append functions from entries of kinds 0 and 2.
+    site_id  integer  not null,
+    key_hash bytea    not null,
+    role     text     not null check (role in ('root', 'ingest')),
+    public   bytea    not null,
+    since    bigint   not null,
+    until    bigint,
+    primary key (site_id, key_hash)
+);
+
+create table ledger.document (
+    -- Published documents (policies, notices) by SHA-256. Inserted before the entry that names them.
+    hash       bytea primary key check (octet_length(hash) = 32 and hash = sha256(body)),
+    media_type text  not null,
+    body       bytea not null
+);
+
+create table ledger.policy (
+    -- Where each policy version was published.
+    site_id  integer not null,
+    version  text    not null,
+    seq      bigint  not null,
+    document bytea   not null references ledger.document,
+    primary key (site_id, version)
+);
+create unique index policy_seq on ledger.policy (site_id, seq);
+
+create table ledger.api_key (
+    -- Keys have 256 random bits, so a plain SHA-256 is enough to keep them out of the database.
+    key_hash   bytea       primary key,
+    site_id    integer     not null references ledger.site,
+    class      text        not null check (class in ('publishable', 'secret')),
+    scopes     text[]      not null,
+    label      text        not null,
+    created_at timestamptz not null default now(),
+    revoked_at timestamptz
+);
+
+create table ledger.projection (
+    -- Versions of the visitor state of each site; exactly one is live.
+    site_id  integer not null,
+    version  integer not null,
+    position bigint  not null,  -- every event up to this seq is folded in
+    live     boolean not null,
+    primary key (site_id, version)
+);
+create unique index projection_live on ledger.projection (site_id) where live;
+
+create table ledger.state (
+    -- One visitor's folded events up to `seq`. No row: nothing folded yet, or forgotten; readers fold what comes after.
+    site_id integer not null,
+    version integer not null,
+    visitor bytea   not null,
+    seq     bigint  not null,
+    body    bytea   not null,
+    primary key (site_id, version, visitor)
+);

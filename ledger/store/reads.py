@@ -1,0 +1,274 @@
+"""What the service asks of the ledger. Every question is one statement, so its answer is one moment of the log."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import asyncpg
+
+from ledger import config
+from ledger.core.errors import NotFound, Unavailable
+from ledger.store.errors import is_transient, is_unprepared, sqlstate
+
+log = logging.getLogger(__name__)
+
+
+class SiteRow(NamedTuple):
+    site_id: int
+    site: str
+    origin: str
+
+
+class PolicyRow(NamedTuple):
+    """One published version: its entry and its document."""
+
+    seq: int
+    entry: bytes
+    document: bytes
+    body: bytes
+
+
+class EventRow(NamedTuple):
+    """An opened event with its entry's bytes."""
+
+    seq: int
+    entry: bytes
+    payload: bytes
+
+
+class VisitorRows(NamedTuple):
+    """A visitor at one moment: the projection's row (None if there is none) and the events it does not hold yet."""
+
+    size: int
+    policy_seq: int
+    now_ms: int
+    state: bytes | None
+    events: list[EventRow]
+
+
+class ReceiptRow(NamedTuple):
+    """An entry with its opening; salt, payload and content are None once erased."""
+
+    seq: int
+    entry: bytes
+    salt: bytes | None
+    payload: bytes | None
+    content: bytes | None
+
+
+class ApiKeyRow(NamedTuple):
+    site_id: int
+    key_class: str
+    scopes: list[str]
+
+
+class HeadRow(NamedTuple):
+    """Size of the log and its last entry (None before genesis)."""
+
+    size: int
+    entry: bytes | None
+
+
+_SITES = "select site_id, site, origin from ledger.site order by site_id"
+
+_HEAD = "select e.seq + 1 as size, e.entry from ledger.entry e where e.site_id = $1 order by e.seq desc limit 1"
+
+_GENESIS = "select e.entry from ledger.entry e where e.site_id = $1 and e.seq = 0"
+
+_POLICIES = """
+select p.seq, e.entry, p.document, d.body
+  from ledger.policy p
+  join ledger.entry e on e.site_id = p.site_id and e.seq = p.seq
+  join ledger.document d on d.hash = p.document
+ where p.site_id = $1 order by p.seq
+"""
+
+_POLICY_SEQS = "select site_id, max(seq) from ledger.policy group by site_id"
+
+_PUT_DOCUMENT = "select ledger.put_document($1, $2)"
+
+# The row of the living projection and what came after it. A visitor without a row is folded from all events.
+# `offset 0` keeps the row a look-up by the whole key: joined, a planner without statistics reads every visitor's row.
+_VISITORS = """
+with live as materialized (
+    select p.version from ledger.projection p where p.site_id = $1 and p.live
+), head as materialized (
+    select coalesce((select max(e.seq) + 1 from ledger.entry e where e.site_id = $1), 0) as size,
+           coalesce((select max(p.seq) from ledger.policy p where p.site_id = $1), -1) as policy_seq,
+           (extract(epoch from statement_timestamp()) * 1000)::bigint as now_ms
+)
+select h.size, h.policy_seq, h.now_ms, v.i, t.body as state, r.seqs, r.entries, r.payloads
+  from head h, unnest($2::bytea[]) with ordinality v(visitor, i)
+  left join lateral (
+      select s.seq, s.body from ledger.state s
+       where s.site_id = $1 and s.version = (select version from live) and s.visitor = v.visitor offset 0
+  ) t on true
+  left join lateral (
+      select array_agg(o.seq order by o.seq) as seqs, array_agg(e.entry order by o.seq) as entries,
+             array_agg(o.payload order by o.seq) as payloads
+        from ledger.opening o join ledger.entry e on e.site_id = o.site_id and e.seq = o.seq
+       where o.site_id = $1 and o.visitor = v.visitor and o.seq > coalesce(t.seq, -1)
+  ) r on true
+ order by v.i
+"""
+
+_HISTORY = """
+select o.seq, e.entry, o.payload
+  from ledger.opening o join ledger.entry e on e.site_id = o.site_id and e.seq = o.seq
+ where o.site_id = $1 and o.visitor = $2 and o.seq > $3 order by o.seq limit $4
+"""
+
+_RECEIPT = """
+select e.seq, e.entry, o.salt, o.payload, o.content
+  from ledger.known k
+  join ledger.entry e on e.site_id = k.site_id and e.seq = k.seq
+  left join ledger.opening o on o.site_id = k.site_id and o.seq = k.seq
+ where k.site_id = $1 and k.key = $2
+"""
+
+_RECEIPT_AT = """
+select e.seq, e.entry, o.salt, o.payload, o.content
+  from ledger.entry e left join ledger.opening o on o.site_id = e.site_id and o.seq = e.seq
+ where e.site_id = $1 and e.seq = $2
+"""
+
+_DOCUMENT = "select media_type, body from ledger.document where hash = $1"
+
+_API_KEY = "select site_id, class, scopes from ledger.api_key where key_hash = $1 and revoked_at is null"
+
+_SIGNER_ACTIVE = """
+select exists (select 1 from ledger.signer
+                where site_id = $1 and key_hash = $2 and role = 'ingest' and until is null)
+"""
+
+_SETTLE = "select ledger.settle($1)"
+
+# Time never decreases along the log, so the first entry at or after a time is found by bisection on the primary key.
+_SEQ_BEFORE = """
+with recursive bounds(low, high, size) as (
+    select 0::bigint, h.size, h.size
+      from (select coalesce(max(e.seq) + 1, 0) as size from ledger.entry e where e.site_id = $1) h
+    union all
+    select case when ledger.entry_ms(e.entry) < $2 then e.seq + 1 else b.low end,
+           case when ledger.entry_ms(e.entry) < $2 then b.high else e.seq end,
+           b.size
+      from bounds b join ledger.entry e on e.site_id = $1 and e.seq = (b.low + b.high) / 2
+     where b.low < b.high
+)
+select low - 1 as seq, low = size as is_last from bounds where low = high
+"""
+
+
+class Reads:
+    """Questions to the ledger, over a pool of the service's connections; `Unavailable` if they get no answer."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def _fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        try:
+            # Bounded here too: while no connection gets an answer, those who wait for one would pile up.
+            async with self._pool.acquire(timeout=config.READ_TIMEOUT_SECONDS) as connection:
+                rows: list[asyncpg.Record] = await connection.fetch(query, *arguments)
+        except Exception as error:
+            if is_transient(error):
+                raise Unavailable(
+                    "database-unavailable", "The ledger's database does not answer; try again."
+                ) from error
+            if is_unprepared(error):
+                log.error("the database is not set up: %s (SQLSTATE %s)", type(error).__name__, sqlstate(error))
+                raise Unavailable(
+                    "database-unprepared", "The ledger's database is being set up or restored; try again later.", 5
+                ) from error
+            raise
+        return rows
+
+    async def _fetchrow(self, query: str, *arguments: object) -> asyncpg.Record | None:
+        rows = await self._fetch(query, *arguments)
+        return rows[0] if rows else None
+
+    async def _fetchval(self, query: str, *arguments: object) -> Any:
+        rows = await self._fetch(query, *arguments)
+        return rows[0][0] if rows else None
+
+    async def sites(self) -> list[SiteRow]:
+        return [SiteRow(*row) for row in await self._fetch(_SITES)]
+
+    async def head(self, site_id: int) -> HeadRow:
+        row = await self._fetchrow(_HEAD, site_id)
+        return HeadRow(0, None) if row is None else HeadRow(*row)
+
+    async def genesis(self, site_id: int) -> bytes | None:
+        """The bytes of entry 0, None before it is written."""
+        entry: bytes | None = await self._fetchval(_GENESIS, site_id)
+        return entry
+
+    async def policies(self, site_id: int) -> list[PolicyRow]:
+        return [PolicyRow(*row) for row in await self._fetch(_POLICIES, site_id)]
+
+    async def policy_seqs(self) -> dict[int, int]:
+        """site_id -> the seq of its newest policy."""
+        return dict(await self._fetch(_POLICY_SEQS))
+
+    async def put_document(self, media_type: str, body: bytes) -> bytes:
+        """Store a document, if it is not there yet; its SHA-256."""
+        digest: bytes = await self._fetchval(_PUT_DOCUMENT, media_type, body)
+        return digest
+
+    async def ping(self) -> None:
+        await self._fetch("select 1")
+
+    async def visitors(self, site_id: int, visitors: Sequence[bytes]) -> list[VisitorRows]:
+        """Each visitor (keyed hash), in the order asked, all at one moment."""
+        return [
+            VisitorRows(
+                row["size"],
+                row["policy_seq"],
+                row["now_ms"],
+                row["state"],
+                [EventRow(*event) for event in zip(row["seqs"], row["entries"], row["payloads"], strict=True)]
+                if row["seqs"]
+                else [],
+            )
+            for row in await self._fetch(_VISITORS, site_id, visitors)
+        ]
+
+    async def history(self, site_id: int, visitor: bytes, after: int, limit: int) -> list[EventRow]:
+        return [EventRow(*row) for row in await self._fetch(_HISTORY, site_id, visitor, after, limit)]
+
+    async def receipt(self, site_id: int, key: bytes) -> ReceiptRow | None:
+        """By the keyed hash of the event id."""
+        row = await self._fetchrow(_RECEIPT, site_id, key)
+        return None if row is None else ReceiptRow(*row)
+
+    async def receipt_at(self, site_id: int, seq: int) -> ReceiptRow:
+        row = await self._fetchrow(_RECEIPT_AT, site_id, seq)
+        if row is None:
+            raise NotFound(f"the log has no entry {seq}")
+        return ReceiptRow(*row)
+
+    async def document(self, document_hash: bytes) -> tuple[str, bytes] | None:
+        row = await self._fetchrow(_DOCUMENT, document_hash)
+        return None if row is None else (row["media_type"], row["body"])
+
+    async def api_key(self, key_hash: bytes) -> ApiKeyRow | None:
+        row = await self._fetchrow(_API_KEY, key_hash)
+        return None if row is None else ApiKeyRow(*row)
+
+    async def signer_active(self, site_id: int, key_hash: bytes) -> bool:
+        active: bool = await self._fetchval(_SIGNER_ACTIVE, site_id, key_hash)
+        return active
+
+    async def last_seq_before(self, site_id: int, ms: int) -> int:
+        """The last seq recorded before a past millisecond, -1 if there is none (DESIGN section 8, `known_at`).
+
+        Where that is the last entry of all, another one before `ms` may be under way, which the same question would
+        find a moment later.
+        """
+        row = await self._fetchrow(_SEQ_BEFORE, site_id, ms)
+        if row is not None and row["is_last"]:
+            await self._fetch(_SETTLE, site_id)
+            row = await self._fetchrow(_SEQ_BEFORE, site_id, ms)
+        return -1 if row is None else row["seq"]  # None: an entry is missing, and nothing can be said

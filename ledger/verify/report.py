@@ -1,0 +1,152 @@
+"""The report of an audit, for people and for programs."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from ledger.core.audit import Auditor, Verdict
+from ledger.core.encoding import encode_base64, encode_time
+from ledger.core.entry import Kind
+from ledger.core.errors import Malformed
+from ledger.core.faults import Faults
+
+EXIT_CODES = {Verdict.SOUND: 0, Verdict.FAULT: 1, Verdict.LOG_ONLY: 3}
+
+MEANING = {
+    Verdict.SOUND: "every rule holds",
+    Verdict.FAULT: "the log or its bundle is not what it claims to be",
+    Verdict.LOG_ONLY: "the log is sound, but there were no payloads to check",
+}
+
+
+class FaultFound(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """A broken rule of the fourteen; without `seq` no single entry is to blame."""
+
+    rule: int
+    detail: str
+    seq: int | None = None
+
+
+class NoteMade(Struct, frozen=True, rename="camel"):
+    """What a verdict rests on beside the rules: what was taken on trust, or not looked at."""
+
+    rule: int
+    detail: str
+
+
+class Counts(Struct, frozen=True, rename="camel"):
+    """Entries by kind; events by what became of their payloads."""
+
+    genesis: int = 0
+    events: int = 0
+    opened: int = 0
+    erased: int = 0
+    keys: int = 0
+    erasures: int = 0
+    policies: int = 0
+
+
+class Report(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """What `verify` says. Times as everywhere outside; `seconds` is how long it took.
+
+    `faults` holds the first ones in log order, `fault_count` counts all. `root_key` is `pinned` if the log id or an
+    older checkpoint was given, else `asserted`: by the log itself (rule 4).
+    """
+
+    verdict: str
+    fault_count: int
+    seconds: float
+    origin: str = ""
+    size: int | None = None
+    root: str = ""
+    log_id: str = ""
+    root_key: Literal["pinned", "asserted", ""] = ""
+    counts: Counts = Counts()
+    first_recorded_at: str = ""
+    last_recorded_at: str = ""
+    signatures_checked: int = 0
+    longest_cosignature_gap_seconds: int | None = None
+    faults: tuple[FaultFound, ...] = ()
+    notes: tuple[NoteMade, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_CODES[Verdict(self.verdict)]
+
+    def encode(self) -> bytes:
+        return msgspec.json.format(msgspec.json.encode(self), indent=2)
+
+
+def report_of(auditor: Auditor | None, faults: Faults, seconds: float) -> Report:
+    """The report of a finished audit, or of one that had nothing but faults to begin with."""
+    found = tuple(FaultFound(fault.rule, _plain(fault.detail), fault.seq) for fault in faults.first())
+    if auditor is None:
+        return Report(Verdict.FAULT, faults.count, round(seconds, 3), faults=found)
+    summary, heads = auditor.summary(), auditor.heads
+    kinds = summary.kinds
+    return Report(
+        verdict=auditor.verdict,
+        fault_count=faults.count,
+        seconds=round(seconds, 3),
+        origin=auditor.checkpoint.origin,
+        size=auditor.checkpoint.size,
+        root=encode_base64(auditor.checkpoint.root),
+        log_id=summary.log_id.hex(),
+        root_key="pinned" if auditor.root_key_pinned else "asserted",
+        counts=Counts(
+            genesis=kinds[Kind.GENESIS],
+            events=kinds[Kind.EVENT],
+            opened=summary.opened,
+            erased=summary.erased,
+            keys=kinds[Kind.KEY],
+            erasures=kinds[Kind.ERASURE],
+            policies=kinds[Kind.POLICY],
+        ),
+        first_recorded_at="" if summary.first_ms is None else _time(summary.first_ms),
+        last_recorded_at="" if summary.last_ms is None else _time(summary.last_ms),
+        signatures_checked=summary.signatures,
+        longest_cosignature_gap_seconds=heads.longest_gap_seconds,
+        faults=found,
+        notes=tuple(NoteMade(note.rule, _plain(note.text)) for note in auditor.notes()),
+    )
+
+
+def _time(ms: int) -> str:
+    """An entry's time is any number below 2^53: beyond the calendar it is shown as it is."""
+    try:
+        return encode_time(ms)
+    except Malformed:
+        return f"{ms} ms"
+
+
+def _plain(text: str) -> str:
+    """A bundle comes from strangers: nothing of it may steer a terminal."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def render(report: Report) -> str:
+    """The report as lines of text, the verdict first."""
+    lines = [f"{report.verdict}: {MEANING[Verdict(report.verdict)]}"]
+    if report.size is not None:
+        counts = report.counts
+        lines += [
+            f"  log        {report.origin}",
+            f"  log id     {report.log_id or 'none'} ({report.root_key})",
+            f"  size       {report.size:,}, root {report.root}",
+            f"  entries    {counts.events:,} events ({counts.opened:,} opened, {counts.erased:,} erased), "
+            f"{counts.erasures:,} erasures, {counts.policies:,} policies, {counts.keys:,} keys",
+        ]
+        if report.first_recorded_at:
+            lines.append(f"  recorded   {report.first_recorded_at} to {report.last_recorded_at}")
+        rate = report.size / report.seconds if report.seconds else 0.0
+        lines.append(f"  checked    {report.signatures_checked:,} signatures, {rate:,.0f} entries/s")
+    for fault in report.faults:
+        where = "" if fault.seq is None else f" at entry {fault.seq}"
+        lines.append(f"  fault      rule {fault.rule}{where}: {fault.detail}")
+    if report.fault_count > len(report.faults):
+        lines.append(f"  faults     {report.fault_count - len(report.faults):,} more")
+    lines += [f"  note       rule {note.rule}: {note.detail}" for note in report.notes]
+    return "\n".join(lines)

@@ -1,0 +1,69 @@
+// The calls of the ledger that a website's page makes with its publishable key.
+
+const TIMEOUT_MS = 10_000;
+
+/** An answer that is no success. `problem` is the ledger's own words (RFC 9457), or null where it did not answer. */
+export class Refused extends Error {
+  constructor(problem, cause) {
+    super(problem?.detail ?? "The ledger did not answer. Is it running?", { cause });
+    this.problem = problem;
+  }
+
+  /** Whether the same request may succeed later. */
+  get temporary() {
+    return this.problem === null || this.problem.status >= 500 || this.problem.status === 408;
+  }
+}
+
+async function call(path, options = {}) {
+  let response;
+  try {
+    response = await fetch(path, { ...options, signal: AbortSignal.timeout(TIMEOUT_MS), credentials: "omit" });
+  } catch (cause) {
+    throw new Refused(null, cause);
+  }
+  let body = null;
+  try {
+    body = await response.json();
+  } catch (cause) {
+    throw new Refused(null, cause);
+  }
+  if (!response.ok) throw new Refused(body);
+  return { body, response };
+}
+
+/** `{site: {publishable, logId, logVkey}}` of the demonstration. */
+export async function loadSites() {
+  return (await call("/web/config.json")).body.sites;
+}
+
+/** One website's part of the ledger. */
+export class Client {
+  constructor(site, publishable) {
+    this.site = site;
+    this.base = `/v1/sites/${encodeURIComponent(site)}`;
+    this.headers = { Authorization: `Bearer ${publishable}` };
+  }
+
+  async policy() {
+    return (await call(`${this.base}/policy`)).body;
+  }
+
+  /** Post an event. The same event may be sent as often as need be; only `sentAt` is new each time. */
+  async record(event) {
+    const { body, response } = await call(`${this.base}/events`, {
+      method: "POST",
+      headers: { ...this.headers, "Content-Type": "application/json" },
+      body: JSON.stringify({ ...event, sentAt: new Date().toISOString() }),
+    });
+    const replayed = response.headers.get("Idempotent-Replayed") === "true";
+    return { receipt: body, status: response.status, replayed };
+  }
+
+  /** The visitor's decisions, at least as of `position`. */
+  async consent(visitor, { position, gpc }) {
+    const headers = { ...this.headers, "Consent-Visitor": visitor };
+    if (position) headers["Consent-Min-Position"] = position;
+    return (await call(`${this.base}/consent${gpc ? "?gpc=1" : ""}`, { headers })).body;
+  }
+}
