@@ -1,0 +1,137 @@
+"""Real servers for tests: one throwaway Postgres cluster and one NATS server a session, set up as `up` does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from ledger.config import Settings
+from ledger.embedded.nats import Nats
+from ledger.embedded.ports import free_port
+from ledger.embedded.postgres import Postgres
+from ledger.store.migrate import migrate
+
+
+@pytest.fixture(scope="session")
+def servers_dir() -> Iterator[Path]:
+    """Where the session's servers keep their data; gone afterwards."""
+    directory = Path(tempfile.mkdtemp(prefix="ledger-test-"))
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def postgres(servers_dir: Path) -> Iterator[Postgres]:
+    """A running cluster: `postgres.url("postgres")` is the superuser's URL of that database. Do not stop or kill it."""
+    server = Postgres(
+        data=servers_dir / "postgres",
+        port=free_port(),
+        password=secrets.token_hex(16),
+        log=servers_dir / "postgres.log",
+        run_dir=servers_dir / "run",
+        settings={"max_connections": "200"},
+    )
+
+    async def start() -> None:
+        await server.initialise()
+        await server.start()
+
+    asyncio.run(start())
+    yield server
+    asyncio.run(server.stop())
+
+
+@pytest.fixture(scope="session")
+def nats(servers_dir: Path) -> Iterator[Nats]:
+    """A running server with JetStream: `nats.url`. Use streams with names of your own. Do not stop or kill it."""
+    server = Nats(
+        data=servers_dir / "nats",
+        port=free_port(),
+        password=secrets.token_hex(16),
+        config=servers_dir / "nats.conf",
+        log=servers_dir / "nats.log",
+        run_dir=servers_dir / "run",
+    )
+
+    async def start() -> None:
+        await server.start()
+        await server.ready()
+
+    asyncio.run(start())
+    yield server
+    asyncio.run(server.stop())
+
+
+SERVICE_LOGIN = "ledger_test"
+
+
+class Database(NamedTuple):
+    """A fresh, migrated database: `url` for the service's login, `admin_url` for the superuser."""
+
+    url: str
+    admin_url: str
+
+
+@pytest.fixture(scope="session")
+def template_database(postgres: Postgres) -> str:
+    """Migrated once; every test's database is a copy."""
+
+    async def make() -> None:
+        async with admin(postgres) as connection:
+            await connection.execute("create database ledger_template")
+        migrated = await migrate(postgres.url("ledger_template"))
+        assert migrated.guarded
+        async with admin(postgres) as connection:
+            await connection.execute(f"create role {SERVICE_LOGIN} login password 'test' in role ledger_service")
+
+    asyncio.run(make())
+    return "ledger_template"
+
+
+@contextlib.asynccontextmanager
+async def admin(postgres: Postgres, database: str = "postgres") -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(postgres.url(database))
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+@pytest_asyncio.fixture
+async def database(postgres: Postgres, template_database: str) -> AsyncIterator[Database]:
+    name = f"ledger_{secrets.token_hex(6)}"
+    async with admin(postgres) as connection:
+        await connection.execute(f"create database {name} template {template_database}")
+    admin_url = postgres.url(name)
+    yield Database(service_url(admin_url), admin_url)
+    async with admin(postgres) as connection:
+        await connection.execute(f"drop database {name} with (force)")
+
+
+def service_url(admin_url: str, *, port: int | None = None) -> str:
+    """The same database for the service's login, perhaps behind another port."""
+    parts = urlsplit(admin_url)
+    return urlunsplit(parts._replace(netloc=f"{SERVICE_LOGIN}:test@{parts.hostname}:{port or parts.port}"))
+
+
+@pytest.fixture
+def settings(database: Database, tmp_path: Path) -> Settings:
+    """Of a server on the test's database."""
+    return Settings(
+        database_url=database.url,
+        keys_dir=tmp_path / "keys",
+        master_secret=secrets.token_bytes(32),
+        origin_prefix="ledger.test",
+        port=0,
+    )

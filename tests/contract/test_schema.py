@@ -1,0 +1,49 @@
+"""The contract against the running server: schemathesis makes requests from it, right ones and wrong ones.
+
+The seed is fixed and the number of examples bounded, so a run is the same every time. What a schema cannot say (a grant
+needs a published version) makes a well-formed request fail with 422: that is accepted here, and tested elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import schemathesis
+from schemathesis.config import SchemathesisConfig
+
+from tests.contract.conftest import SITE, Api
+from tests.contract.test_openapi import CONTRACT
+
+MAX_EXAMPLES = 25
+
+CONFIG = SchemathesisConfig.from_dict(
+    {
+        # A position is of one site, which a schema cannot say.
+        "parameters": {"path.site": SITE, "header.Consent-Min-Position": f"{SITE}:0"},
+        "generation": {"max-examples": MAX_EXAMPLES, "deterministic": True, "database": "none", "mode": "all"},
+        "checks": {
+            "positive_data_acceptance": {"expected-statuses": ["2xx", "304", "404", "409", "422", "503"]},
+        },
+        # A batch takes any text: each line is refused on its own, in an answer that is 200.
+        "operations": [
+            {"include-operation-id": "postBatch", "checks": {"negative_data_rejection": {"enabled": False}}}
+        ],
+    }
+)
+
+
+@schemathesis.serializer("application/x-ndjson")
+def ndjson(_: schemathesis.SerializationContext, value: Any) -> bytes:
+    """A body of one line, which is what a test makes of it: an event in JSON, or any text."""
+    return value.encode("utf-8", "surrogatepass") if isinstance(value, str) else json.dumps(value).encode()
+
+
+schema = schemathesis.openapi.from_dict(CONTRACT, config=CONFIG)
+
+
+@pytest.mark.slow
+@schema.parametrize()
+def test_the_server_keeps_the_contract(case: schemathesis.Case, api: Api) -> None:
+    case.call_and_validate(base_url=api.url, headers={"Authorization": f"Bearer {api.secret}"}, timeout=30)

@@ -1,0 +1,319 @@
+"""A bundle exported from Postgres is sound; and `verify` finds what a superuser did to the rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from ledger import export as exporting
+from ledger.bundle import Directory
+from ledger.core.ed25519 import SigningKey
+from ledger.core.entry import decode, encode
+from ledger.core.errors import ConfigInvalid, NotFound
+from ledger.core.heads import Pins
+from ledger.core.merkle import leaf_hash
+from ledger.core.note import TYPE_ED25519, VerifierKey, parse_checkpoint
+from ledger.export import Exported, export
+from ledger.store.pool import open_pool
+from ledger.verify import Report, verify
+from tests.conftest import Database
+from tests.fault.writer import Writer
+from tests.founding import ORIGIN, SITE, Founded, found
+from tests.unit.audit_cases import faults
+
+
+class Ledger(NamedTuple):
+    """A founded log with a way to write to it and a superuser's connection."""
+
+    pool: asyncpg.Pool
+    founded: Founded
+    writer: Writer
+    superuser: asyncpg.Connection
+
+    async def export(self, directory: Path, pool: Any = None) -> Exported:
+        return await export(pool or self.pool, SITE, self.founded.log, directory, lambda done, size: None)
+
+    def verify(self, directory: Path, old: Path | None = None) -> Report:
+        older = None if old is None else parse_checkpoint((old / "checkpoint").read_bytes())
+        vkey = VerifierKey(ORIGIN, TYPE_ED25519, self.founded.log.public)
+        return verify(Directory(directory), Pins(vkey, self.founded.log_id, older))
+
+    async def entry(self, seq: int) -> bytes:
+        stored: bytes = await self.pool.fetchval("select entry from ledger.entry where seq = $1", seq)
+        return stored
+
+    async def put_entry(self, seq: int, data: bytes) -> None:
+        await self.superuser.execute("update ledger.entry set entry = $2 where seq = $1", seq, data)
+
+    async def chain_anew(self, start: int) -> None:
+        """Let every entry from `start` on follow from the one before, as a careful forger would."""
+        rows = await self.pool.fetch("select seq, entry from ledger.entry where seq >= $1 order by seq", start - 1)
+        tip = leaf_hash(rows[0]["entry"])
+        for row in rows[1:]:
+            data = encode(decode(row["entry"])._replace(prev=tip))
+            await self.put_entry(row["seq"], data)
+            tip = leaf_hash(data)
+
+
+@pytest_asyncio.fixture
+async def ledger(database: Database) -> AsyncIterator[Ledger]:
+    """Genesis, a policy at 1, events 2 to 601, an erasure of 2 and 300, a key, a second policy, and an event: 606."""
+    founded = await found(database.url)
+    pool = await open_pool(database.url, size=2)
+    superuser = await asyncpg.connect(database.admin_url)
+    writer = Writer(pool, founded)
+    await writer.policy("1.0", b"the first policy")
+    await writer.events(600)
+    await writer.erase([2, 300])
+    await writer.key()
+    await writer.policy("1.1", b"the second policy")
+    await writer.events(1)
+    yield Ledger(pool, founded, writer, superuser)
+    await superuser.close()
+    await pool.close()
+
+
+async def unguard(superuser: asyncpg.Connection) -> None:
+    """What a superuser can always do."""
+    for trigger in ("ledger_refuse_ddl", "ledger_refuse_drop"):
+        await superuser.execute(f"drop event trigger {trigger}")
+    for table in ("entry", "opening", "erased", "document", "policy", "known"):
+        await superuser.execute(f"alter table ledger.{table} disable trigger all")
+
+
+async def test_an_exported_log_is_sound_and_counted(ledger: Ledger, tmp_path: Path) -> None:
+    done = await ledger.export(tmp_path / "bundle")
+    assert (done.size, done.problem, done.erased) == (606, None, 0)
+    assert done.log_id == ledger.founded.log_id
+    report = ledger.verify(tmp_path / "bundle")
+    assert (report.verdict, report.faults, report.notes) == ("sound", (), ())
+    counts = report.counts
+    assert (counts.events, counts.opened, counts.erased) == (601, 599, 2)
+    assert (counts.erasures, counts.policies, counts.keys) == (1, 2, 1)
+    assert sorted(path.name for path in (tmp_path / "bundle").iterdir()) == [
+        "checkpoint",
+        "checkpoints",
+        "documents",
+        "payloads.ndjson",
+        "tile",
+    ]
+    assert (tmp_path / "bundle").stat().st_mode & 0o077 == 0
+    assert not (tmp_path / "bundle.partial").exists()
+
+
+async def test_an_older_checkpoint_covers_a_grown_log(ledger: Ledger, tmp_path: Path) -> None:
+    await ledger.export(tmp_path / "before")
+    await ledger.writer.events(300)
+    await ledger.export(tmp_path / "after")
+    report = ledger.verify(tmp_path / "after", old=tmp_path / "before")
+    assert (report.verdict, report.size) == ("sound", 906)
+
+
+async def test_a_document_that_was_shown_is_exported(ledger: Ledger, tmp_path: Path) -> None:
+    await ledger.export(tmp_path / "bundle")
+    texts = sorted(path.read_bytes() for path in (tmp_path / "bundle/documents").iterdir())
+    assert texts == [b"the first policy", b"the second policy"]
+
+
+Tamper = Callable[[Ledger], Awaitable[None]]
+
+
+async def edit_a_time(ledger: Ledger) -> None:
+    entry = decode(await ledger.entry(100))
+    await ledger.put_entry(100, encode(entry._replace(ms=entry.ms - 1)))
+
+
+async def edit_a_commitment_and_chain_anew(ledger: Ledger) -> None:
+    entry = decode(await ledger.entry(100))
+    await ledger.put_entry(100, encode(entry._replace(commit=bytes(32))))
+    await ledger.chain_anew(101)
+
+
+async def edit_a_payload(ledger: Ledger) -> None:
+    await ledger.superuser.execute(
+        "update ledger.opening set payload = replace(convert_from(payload, 'UTF8'), 'refused', 'given')::bytea "
+        "where seq = 100"
+    )
+
+
+async def delete_a_payload(ledger: Ledger) -> None:
+    await ledger.superuser.execute("delete from ledger.opening where seq = 100")
+
+
+async def delete_an_entry(ledger: Ledger) -> None:
+    await ledger.superuser.execute("delete from ledger.entry where seq = 100")
+
+
+async def delete_the_end(ledger: Ledger) -> None:
+    for table in ("entry", "opening"):
+        await ledger.superuser.execute(f"delete from ledger.{table} where seq >= 605")
+
+
+async def delete_an_entry_and_close_the_gap(ledger: Ledger) -> None:
+    """Signatures know no position: without the key entry at 603 the policy can move up."""
+    await delete_the_end(ledger)
+    policy = decode(await ledger.entry(604))
+    await ledger.superuser.execute("delete from ledger.entry where seq = 604")
+    await ledger.put_entry(603, encode(policy._replace(seq=603, prev=leaf_hash(await ledger.entry(602)))))
+
+
+async def insert_an_entry(ledger: Ledger) -> None:
+    last = await ledger.entry(605)
+    thief = SigningKey(bytes(32))
+    forged = decode(last)._replace(seq=606, prev=leaf_hash(last), commit=b"\1" * 32, signature=thief.sign(b""))
+    await ledger.superuser.execute("insert into ledger.entry select site_id, 606, $1 from ledger.site", encode(forged))
+
+
+async def swap_two_entries(ledger: Ledger) -> None:
+    first, second = await ledger.entry(100), await ledger.entry(101)
+    await ledger.put_entry(100, second)
+    await ledger.put_entry(101, first)
+
+
+async def swap_two_payloads(ledger: Ledger) -> None:
+    await ledger.superuser.execute(
+        "update ledger.opening o set salt = p.salt, payload = p.payload from ledger.opening p "
+        "where o.seq in (100, 101) and p.seq in (100, 101) and o.seq <> p.seq"
+    )
+
+
+async def put_an_erased_payload_back(ledger: Ledger) -> None:
+    await ledger.superuser.execute(
+        "insert into ledger.opening (site_id, seq, salt, payload) select site_id, 2, salt, payload "
+        "from ledger.opening where seq = 3"
+    )
+
+
+async def delete_a_document(ledger: Ledger) -> None:
+    await ledger.superuser.execute("alter table ledger.policy drop constraint policy_document_fkey")
+    await ledger.superuser.execute("delete from ledger.document where body = 'the second policy'::bytea")
+
+
+@pytest.mark.parametrize(
+    ("tamper", "expected"),
+    [
+        (edit_a_time, (3, 101)),
+        (edit_a_commitment_and_chain_anew, (7, 100)),
+        (edit_a_payload, (10, 100)),
+        (delete_a_payload, (12, 100)),
+        (delete_an_entry, (3, 100)),
+        (insert_an_entry, (7, 606)),
+        (swap_two_entries, (3, 100)),
+        (swap_two_payloads, (10, 101)),
+        (put_an_erased_payload_back, (12, 2)),
+        (delete_a_document, (9, 604)),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
+async def test_verify_finds_what_a_superuser_did(
+    ledger: Ledger, tmp_path: Path, tamper: Tamper, expected: tuple[int, int]
+) -> None:
+    await unguard(ledger.superuser)
+    await tamper(ledger)
+    await ledger.export(tmp_path / "bundle")
+    report = ledger.verify(tmp_path / "bundle")
+    assert report.exit_code == 1
+    assert expected in faults(report)
+
+
+async def test_a_broken_chain_is_exported_without_a_signature(ledger: Ledger, tmp_path: Path) -> None:
+    await unguard(ledger.superuser)
+    await edit_a_time(ledger)
+    done = await ledger.export(tmp_path / "bundle")
+    assert done.problem is not None
+    assert done.problem.startswith("entry 100:")
+    assert b"\xe2\x80\x94" not in (tmp_path / "bundle/checkpoint").read_bytes()
+
+
+@pytest.mark.parametrize("tamper", [edit_a_time, edit_a_commitment_and_chain_anew, swap_two_entries])
+async def test_an_older_checkpoint_shows_a_rewrite(ledger: Ledger, tmp_path: Path, tamper: Tamper) -> None:
+    await ledger.export(tmp_path / "before")
+    await unguard(ledger.superuser)
+    await tamper(ledger)
+    await ledger.export(tmp_path / "after")
+    assert (4, None) in faults(ledger.verify(tmp_path / "after", old=tmp_path / "before"))
+
+
+@pytest.mark.parametrize("tamper", [delete_the_end, delete_an_entry_and_close_the_gap])
+async def test_only_an_older_checkpoint_shows_what_was_dropped_and_signed_anew(
+    ledger: Ledger, tmp_path: Path, tamper: Tamper
+) -> None:
+    await ledger.export(tmp_path / "before")
+    await unguard(ledger.superuser)
+    await tamper(ledger)
+    await ledger.export(tmp_path / "after")
+    assert ledger.verify(tmp_path / "after").verdict == "sound"
+    assert faults(ledger.verify(tmp_path / "after", old=tmp_path / "before")) == [(4, None)]
+
+
+class Meddling:
+    """A pool that lets something happen after each range it has read."""
+
+    def __init__(self, pool: asyncpg.Pool, happen: Callable[[int], Awaitable[None]]) -> None:
+        self._pool, self._happen, self._reads = pool, happen, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+    async def fetch(self, *arguments: Any) -> list[asyncpg.Record]:
+        rows: list[asyncpg.Record] = await self._pool.fetch(*arguments)
+        self._reads += 1
+        await self._happen(self._reads)
+        return rows
+
+
+async def test_an_erasure_during_the_export_leaves_a_sound_bundle_without_the_erased(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting, "EXPORT_RANGE_ENTRIES", 100)
+    early, late = [50, 150], [250, 500]
+
+    async def happen(reads: int) -> None:
+        if reads == 2:  # entries below 200 were read
+            await ledger.writer.erase(early + late)
+        elif reads < 8:
+            await ledger.writer.events(1)
+
+    done = await ledger.export(tmp_path / "bundle", Meddling(ledger.pool, happen))
+    assert done.erased == len(early)
+    report = ledger.verify(tmp_path / "bundle")
+    assert (report.verdict, report.counts.erased) == ("sound", 6)
+    lines = (tmp_path / "bundle/payloads.ndjson").read_bytes().splitlines()
+    assert not {json.loads(line)["seq"] for line in lines} & {*early, *late, 2, 300}
+
+
+async def test_an_export_follows_the_log_to_its_head(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting, "EXPORT_RANGE_ENTRIES", 256)
+
+    async def happen(reads: int) -> None:
+        if reads <= 3:
+            await ledger.writer.events(100)
+
+    done = await ledger.export(tmp_path / "bundle", Meddling(ledger.pool, happen))
+    assert done.size == 906
+    assert ledger.verify(tmp_path / "bundle").verdict == "sound"
+
+
+async def test_nothing_is_overwritten_and_nothing_half_done_is_left(ledger: Ledger, tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/letter").write_text("mine")
+    with pytest.raises(ConfigInvalid, match="not empty"):
+        await ledger.export(tmp_path / "full")
+    with pytest.raises(ConfigInvalid, match="not active"):
+        await export(ledger.pool, SITE, SigningKey(bytes(32)), tmp_path / "other", lambda done, size: None)
+    with pytest.raises(NotFound):
+        await export(ledger.pool, "nowhere.example", ledger.founded.log, tmp_path / "other", lambda done, size: None)
+    (tmp_path / "empty").mkdir()
+    await ledger.export(tmp_path / "empty")
+    (tmp_path / "taken.partial").mkdir()
+    with pytest.raises(ConfigInvalid, match="remove it"):
+        await ledger.export(tmp_path / "taken")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "full", "taken.partial"]

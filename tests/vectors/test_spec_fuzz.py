@@ -1,0 +1,132 @@
+"""Whatever bytes come, the parsers of the ledger and those made from SPEC.md alone accept and refuse the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from ledger.core import entry, note, opening
+from ledger.core.errors import LedgerError
+from ledger.core.event import ErasureRecord, Event, decode_event, decode_payload
+from tests.vectors import spec_notes, spec_verifier
+from tests.vectors.spec_notes import Fault
+
+WIRE: dict[str, Any] = json.loads((Path(__file__).parents[2] / "proto" / "vectors" / "wire-v1.json").read_text())
+EVENT = WIRE["entries"][2]["payload"].encode()
+FULL_EVENT = (
+    b'{"action":"settings","citedPolicyVersion":"0.9","citedShown":"' + b"0f" * 32 + b'","component":"settings",'
+    b'"decisions":{"*":"denied","a.b:c":"denied"},"gpc":true,"id":"01980000-0000-7000-8000-000000000001",'
+    b'"language":"zh-Hant-TW","occurredAt":"2024-02-29T23:59:59.999Z","region":"KZ-ALA","sentAt":'
+    b'"2026-11-21T03:00:00.000Z","site":"weco.nexaxt.com","type":"consent.withdrawn","visitor":"' + b"v" * 22 + b'"}'
+)
+RECORD = WIRE["entries"][8]["payload"].encode()
+LINE = b'{"seq":7,"salt":"' + b"A" * 43 + b'=","payload":"e30="}'
+PIECES = [
+    *(bytes([byte]) for byte in b'\x00\x01\t\n\r "+,-./0179:=AZ\\_az{}\x7f\x80\xff'),
+    *(
+        piece.encode()
+        for piece in ("\u00a0", "\u2028", "\u200d", "\ufeff", "\U0001f36a", "é", "\u0660", "— ", "\u0085")
+    ),
+    *(b"\\n", b"\\u000a", b"\\u001f", b"\\u001F", b"\\u0041", b"\\ud800", b"\\/", b'\\"', b"null", b"false", b"true"),
+    *(
+        b"[]",
+        b"{}",
+        b'""',
+        b"[1]",
+        b"0",
+        b"-0",
+        b"1.0",
+        b"1e3",
+        b"9007199254740992",
+        b'"a":1,',
+        b'"gpc":true,',
+        b" " * 3,
+    ),
+]
+
+
+@st.composite
+def edited(draw: st.DrawFn, *originals: bytes) -> bytes:
+    """One of the texts with a few places replaced, cut out, doubled or filled with something awkward."""
+    data = draw(st.sampled_from(originals))
+    for _ in range(draw(st.integers(0, 3))):
+        at = draw(st.integers(0, len(data)))
+        end = draw(st.sampled_from([at, at + 1, at + 4]))
+        middle = draw(st.sampled_from([*PIECES, data[at:end] * 2, b""]))
+        data = data[:at] + middle + data[end:]
+    return data
+
+
+def refuses(parse: Callable[[], object], error: type[Exception]) -> bool:
+    try:
+        parse()
+    except error:
+        return True
+    return False
+
+
+many = settings(max_examples=300, deadline=None)
+
+
+@many
+@given(edited(EVENT, FULL_EVENT))
+@example(EVENT)
+@example(FULL_EVENT)
+@example(EVENT.replace(b'"weco.nexaxt.com"', b'""'))
+def test_events(data: bytes) -> None:
+    ours = refuses(lambda: decode_payload(data, Event), LedgerError)
+    assert refuses(lambda: decode_event(data), LedgerError) == ours
+    assert refuses(lambda: spec_verifier.parse_payload(data, 1, 0), Fault) == ours
+
+
+@many
+@given(edited(RECORD))
+@example(RECORD)
+def test_erasure_records(data: bytes) -> None:
+    ours = refuses(lambda: decode_payload(data, ErasureRecord), LedgerError)
+    assert refuses(lambda: spec_verifier.parse_payload(data, 3, 0), Fault) == ours
+
+
+@many
+@given(edited(WIRE["checkpoint_5"].encode(), WIRE["checkpoint_10_cosigned"].encode()))
+def test_checkpoints(data: bytes) -> None:
+    ours = refuses(lambda: note.parse_checkpoint(data), LedgerError)
+    assert refuses(lambda: spec_notes.parse_checkpoint(data), Fault) == ours
+
+
+@many
+@given(edited(WIRE["log_vkey"].encode(), WIRE["witness_vkey"].encode()), st.sampled_from([1, 4]))
+def test_vkeys(data: bytes, key_type: int) -> None:
+    text = data.decode("utf-8", "replace")
+    ours = refuses(lambda: note.parse_vkey(text, key_type), LedgerError)
+    assert refuses(lambda: spec_notes.parse_vkey(text, key_type), Fault) == ours
+
+
+@many
+@given(edited(LINE))
+@example(LINE)
+@example(b'{"payload":"e30=", "seq":7 ,"salt":"AAAA"}')
+def test_openings(data: bytes) -> None:
+    line = data.replace(b"\n", b" ")
+    ours = refuses(lambda: opening.decode_line(line), LedgerError)
+    assert refuses(lambda: spec_verifier.parse_opening(line), Fault) == ours
+
+
+@many
+@given(edited(*(bytes.fromhex(known["entry"]) for known in WIRE["entries"])))
+def test_entries(data: bytes) -> None:
+    ours = refuses(lambda: entry.decode(data), LedgerError)
+    assert refuses(lambda: spec_verifier.parse_entry(data), Fault) == ours
+
+
+@many
+@given(edited(WIRE["origin"].encode()))
+def test_origins(data: bytes) -> None:
+    text = data.decode("utf-8", "replace")
+    ours = refuses(lambda: note.check_origin(text), LedgerError)
+    assert refuses(lambda: spec_notes.split_origin(text), Fault) == ours
