@@ -133,6 +133,15 @@ NATS_REQUEST_TIMEOUT_SECONDS = 5.0
 NATS_MIN_PAYLOAD_BYTES = 128 * 1024
 """Of the server's `max_payload`: the largest entry in base64 with a record, and room."""
 
+# Witnesses, asked by the log
+WITNESS_TIMEOUT_SECONDS = 5.0
+"""For one whole exchange with a witness."""
+WITNESS_ANSWER_MAX_BYTES = 64 * 1024
+WITNESS_CATCH_UP_ATTEMPTS = 4
+"""How often one checkpoint is offered to a witness that names another size each time."""
+WITNESS_CLOCK_SKEW_SECONDS = 300
+"""How far the time of a cosignature may lie from ours."""
+
 
 # The processes of `up`
 BINARY_VERSION_TIMEOUT_SECONDS = 10
@@ -181,6 +190,7 @@ VARIABLES = (
     Variable("LEDGER_HOST", "127.0.0.1", "address to listen on"),
     Variable("LEDGER_PORT", "8080", "port to listen on"),
     Variable("LEDGER_WORKER_PORT", "0", "port of the metrics of the worker process; 0: none"),
+    Variable("LEDGER_WITNESS_POLICY", "", "path of a C2SP tlog-policy file: the witnesses, and the quorum of them"),
     Variable("LEDGER_DEMO", "", "path of an `up`'s credentials.json: serve the demo page with its publishable keys"),
 )
 
@@ -198,6 +208,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8080
     worker_port: int = 0
+    witness_policy: Path | None = None
     demo: Path | None = None
 
     def environment(self) -> dict[str, str]:
@@ -211,6 +222,7 @@ class Settings:
             "LEDGER_HOST": self.host,
             "LEDGER_PORT": str(self.port),
             "LEDGER_WORKER_PORT": str(self.worker_port),
+            "LEDGER_WITNESS_POLICY": str(self.witness_policy) if self.witness_policy else "",
             "LEDGER_DEMO": str(self.demo) if self.demo else "",
         }
 
@@ -239,6 +251,7 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         host=values["LEDGER_HOST"],
         port=_port(values, "LEDGER_PORT"),
         worker_port=_port(values, "LEDGER_WORKER_PORT"),
+        witness_policy=Path(values["LEDGER_WITNESS_POLICY"]) if values["LEDGER_WITNESS_POLICY"] else None,
         demo=Path(values["LEDGER_DEMO"]) if values["LEDGER_DEMO"] else None,
     )
 
