@@ -5,6 +5,11 @@ Untrusted input raises nothing but these. Misuse of an API by our own code raise
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ledger.core.witnessing import Dispute
+
 
 class LedgerError(Exception):
     """Base of everything below. `str(error)` is one sentence that tells a person what to do."""
@@ -69,6 +74,35 @@ class Unavailable(LedgerError):
     def __init__(self, reason: str, detail: str, retry_after: int = 1) -> None:
         self.reason, self.detail, self.retry_after = reason, detail, retry_after
         super().__init__(detail)
+
+
+class WitnessUnreachable(LedgerError):
+    """No cosignature this time. `permanent`: the witness answered, and will so again until a person acts."""
+
+    def __init__(self, detail: str, *, permanent: bool = False) -> None:
+        self.permanent = permanent
+        super().__init__(detail)
+
+
+class WitnessAhead(LedgerError):
+    """A witness has cosigned a log of `size` entries, more than were offered to it."""
+
+    def __init__(self, size: int, dispute: Dispute) -> None:
+        self.size, self.evidence = size, dispute
+        super().__init__(
+            f"{dispute.witness} knows this log with {size} entries, but {dispute.offered.size} are offered"
+        )
+
+
+class WitnessConflict(LedgerError):
+    """A witness finds that what is offered does not continue what it cosigned."""
+
+    def __init__(self, dispute: Dispute) -> None:
+        self.evidence = dispute
+        super().__init__(
+            f"{dispute.witness} does not find the checkpoint of size {dispute.offered.size} consistent with the one of "
+            f"size {dispute.old} that it cosigned"
+        )
 
 
 class ConfigInvalid(LedgerError):

@@ -95,17 +95,22 @@ class Signature(NamedTuple):
 
 
 class Checkpoint(NamedTuple):
-    """A signed tree head; `signatures` in the order of the note, of known and unknown keys alike."""
+    """A signed tree head; `signatures` in the order of the note, of known and unknown keys alike.
+
+    `extensions`: further lines of the body, which a log of ours never has (rule 1) and another log may.
+    """
 
     origin: str
     size: int
     root: bytes
     signatures: tuple[Signature, ...] = ()
+    extensions: tuple[str, ...] = ()
 
     @property
     def body(self) -> bytes:
-        """The three lines that signatures cover."""
-        return f"{self.origin}\n{self.size}\n{encode_base64(self.root)}\n".encode()
+        """The lines that signatures cover."""
+        lines = (self.origin, str(self.size), encode_base64(self.root), *self.extensions)
+        return "".join(f"{line}\n" for line in lines).encode()
 
     def encode(self) -> bytes:
         return self.body + b"\n" + "".join(s.line() for s in self.signatures).encode()
@@ -149,6 +154,15 @@ def sign_checkpoint(checkpoint: Checkpoint, vkey: VerifierKey, key: ed25519.Sign
 
 def parse_checkpoint(data: bytes) -> Checkpoint:
     """Parse a signed checkpoint of exactly three lines (rule 1); signatures are not yet verified."""
+    checkpoint = parse_any_checkpoint(data)
+    if checkpoint.extensions:
+        raise Malformed("a checkpoint has three lines, an empty one, and signatures")
+    check_origin(checkpoint.origin)
+    return checkpoint
+
+
+def parse_any_checkpoint(data: bytes) -> Checkpoint:
+    """Parse a signed checkpoint of any C2SP log: its origin may be any line, and extension lines may follow."""
     if len(data) > MAX_CHECKPOINT_BYTES:
         raise Malformed(f"a checkpoint has at most {MAX_CHECKPOINT_BYTES} bytes")
     try:
@@ -159,20 +173,25 @@ def parse_checkpoint(data: bytes) -> Checkpoint:
         raise Malformed("a checkpoint holds no control characters")
     body, gap, tail = text.rpartition("\n\n")
     lines = body.split("\n")
-    if not gap or len(lines) != 3:
+    if not gap or len(lines) < 3 or not all(lines):
         raise Malformed("a checkpoint has three lines, an empty one, and signatures")
-    origin, size, root = lines
-    check_origin(origin)
+    origin, size, root, *extensions = lines
+    if len(origin.encode()) > MAX_ORIGIN_BYTES:
+        raise Malformed(f"an origin has at most {MAX_ORIGIN_BYTES} bytes")
     root_hash = decode_base64(root)
     if len(root_hash) != 32:
         raise Malformed("a root hash has 32 bytes")
-    if not tail.endswith("\n"):
+    return Checkpoint(origin, decode_decimal(size), root_hash, parse_signatures(tail), tuple(extensions))
+
+
+def parse_signatures(text: str) -> tuple[Signature, ...]:
+    """The signature lines of a note, from 1 to 100; each ends with a newline."""
+    if not text.endswith("\n"):
         raise Malformed("the last signature line does not end")
-    signature_lines = tail[:-1].split("\n")
-    if len(signature_lines) > MAX_SIGNATURES:
+    lines = text[:-1].split("\n")
+    if len(lines) > MAX_SIGNATURES:
         raise Malformed(f"a checkpoint has at most {MAX_SIGNATURES} signatures")
-    signatures = tuple(_parse_signature(line) for line in signature_lines)
-    return Checkpoint(origin, decode_decimal(size), root_hash, signatures)
+    return tuple(_parse_signature(line) for line in lines)
 
 
 def _parse_signature(line: str) -> Signature:

@@ -1,0 +1,1 @@
+"""Witnesses: asking them (`client`, `policy`), and being one (`server`, `state`, `command`)."""
