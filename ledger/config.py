@@ -143,6 +143,23 @@ WITNESS_CLOCK_SKEW_SECONDS = 300
 """How far the time of a cosignature may lie from ours."""
 
 
+# Reading a log over HTTP
+LOG_CLIENT_CONNECTIONS = 16
+LOG_CLIENT_CONNECT_TIMEOUT_SECONDS = 5.0
+LOG_CLIENT_READ_TIMEOUT_SECONDS = 15.0
+"""Between two pieces of an answer."""
+LOG_CLIENT_TIMEOUT_SECONDS = 60.0
+"""Of one attempt, to the last byte."""
+LOG_CLIENT_RETRY_PAUSES_SECONDS = (0.2, 0.5, 1.0, 2.0, 0.0)
+"""After each failed attempt; the last attempt has no more to wait for."""
+LOG_CLIENT_PAUSE_MAX_SECONDS = 10.0
+"""Of what a server may ask for with Retry-After."""
+LOG_CLIENT_HEADER_MAX_BYTES = 8_190
+LOG_CLIENT_AHEAD_TILES = 32
+"""Of one level, fetched before they are asked for."""
+LOG_CLIENT_AHEAD_MAX_BYTES = 1024 * 1024
+"""Of an entry bundle fetched ahead; an ordinary one has 46 KB. A larger one is fetched when it is asked for."""
+
 # The processes of `up`
 BINARY_VERSION_TIMEOUT_SECONDS = 10
 CHILD_LOG_MAX_BYTES = 16 * 1024 * 1024

@@ -105,5 +105,13 @@ class WitnessConflict(LedgerError):
         )
 
 
+class LogUnreachable(LedgerError):
+    """A log's server did not answer, or not as one: this tells nothing about the log."""
+
+
+class LogGuarded(LedgerError):
+    """A log's server wants a key for this, or another key."""
+
+
 class ConfigInvalid(LedgerError):
     """The installation is not set up so that the command can run."""

@@ -110,4 +110,15 @@ def decode_bundle(data: bytes, width: int) -> list[bytes]:
     return entries
 
 
+def cut_bundle(data: bytes, width: int) -> bytes:
+    """The first `width` entries of a longer bundle, framed as they are. One that holds fewer is given back whole, for
+    whoever decodes it to refuse."""
+    at = 0
+    for _ in range(width):
+        if at + 2 > len(data):
+            return data
+        at += 2 + int.from_bytes(data[at : at + 2], "big")
+    return data[:at] if at <= len(data) else data
+
+
 MAX_BUNDLE_BYTES = TILE_WIDTH * (2 + MAX_ENTRY_BYTES)
