@@ -127,6 +127,15 @@ RECOVER_WINDOW_ENTRIES = 250
 """Messages that are read, verified and appended again at a time."""
 RECOVER_LOCK_TIMEOUT_SECONDS = 10
 
+# What auditors read
+CHECKPOINT_QUORUM_PATIENCE_SECONDS = 5.0
+"""A checkpoint that its quorum has not cosigned for this long is served all the same: a slow witness blocks no log."""
+CHECKPOINT_PAGE_ROWS = 256
+TILES_PER_READ = 32
+"""Hash tiles of 8 KB that one statement reads or derives."""
+TILES_DERIVED_MAX = 4_096
+"""Full tiles that one proof may derive because they are not stored yet: about a million entries."""
+
 # NATS
 NATS_CONNECT_TIMEOUT_SECONDS = 3.0
 NATS_REQUEST_TIMEOUT_SECONDS = 5.0
@@ -142,6 +151,30 @@ WITNESS_CATCH_UP_ATTEMPTS = 4
 WITNESS_CLOCK_SKEW_SECONDS = 300
 """How far the time of a cosignature may lie from ours."""
 
+# A witness's own server
+WITNESS_MAX_IN_FLIGHT = 64
+"""Requests that are being read or answered at one time; further ones are told to come again."""
+WITNESS_BODY_TIMEOUT_SECONDS = 10.0
+WITNESS_BUSY_TIMEOUT_SECONDS = 5.0
+"""How long another process may hold the witness's database."""
+WITNESS_CLOCK_BACK_SECONDS = 60
+"""A clock set back by no more than this is waited for with the last time; beyond it nothing is cosigned."""
+WITNESS_MAX_LOGS = 10_000
+WITNESS_MAX_LOG_KEYS = 8
+"""Of one log: two while it changes its key, and room."""
+WITNESS_EVIDENCE_MAX_ROWS = 64
+"""Kept of one log and one kind."""
+
+# Key files
+KEY_FILE_MAX_BYTES = 4_096
+PASSPHRASE_MIN_CHARACTERS = 16
+PASSPHRASE_MAX_OPERATIONS = 16
+PASSPHRASE_MAX_MEMORY_BYTES = 1024 * 1024 * 1024
+"""What a key file may ask of Argon2; what we write asks for 3 operations on 256 MiB."""
+KEYS_FOLLOW_SECONDS = 6.0
+"""How long servers are given to see a new key: they look every `SITE_REFRESH_SECONDS`."""
+KEYS_FOLLOW_TIMEOUT_SECONDS = 60.0
+"""A rotation that is not followed by then is left as it is, with both keys active."""
 
 # Reading a log over HTTP
 LOG_CLIENT_CONNECTIONS = 16
@@ -201,8 +234,12 @@ VARIABLES = (
     Variable("LEDGER_DATABASE_URL", None, "Postgres, as a login that is a member of `ledger_service`"),
     Variable("LEDGER_ADMIN_DATABASE_URL", None, "Postgres, as superuser or owner; for `migrate` and `recover`"),
     Variable("LEDGER_NATS_URL", "", "NATS with JetStream; empty: nothing is published until it is set"),
-    Variable("LEDGER_KEYS_DIR", ".ledger/keys", "directory of the signing keys, `<site>/{root,ingest,log}.key`"),
-    Variable("LEDGER_MASTER_SECRET", None, "32 random bytes in base64: keys the hashes by which rows are looked up"),
+    Variable("LEDGER_KEYS_DIR", ".ledger/keys", "directory of the sealed signing keys, `<site>/*.key`"),
+    Variable(
+        "LEDGER_MASTER_SECRET",
+        None,
+        "32 random bytes in base64: keys the hashes by which rows are looked up, and opens the key files",
+    ),
     Variable("LEDGER_ORIGIN_PREFIX", "ledger.localhost", "prefix of the log origins of sites added from now on"),
     Variable("LEDGER_HOST", "127.0.0.1", "address to listen on"),
     Variable("LEDGER_PORT", "8080", "port to listen on"),

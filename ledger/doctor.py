@@ -19,8 +19,8 @@ import nats.errors
 from ledger import config
 from ledger.config import Settings
 from ledger.core.entry import key_hash
-from ledger.core.errors import ConfigInvalid
-from ledger.secrets import ROLES, load_key
+from ledger.key_files import keys_here, paths_of, root_path, site_directory
+from ledger.sealed_key import ROLES
 from ledger.store.migrate import migrations
 
 
@@ -58,8 +58,7 @@ select s.site_id, s.site, coalesce((select max(e.seq) + 1 from ledger.entry e wh
   from ledger.site s left join ledger.projection p on p.site_id = s.site_id and p.live order by s.site
 """
 _ACTIVE = """
-select exists (select 1 from ledger.signer
-                where site_id = $1 and key_hash = $2 and role = 'ingest' and until is null)
+select array_agg(key_hash) from ledger.signer where site_id = $1 and role = 'ingest' and until is null
 """
 LAG_ADVICE_ENTRIES = 100_000
 
@@ -128,23 +127,30 @@ async def _site(connection: asyncpg.Connection, settings: Settings, row: asyncpg
         f"{row['size']} entries, {lag} of them not yet in the projection"
         + ("" if lag < LAG_ADVICE_ENTRIES else ": reads get slow; is a worker running?"),
     )
-    try:
-        ingest = load_key(settings.keys_dir, site, "ingest")
-    except ConfigInvalid as error:
-        yield Finding(Verdict.BAD, f"{site} ingest key", f"{error}; this machine cannot record")
+    active = set(await connection.fetchval(_ACTIVE, row["site_id"]) or ())
+    ingest = keys_here(settings, site, "ingest")
+    if any(key_hash(key.public) in active for key in ingest.keys.values()):
+        yield Finding(Verdict.GOOD, f"{site} ingest key", "active in the log")
     else:
-        active = await connection.fetchval(_ACTIVE, row["site_id"], key_hash(ingest.public))
-        yield Finding(
-            Verdict.GOOD if active else Verdict.BAD,
-            f"{site} ingest key",
-            "active in the log" if active else "not active in the log: install the one that is",
-        )
-    folder = settings.keys_dir / site
-    open_to_others = [role for role in ROLES if _mode(folder / f"{role}.key") & 0o077]
+        reasons = "; ".join(ingest.problems.values()) or f"none that is active lies in {site_directory(settings, site)}"
+        yield Finding(Verdict.BAD, f"{site} ingest key", f"{reasons}: this machine cannot record")
+    problems = {
+        **ingest.problems,
+        **keys_here(settings, site, "log").problems,
+        **keys_here(settings, site, "root").problems,
+    }
+    for problem in problems.values():
+        yield Finding(Verdict.BAD, f"{site} keys", problem)
+    files = [path for role in ROLES for path in paths_of(settings, site, role)]
+    open_to_others = [path.name for path in files if _mode(path) & 0o077]
     if open_to_others:
         yield Finding(Verdict.BAD, f"{site} keys", f"{', '.join(open_to_others)} readable by others: chmod 600")
-    if (folder / "root.key").exists():
-        yield Finding(Verdict.ADVICE, f"{site} root key", "on this machine: take it offline once the site is set up")
+    if root_path(settings, site).exists():
+        yield Finding(
+            Verdict.ADVICE,
+            f"{site} root key",
+            f"on this machine: `consent-ledger key take-offline {site} FILE` moves it to where no thief of this one is",
+        )
 
 
 def _mode(path: Path) -> int:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,8 +32,8 @@ from ledger.core.keys import KeySet, decode_genesis
 from ledger.core.merkle import HASH_BYTES
 from ledger.core.note import TYPE_ED25519, Checkpoint, VerifierKey, sign_checkpoint
 from ledger.core.opening import Opening
+from ledger.key_files import log_keys
 from ledger.progress import Progress, bar
-from ledger.secrets import load_key
 from ledger.store.pool import open_pool
 
 _SITE = "select site_id, origin from ledger.site where site = $1"
@@ -104,14 +105,16 @@ class _Chain:
         return entry
 
 
-async def export(pool: asyncpg.Pool, site: str, key: SigningKey, directory: Path, progress: Progress) -> Exported:
-    """Write the bundle of a site. `key` is the site's log key. All or nothing: DIR is complete, or not there."""
+async def export(
+    pool: asyncpg.Pool, site: str, log_keys: Sequence[SigningKey], directory: Path, progress: Progress
+) -> Exported:
+    """Write a site's bundle, signed by those of `log_keys` that are active. All or nothing: DIR is whole, or absent."""
     row = await pool.fetchrow(_SITE, site)
     if row is None:
         raise NotFound(f"this ledger has no site {site}")
     writer = Writer(directory)
     try:
-        return await _Export(pool, row["site_id"], row["origin"], key, writer, progress).run()
+        return await _Export(pool, row["site_id"], row["origin"], log_keys, writer, progress).run()
     except BaseException:
         writer.abandon()
         raise
@@ -121,12 +124,17 @@ class _Export:
     """One export."""
 
     def __init__(
-        self, pool: asyncpg.Pool, site_id: int, origin: str, key: SigningKey, writer: Writer, progress: Progress
+        self,
+        pool: asyncpg.Pool,
+        site_id: int,
+        origin: str,
+        log_keys: Sequence[SigningKey],
+        writer: Writer,
+        progress: Progress,
     ) -> None:
         self.pool = pool
         self.site_id = site_id
-        self.key = key
-        self.vkey = VerifierKey(origin, TYPE_ED25519, key.public)
+        self.log_keys = {VerifierKey(origin, TYPE_ED25519, key.public): key for key in log_keys}
         self.writer = writer
         self.progress = progress
         self.chain = _Chain(origin)
@@ -157,15 +165,21 @@ class _Export:
             self.writer.directory,
             self.writer.size,
             self.chain.log_id,
-            str(self.vkey),
+            str(self.signers()[0] if self.signers() else next(iter(self.log_keys))),
             len(self.forgotten),
             self.chain.problem,
         )
 
     def sign(self, checkpoint: Checkpoint) -> Checkpoint:
-        if self.chain.keys is None or self.vkey not in self.chain.keys.log_keys:
-            raise ConfigInvalid("the log key on this machine is not active in the log: it cannot sign the checkpoint")
-        return sign_checkpoint(checkpoint, self.vkey, self.key)
+        if not self.signers():
+            raise ConfigInvalid("no log key on this machine is active in the log: none can sign the checkpoint")
+        for vkey in self.signers():
+            checkpoint = sign_checkpoint(checkpoint, vkey, self.log_keys[vkey])
+        return checkpoint
+
+    def signers(self) -> list[VerifierKey]:
+        """The active log keys that are at hand, oldest first."""
+        return [vkey for vkey in self.chain.keys.log_keys if vkey in self.log_keys] if self.chain.keys else []
 
     async def take(self, row: asyncpg.Record) -> None:
         entry = self.chain.take(row["entry"], self.writer.entry(row["entry"]))
@@ -210,10 +224,10 @@ class _Export:
 
 
 async def _export(settings: Settings, site: str, directory: Path, progress: Progress) -> Exported:
-    key = load_key(settings.keys_dir, site, "log")
+    keys = log_keys(settings, site)
     pool = await open_pool(settings.database_url, size=1, timeout_seconds=READ_TIMEOUT_SECONDS)
     try:
-        return await export(pool, site, key, directory, progress)
+        return await export(pool, site, keys, directory, progress)
     finally:
         await pool.close()
 

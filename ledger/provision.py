@@ -16,7 +16,8 @@ from ledger.core.entry import ZEROS, Kind, core_bytes, key_hash, origin_hash
 from ledger.core.errors import ConfigInvalid, KeyRefused, Malformed
 from ledger.core.note import TYPE_ED25519, VerifierKey, check_origin, check_site
 from ledger.core.policy import parse_site_document
-from ledger.secrets import api_key_hash, create_key, new_api_key
+from ledger.key_files import founding_key, site_directory
+from ledger.secrets import api_key_hash, new_api_key
 from ledger.service import Service
 from ledger.site import SiteRegistry
 from ledger.store import errors as sql
@@ -66,8 +67,8 @@ async def create_site(settings: config.Settings, document: bytes) -> SiteCredent
             site = await sites.get(parsed.site)
             if site.sequencer is None:
                 raise ConfigInvalid(
-                    f"{parsed.site} was founded with other keys than those in {settings.keys_dir / parsed.site}: "
-                    "put ingest.key back there, or run this where it is"
+                    f"{parsed.site} was founded with other keys than those in {site_directory(settings, parsed.site)}: "
+                    "put the key files back there, or run this where they are"
                 )
             await Service(sites, reads).publish(site, document)
         finally:
@@ -94,9 +95,9 @@ async def revoke_api_key(pool: asyncpg.Pool, key: str) -> bool:
 
 async def _write_genesis(pool: asyncpg.Pool, settings: config.Settings, site_id: int, site: str, origin: str) -> None:
     """Append entry 0, or find it there with these very keys."""
-    root = create_key(settings.keys_dir, site, "root")
-    ingest = create_key(settings.keys_dir, site, "ingest")
-    log_key = create_key(settings.keys_dir, site, "log")
+    root = founding_key(settings, origin, "root")
+    ingest = founding_key(settings, origin, "ingest")
+    log_key = founding_key(settings, origin, "log")
     public = keys.encode_genesis(VerifierKey(origin, TYPE_ED25519, log_key.public), ingest.public, root.public)
     try:
         keys.decode_genesis(public, origin)  # unfit keys are refused before they are in the log for ever

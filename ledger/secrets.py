@@ -1,6 +1,6 @@
-"""Secrets on this side of the database: signing keys in files, and the keyed hashes by which rows are looked up.
+"""Secrets on this side of the database: keyed hashes by which rows are looked up, and fresh ids, salts and API keys.
 
-Nothing here is written to Postgres, logs or error texts.
+Signing keys lie in files (key_files). None of the secrets is written to Postgres, logs or error texts.
 """
 
 from __future__ import annotations
@@ -8,14 +8,9 @@ from __future__ import annotations
 import os
 import secrets
 from hashlib import blake2b, sha256
-from pathlib import Path
-
-from ledger.core.ed25519 import SEED_BYTES, SigningKey
-from ledger.core.errors import ConfigInvalid
 
 HASH_BYTES = 16
 API_KEY_BYTES = 32
-ROLES = ("root", "ingest", "log")
 
 
 class SiteHasher:
@@ -68,50 +63,3 @@ def new_api_key(key_class: str) -> str:
 
 def api_key_hash(key: str) -> bytes:
     return sha256(key.encode()).digest()
-
-
-def create_key(directory: Path, site: str, role: str) -> SigningKey:
-    """Make a key file, mode 0600, whole or not at all; or load the one that is there."""
-    path = _path(directory, site, role)
-    for folder in (directory, path.parent):
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    unfinished = path.with_suffix(f".{os.getpid()}.{secrets.token_hex(4)}")
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(os.urandom(SEED_BYTES).hex() + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    try:
-        os.link(unfinished, path)  # unlike a rename, it never replaces a key
-    except FileExistsError:
-        pass
-    finally:
-        unfinished.unlink()
-    for folder in (path.parent, directory):  # a log outlives a power cut, and so must the keys that it names
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    return load_key(directory, site, role)
-
-
-def load_key(directory: Path, site: str, role: str) -> SigningKey:
-    """The key of a role; `ConfigInvalid` tells where it was looked for."""
-    path = _path(directory, site, role)
-    try:
-        text = path.read_text(encoding="ascii")
-        seed = bytes.fromhex(text.strip())
-    except FileNotFoundError as error:
-        raise ConfigInvalid(f"no {role} key of {site}: expected the file {path}") from error
-    except (OSError, ValueError) as error:
-        raise ConfigInvalid(f"the {role} key of {site} cannot be read: {path} should hold 64 hex digits") from error
-    if len(seed) != SEED_BYTES:
-        raise ConfigInvalid(f"the {role} key of {site} is damaged: {path} should hold 64 hex digits")
-    return SigningKey(seed)
-
-
-def _path(directory: Path, site: str, role: str) -> Path:
-    if role not in ROLES:
-        raise ValueError(f"no such role: {role}")
-    return directory / site / f"{role}.key"

@@ -16,11 +16,12 @@ from ledger import config
 from ledger.core import ed25519, keys
 from ledger.core.decide import Recorded
 from ledger.core.entry import decode, key_hash
-from ledger.core.errors import ConfigInvalid, LedgerError, NotFound, Unavailable
+from ledger.core.errors import LedgerError, NotFound, Unavailable
 from ledger.core.event import Event, decode_payload
 from ledger.core.merkle import leaf_hash
 from ledger.core.policy import PolicyHistory, Published, decode_document
-from ledger.secrets import SiteHasher, load_key
+from ledger.key_files import keys_here, site_directory
+from ledger.secrets import SiteHasher
 from ledger.sequencer import Sequencer, Signer
 from ledger.store.append import Head
 from ledger.store.reads import EventRow, PolicyRow, Reads, SiteRow
@@ -178,15 +179,17 @@ class SiteRegistry:
         )
 
     async def _signer(self, row: SiteRow, log_id: bytes) -> Signer | None:
-        """The ingest key on disk, if the log counts it as active."""
-        try:
-            key = load_key(self._settings.keys_dir, row.site, "ingest")
-        except ConfigInvalid as error:
-            self._without_key(row.site, str(error))
+        """Of the ingest keys that the log counts as active the newest that lies here."""
+        here = keys_here(self._settings, row.site, "ingest")
+        by_hash = {key_hash(key.public): key for key in here.keys.values()}
+        active = await self._reads.active_signers(row.site_id)
+        key = next((by_hash[digest] for digest in active if digest in by_hash), None)
+        if key is None:
+            where = site_directory(self._settings, row.site)
+            reasons = "; ".join(here.problems.values()) or f"none of its active keys lies in {where}"
+            self._without_key(row.site, f"nothing can be recorded for {row.site} without an ingest key: {reasons}")
             return None
-        if not await self._reads.signer_active(row.site_id, key_hash(key.public)):
-            self._without_key(row.site, f"the ingest key on disk is not active in the log of {row.site}")
-            return None
+        self._keyless.pop(row.site, None)
         ed25519.verify(key.public, _PROBE, key.sign(_PROBE))  # from here on its signatures are only made twice
         return Signer(log_id, key)
 

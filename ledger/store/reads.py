@@ -138,9 +138,8 @@ _DOCUMENT = "select media_type, body from ledger.document where hash = $1"
 
 _API_KEY = "select site_id, class, scopes from ledger.api_key where key_hash = $1 and revoked_at is null"
 
-_SIGNER_ACTIVE = """
-select exists (select 1 from ledger.signer
-                where site_id = $1 and key_hash = $2 and role = 'ingest' and until is null)
+_ACTIVE_SIGNERS = """
+select key_hash from ledger.signer where site_id = $1 and role = 'ingest' and until is null order by since desc
 """
 
 _SETTLE = "select ledger.settle($1)"
@@ -257,9 +256,9 @@ class Reads:
         row = await self._fetchrow(_API_KEY, key_hash)
         return None if row is None else ApiKeyRow(*row)
 
-    async def signer_active(self, site_id: int, key_hash: bytes) -> bool:
-        active: bool = await self._fetchval(_SIGNER_ACTIVE, site_id, key_hash)
-        return active
+    async def active_signers(self, site_id: int) -> list[bytes]:
+        """H(public) of each active ingest key, the newest first."""
+        return [row["key_hash"] for row in await self._fetch(_ACTIVE_SIGNERS, site_id)]
 
     async def last_seq_before(self, site_id: int, ms: int) -> int:
         """The last seq recorded before a past millisecond, -1 if there is none (DESIGN section 8, `known_at`).

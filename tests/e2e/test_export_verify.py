@@ -37,7 +37,7 @@ class Ledger(NamedTuple):
     superuser: asyncpg.Connection
 
     async def export(self, directory: Path, pool: Any = None) -> Exported:
-        return await export(pool or self.pool, SITE, self.founded.log, directory, lambda done, size: None)
+        return await export(pool or self.pool, SITE, [self.founded.log], directory, lambda done, size: None)
 
     def verify(self, directory: Path, old: Path | None = None) -> Report:
         older = None if old is None else parse_checkpoint((old / "checkpoint").read_bytes())
@@ -307,10 +307,10 @@ async def test_nothing_is_overwritten_and_nothing_half_done_is_left(ledger: Ledg
     (tmp_path / "full/letter").write_text("mine")
     with pytest.raises(ConfigInvalid, match="not empty"):
         await ledger.export(tmp_path / "full")
-    with pytest.raises(ConfigInvalid, match="not active"):
-        await export(ledger.pool, SITE, SigningKey(bytes(32)), tmp_path / "other", lambda done, size: None)
+    with pytest.raises(ConfigInvalid, match="is active in the log"):
+        await export(ledger.pool, SITE, [SigningKey(bytes(32))], tmp_path / "other", lambda done, size: None)
     with pytest.raises(NotFound):
-        await export(ledger.pool, "nowhere.example", ledger.founded.log, tmp_path / "other", lambda done, size: None)
+        await export(ledger.pool, "nowhere.example", [ledger.founded.log], tmp_path / "other", lambda done, size: None)
     (tmp_path / "empty").mkdir()
     await ledger.export(tmp_path / "empty")
     (tmp_path / "taken.partial").mkdir()

@@ -17,13 +17,14 @@ from ledger.app import open_service
 from ledger.config import Settings
 from ledger.core.entry import Kind
 from ledger.core.errors import ConfigInvalid, DocumentInvalid, IdConflict
+from ledger.key_files import founding_key, paths_of, write_key_file
 from ledger.provision import SiteCredentials, create_site
-from ledger.secrets import create_key
+from ledger.sealed_key import seal
 from ledger.service import Service
 from tests.harness import check_log, document, new_site_name
 
 STEPS: dict[str, tuple[object, str]] = {
-    "the first key": (provision, "create_key"),
+    "the first key": (provision, "founding_key"),
     "the genesis entry": (provision, "append_one"),
     "the policy": (Service, "publish"),
     "the API keys": (provision, "create_api_key"),
@@ -140,10 +141,27 @@ async def test_what_cannot_be_a_site_leaves_nothing_behind(settings: Settings) -
 
 async def test_one_key_in_two_roles_is_refused_before_it_is_in_the_log(settings: Settings) -> None:
     name = new_site_name()
-    create_key(settings.keys_dir, name, "root")
-    folder = settings.keys_dir / name
-    shutil.copy(folder / "root.key", folder / "ingest.key")
+    origin = f"{settings.origin_prefix}/{name}"
+    root = founding_key(settings, origin, "root")
+    ingest = settings.keys_dir / name / "ingest-00000000.key"
+    write_key_file(ingest, seal(root, origin, "ingest", settings.master_secret))
     with pytest.raises(ConfigInvalid, match="cannot be used"):
         await create_site(settings, document(name))
-    (folder / "ingest.key").unlink()
+    ingest.unlink()
+    await check_founded(settings, await create_site(settings, document(name)))
+
+
+async def test_a_key_file_of_another_role_or_another_log_is_refused_where_a_log_begins(settings: Settings) -> None:
+    name = new_site_name()
+    origin = f"{settings.origin_prefix}/{name}"
+    founding_key(settings, origin, "root")
+    founding_key(settings, f"other.test/{name}", "log")
+    folder = settings.keys_dir / name
+    shutil.copy(folder / "root.key", folder / "ingest-00000000.key")
+    with pytest.raises(ConfigInvalid, match="holds the root key"):
+        await create_site(settings, document(name))
+    (folder / "ingest-00000000.key").unlink()
+    with pytest.raises(ConfigInvalid, match="no key is of two logs"):
+        await create_site(settings, document(name))
+    paths_of(settings, name, "log")[0].unlink()
     await check_founded(settings, await create_site(settings, document(name)))

@@ -1,0 +1,194 @@
+"""Key files on this machine: several a role, for keys overlap while one takes over from another.
+
+    <LEDGER_KEYS_DIR>/<site>/root.key                until it is taken offline
+    <LEDGER_KEYS_DIR>/<site>/ingest-<key id>.key
+    <LEDGER_KEYS_DIR>/<site>/log-<key id>.key
+
+Which keys count is what the log says and not what lies here. What a file holds is sealed_key's part.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from ledger import config
+from ledger.config import Settings
+from ledger.core.ed25519 import SEED_BYTES, SigningKey
+from ledger.core.errors import ConfigInvalid, LedgerError
+from ledger.sealed_key import SealedKey, parse_sealed_key, seal, unseal
+
+
+class KeysHere(NamedTuple):
+    """The keys of one role that this machine can use, by their files, and what is wrong with other files of it."""
+
+    keys: dict[Path, SigningKey]
+    problems: dict[Path, str]
+
+
+def site_directory(settings: Settings, site: str) -> Path:
+    return settings.keys_dir / site
+
+
+def root_path(settings: Settings, site: str) -> Path:
+    """Where the root key lies until it is taken offline."""
+    return site_directory(settings, site) / "root.key"
+
+
+def ingest_keys(settings: Settings, site: str) -> list[SigningKey]:
+    """Every ingest key on this machine, active or not; `ConfigInvalid` if none can be used."""
+    return _some(settings, site, "ingest")
+
+
+def log_keys(settings: Settings, site: str) -> list[SigningKey]:
+    """Every log key on this machine, active or not; `ConfigInvalid` if none can be used."""
+    return _some(settings, site, "log")
+
+
+def load_key(settings: Settings, site: str, role: str) -> SigningKey:
+    """One key of the role, where it does not matter which; `ConfigInvalid` if none can be used."""
+    return _some(settings, site, role)[0]
+
+
+def keys_here(settings: Settings, site: str, role: str) -> KeysHere:
+    """Look at every file of a role. One that is damaged, or still being copied here, takes no other away."""
+    keys: dict[Path, SigningKey] = {}
+    problems: dict[Path, str] = {}
+    for path in paths_of(settings, site, role):
+        try:
+            sealed = read_key_file(path)
+            if (sealed.origin.rpartition("/")[2], sealed.role) != (site, role):
+                raise ConfigInvalid(f"{path} holds the {sealed.role} key of {sealed.origin}: it does not belong there")
+            keys[path] = _open(path, sealed, settings.master_secret)
+        except ConfigInvalid as error:
+            problems[path] = str(error)
+    return KeysHere(keys, problems)
+
+
+def paths_of(settings: Settings, site: str, role: str) -> list[Path]:
+    """The files of a role, by name."""
+    if role == "root":
+        path = root_path(settings, site)
+        return [path] if path.exists() else []
+    try:
+        names = sorted(entry.name for entry in os.scandir(site_directory(settings, site)))
+    except OSError:
+        return []
+    return [
+        site_directory(settings, site) / name for name in names if name.startswith(f"{role}-") and name.endswith(".key")
+    ]
+
+
+def read_key_file(path: Path) -> SealedKey:
+    """What a file says it holds, without opening it; `ConfigInvalid` tells what is wrong."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(config.KEY_FILE_MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        raise ConfigInvalid(f"there is no key file {path}") from error
+    except OSError as error:
+        raise ConfigInvalid(f"the key file {path} cannot be read: {error.strerror}") from error
+    try:
+        return parse_sealed_key(data)
+    except LedgerError as error:
+        raise ConfigInvalid(f"{path} is no key file that can be used: {error}") from error
+
+
+def new_key(settings: Settings, origin: str, role: str) -> Path:
+    """Make an ingest or log key, in a file of its own."""
+    site = origin.rpartition("/")[2]
+    key = SigningKey(os.urandom(SEED_BYTES))
+    sealed = seal(key, origin, role, settings.master_secret)
+    path = site_directory(settings, site) / f"{role}-{sealed.key_id}.key"
+    _make_directory(settings, site)
+    write_key_file(path, sealed)
+    return path
+
+
+def founding_key(settings: Settings, origin: str, role: str) -> SigningKey:
+    """The key with which a log begins: the one that a founding broken off left here, else a new one."""
+    site = origin.rpartition("/")[2]
+    _make_directory(settings, site)
+    with _locked(site_directory(settings, site)):  # who founds the same site at this moment finds the same keys
+        for path in paths_of(settings, site, role):
+            sealed = read_key_file(path)
+            if (sealed.origin, sealed.role) != (origin, role):
+                raise ConfigInvalid(
+                    f"{path} holds the {sealed.role} key of {sealed.origin}, and no key is of two logs: move it away"
+                )
+            return _open(path, sealed, settings.master_secret)
+        if role == "root":
+            key = SigningKey(os.urandom(SEED_BYTES))
+            write_key_file(root_path(settings, site), seal(key, origin, role, settings.master_secret))
+            return key
+        path = new_key(settings, origin, role)
+        return _open(path, read_key_file(path), settings.master_secret)
+
+
+def write_key_file(path: Path, sealed: SealedKey) -> None:
+    """Mode 0600, whole or not at all, safe from a power cut; it never replaces a file."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(sealed.encode())
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(unfinished, path)  # unlike a rename, it never replaces a key
+        finally:
+            unfinished.unlink()
+        sync_directory(path.parent)
+    except FileExistsError as error:
+        raise ConfigInvalid(f"{path} is there already, and a key file is never replaced") from error
+    except OSError as error:
+        raise ConfigInvalid(f"the key file {path} cannot be written: {error.strerror}") from error
+
+
+def sync_directory(path: Path) -> None:
+    """What was linked or removed there outlives a power cut: a log does, and so must the keys that it names."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _some(settings: Settings, site: str, role: str) -> list[SigningKey]:
+    here = keys_here(settings, site, role)
+    if not here.keys:
+        where = root_path(settings, site) if role == "root" else site_directory(settings, site) / f"{role}-*.key"
+        raise ConfigInvalid("; ".join(here.problems.values()) or f"no {role} key of {site}: expected a file {where}")
+    return list({key.public: key for key in here.keys.values()}.values())
+
+
+def _open(path: Path, sealed: SealedKey, master_secret: bytes) -> SigningKey:
+    try:
+        return unseal(sealed, master_secret)
+    except ConfigInvalid as error:
+        raise ConfigInvalid(f"the key file {path} cannot be opened: {error}") from error
+
+
+def _make_directory(settings: Settings, site: str) -> None:
+    directory = site_directory(settings, site)
+    try:
+        for folder in (settings.keys_dir, directory):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        sync_directory(settings.keys_dir)
+    except OSError as error:
+        raise ConfigInvalid(f"the directory {directory} cannot be made: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
