@@ -35,7 +35,13 @@ def _verify() -> click.Command:
     return verify_command
 
 
-_ELSEWHERE = {"verify": _verify}
+def _witness() -> click.Command:
+    from ledger.witness.command import witness_command  # noqa: PLC0415
+
+    return witness_command
+
+
+_ELSEWHERE = {"verify": _verify, "witness": _witness}
 """Commands that another module brings whole; imported when they are called, so that each starts fast."""
 
 
