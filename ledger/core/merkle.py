@@ -55,13 +55,14 @@ class Frontier:
 
     def root(self) -> bytes:
         """The RFC 6962 tree head over all leaves so far."""
-        return _join(self._edge)
+        return join_edge(self._edge)
 
     def copy(self) -> Frontier:
         return Frontier(self.size, self._edge)
 
 
-def _join(edge: Sequence[bytes]) -> bytes:
+def join_edge(edge: Sequence[bytes]) -> bytes:
+    """The tree head over the roots of a tree's complete subtrees, largest first (one per set bit of its size)."""
     if not edge:
         return EMPTY_ROOT
     root = edge[-1]
@@ -98,7 +99,7 @@ def _range_root(start: int, end: int, subtree: Subtree) -> bytes:
         level = (end - start).bit_length() - 1
         edge.append(subtree(level, start >> level))
         start += 1 << level
-    return _join(edge)
+    return join_edge(edge)
 
 
 def _split(size: int) -> int:

@@ -1,0 +1,31 @@
+"""One question to the database, bounded in time; what a failure means to the caller."""
+
+from __future__ import annotations
+
+import logging
+
+import asyncpg
+
+from ledger import config
+from ledger.core.errors import Unavailable
+from ledger.store.errors import is_transient, is_unprepared, sqlstate
+
+log = logging.getLogger(__name__)
+
+
+async def ask(pool: asyncpg.Pool, query: str, *arguments: object) -> list[asyncpg.Record]:
+    """The rows of one statement; `Unavailable` if it gets no answer."""
+    try:
+        # Bounded here too: while no connection gets an answer, those who wait for one would pile up.
+        async with pool.acquire(timeout=config.READ_TIMEOUT_SECONDS) as connection:
+            rows: list[asyncpg.Record] = await connection.fetch(query, *arguments)
+    except Exception as error:
+        if is_transient(error):
+            raise Unavailable("database-unavailable", "The ledger's database does not answer; try again.") from error
+        if is_unprepared(error):
+            log.error("the database is not set up: %s (SQLSTATE %s)", type(error).__name__, sqlstate(error))
+            raise Unavailable(
+                "database-unprepared", "The ledger's database is being set up or restored; try again later.", 5
+            ) from error
+        raise
+    return rows
