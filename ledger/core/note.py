@@ -126,6 +126,11 @@ class Checkpoint(NamedTuple):
 
     def cosigned_at(self, vkey: VerifierKey) -> int | None:
         """The latest unix time (seconds) at which witness `vkey` (type 4) cosigned; a false line is `BadSignature`."""
+        return max(self.cosignature_times(vkey), default=None)
+
+    def cosignature_times(self, vkey: VerifierKey) -> list[int]:
+        """The unix times (seconds) of every line of witness `vkey` (type 4), often none; a false line is
+        `BadSignature`."""
         times: list[int] = []
         for signature in self.signatures:
             if signature.name == vkey.name and signature.key_id == vkey.key_id:
@@ -136,7 +141,7 @@ class Checkpoint(NamedTuple):
                     raise BadSignature("a cosignature's time is below 2^53 seconds")
                 ed25519.verify(vkey.public, cosignature_message(self.body, seconds), signature.value[8:])
                 times.append(seconds)
-        return max(times, default=None)
+        return times
 
 
 def cosignature_message(body: bytes, seconds: int) -> bytes:
