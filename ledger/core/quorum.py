@@ -74,7 +74,7 @@ class TrustPolicy(NamedTuple):
 def parse_policy(text: str) -> TrustPolicy:
     """A policy file. `Malformed` names the line.
 
-    The format is one of octets: text read as UTF-8 with `surrogateescape`, or as Latin-1, keeps names apart as it asks.
+    The format is one of octets: text read as UTF-8, or as Latin-1 where it is none, keeps names apart as it asks.
     """
     if len(text) > MAX_POLICY_BYTES:
         raise Malformed(f"a trust policy has at most {MAX_POLICY_BYTES} bytes")

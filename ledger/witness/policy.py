@@ -15,8 +15,16 @@ def read_policy(path: Path | None) -> TrustPolicy:
     try:
         with path.open("rb") as file:
             data = file.read(MAX_POLICY_BYTES + 1)
-        return parse_policy(data.decode("utf-8", "surrogateescape"))
+        return parse_policy(_text(data))
     except OSError as error:
         raise ConfigInvalid(f"the trust policy {path} cannot be read: {error.strerror}") from error
     except Malformed as error:
         raise ConfigInvalid(f"{path}: {error}") from error
+
+
+def _text(data: bytes) -> str:
+    """Octets as text that can be shown and stored: UTF-8, and what is none octet by octet; names stay apart."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
