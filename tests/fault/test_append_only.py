@@ -194,7 +194,7 @@ async def test_the_service_executes_what_it_needs_and_nothing_else(
     assert {row["proname"] for row in allowed} == {
         *("append_events", "append_one", "create_site", "put_document", "create_api_key", "revoke_api_key"),
         *("write_state", "begin_projection", "flip_projection", "sweep_states", "settle"),
-        *("put_checkpoint", "put_cosignatures", "report_checkpointer", "thin_checkpoints", "tile_root"),
+        *("put_checkpoint", "put_cosignatures", "report_checkpointer", "thin_checkpoints"),
         *("u64", "leaf_hash", "entry_ms", "entry_kind", "entry_commit", "entry_bytes", "core_hash"),
     }
     to_all = await superuser.fetch(

@@ -14,3 +14,4 @@ begin
 end $$;
 
 alter table ledger.tile add column root bytea not null generated always as (ledger.tile_root(hashes)) stored;
+revoke all on function ledger.tile_root from public;
