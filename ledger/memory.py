@@ -59,7 +59,9 @@ class SqliteMemory:
 
     def __init__(self, path: Path, origin: str) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # SQLite's own files take this mode
+        # SQLite's own files take this mode. A file that is there is not touched: to close it here would drop the lock.
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         # Exclusive: the lock is taken once and held to the end, and a killed process leaves none behind.
         self._db = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
         try:

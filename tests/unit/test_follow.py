@@ -49,7 +49,7 @@ def settle(follower: Follower, log: LogBuilder, step: Step) -> None:
     for suspect in step.suspects:
         opening = log.openings.get(suspect.earlier)
         follower.recheck(step, suspect, log.entries[suspect.earlier], opening[1] if opening else None)
-    for _, named in step.erasures:
+    for _, named in step.erasures if not step.faults else []:
         for seq in log.openings.keys() & set(named):
             follower.refuse(step, 12, "erased, and its opening is still there", seq)
 
