@@ -8,24 +8,26 @@ and takes the `Findings` back in log order. Numbers in comments are audit rules.
 from __future__ import annotations
 
 import re
+from hashlib import sha256
 from itertools import pairwise
 from typing import NamedTuple
 
 from ledger.core import ed25519
+from ledger.core.citations import Outlines
 from ledger.core.columns import PlainEvents, plain_events
 from ledger.core.entry import (
+    COMMIT_LABEL,
     HAS_OPENING,
     MAX_ERASED_SEQS,
     SALT_BYTES,
     ZEROS,
     Entry,
     Kind,
-    commitment,
     core_bytes,
     decode,
 )
 from ledger.core.errors import BadSignature, Malformed
-from ledger.core.event import ErasureRecord, decode_event, decode_payload
+from ledger.core.event import ErasureRecord, decode_payload
 from ledger.core.faults import Faults
 from ledger.core.merkle import HASH_BYTES, leaf_hash
 from ledger.core.opening import Opening, decode_line, peek_seq, split_lines
@@ -100,16 +102,20 @@ class Findings(NamedTuple):
     signatures: int
 
 
-def audit_chunk(chunk: Chunk) -> Findings:
-    """Judge every entry of a chunk by rules 1, 3, 5, 6, 7, 9, 10 and 12, as far as it can be judged alone."""
-    return _ChunkAudit(chunk).findings()
+def audit_chunk(chunk: Chunk, outlines: Outlines | None = None) -> Findings:
+    """Judge every entry of a chunk by rules 1, 3, 5, 6, 7, 9, 10 and 12, as far as it can be judged alone.
+
+    `outlines` of the chunks before make it faster, and change nothing.
+    """
+    return _ChunkAudit(chunk, outlines or Outlines()).findings()
 
 
 class _ChunkAudit:
     """The state of one call of `audit_chunk`."""
 
-    def __init__(self, chunk: Chunk) -> None:
+    def __init__(self, chunk: Chunk, outlines: Outlines) -> None:
         self.chunk = chunk
+        self.outlines = outlines
         self.faults = Faults()
         self.openings: dict[int, Opening | None] = {}
         self.leaves: list[bytes] = []
@@ -303,22 +309,27 @@ class _ChunkAudit:
         if opening is None or not self.fits(seq, commit, opening):
             return
         try:
-            event = decode_event(opening.payload)
+            event_id, site, version, shown = self.outlines.read(opening.payload)
         except Malformed as error:
             self.faults.add(10, str(error), seq)
             return
-        self.check_site(seq, event.site)
-        self.ids.append(event.id.encode())  # 9
-        if event.policy_version is not None:
-            self.versions.setdefault(event.policy_version, []).append(seq)
-        if event.shown is not None:
-            self.shown.setdefault(event.shown, seq)
+        if site != self.chunk.site:
+            self.check_site(seq, site)
+        self.ids.append(event_id)  # 9
+        if version is not None:
+            cited = self.versions.get(version)
+            if cited is None:
+                cited = self.versions[version] = []
+            cited.append(seq)
+        if shown is not None:
+            self.shown.setdefault(shown, seq)
 
     def fits(self, seq: int, commit: bytes, opening: Opening) -> bool:
         """10: the commitment is over salt and payload joined, so the salt's length matters too."""
-        if len(opening.salt) != SALT_BYTES:
-            self.faults.add(10, f"a salt has {SALT_BYTES} bytes, this one {len(opening.salt)}", seq)
-        if commitment(opening.salt, opening.payload) != commit:
+        salt = opening.salt
+        if len(salt) != SALT_BYTES:
+            self.faults.add(10, f"a salt has {SALT_BYTES} bytes, this one {len(salt)}", seq)
+        if sha256(COMMIT_LABEL + salt + opening.payload).digest() != commit:
             self.faults.add(10, "salt and payload do not match the commitment", seq)
             return False
         return True

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from ledger.config import VERIFY_CHUNKS_AHEAD, VERIFY_SMALL_LOG_ENTRIES
 from ledger.core.chunk import Chunk, Findings, audit_chunk
+from ledger.core.citations import Outlines
 
 
 class Workers(NamedTuple):
@@ -34,7 +35,8 @@ def open_workers(processes: int, entries: int) -> Iterator[Workers]:
     `submit`, or what it gives, raises OSError if a worker was killed.
     """
     if processes == 1 or entries <= VERIFY_SMALL_LOG_ENTRIES:
-        yield Workers(lambda chunk: lambda: audit_chunk(chunk), 0)
+        outlines = Outlines()
+        yield Workers(lambda chunk: lambda: audit_chunk(chunk, outlines), 0)
         return
     idle: SimpleQueue[Connection] = SimpleQueue()
 
@@ -75,10 +77,11 @@ def _worker() -> Iterator[Connection]:
 
 def _work(connection: Connection) -> None:
     """A worker's life: to the end of its pipe, or until that breaks."""
+    outlines = Outlines()
     with suppress(EOFError, ConnectionError):
         while True:
             chunk: Chunk = connection.recv()
-            connection.send(audit_chunk(chunk))
+            connection.send(audit_chunk(chunk, outlines))
 
 
 @contextmanager
