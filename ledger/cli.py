@@ -41,7 +41,13 @@ def _witness() -> click.Command:
     return witness_command
 
 
-_ELSEWHERE = {"verify": _verify, "witness": _witness}
+def _receipt() -> click.Command:
+    from ledger.receipt_command import receipt_command  # noqa: PLC0415
+
+    return receipt_command
+
+
+_ELSEWHERE = {"receipt": _receipt, "verify": _verify, "witness": _witness}
 """Commands that another module brings whole; imported when they are called, so that each starts fast."""
 
 

@@ -193,6 +193,10 @@ LOG_CLIENT_AHEAD_TILES = 32
 LOG_CLIENT_AHEAD_MAX_BYTES = 1024 * 1024
 """Of an entry bundle fetched ahead; an ordinary one has 46 KB. A larger one is fetched when it is asked for."""
 
+# A receipt that a command gets from a server
+RECEIPT_REQUEST_TIMEOUT_SECONDS = 15.0
+RECEIPT_PROOF_POLL_SECONDS = 0.5
+
 # The processes of `up`
 BINARY_VERSION_TIMEOUT_SECONDS = 10
 CHILD_LOG_MAX_BYTES = 16 * 1024 * 1024

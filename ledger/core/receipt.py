@@ -175,7 +175,7 @@ class _Run:
         for check in self.checks:
             if check.name in needs and check.result != Result.OK:
                 because = "was not checked" if check.result == Result.NOT_CHECKED else "failed"
-                self.checks.append(Check(name, Result.NOT_CHECKED, f"because the check {check.name!r} {because}"))
+                self.checks.append(Check(name, Result.NOT_CHECKED, f"because the check '{check.name}' {because}"))
                 return
         try:
             self.checks.append(Check(name, Result.OK, step()))

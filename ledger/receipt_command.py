@@ -1,0 +1,205 @@
+"""`consent-ledger receipt`: verify a receipt offline, or get one from the running server.
+
+Verifying opens no connection and reads no settings: a receipt, and the keys that its reader brings along.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from functools import partial
+from http import HTTPStatus
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+from urllib.parse import quote
+
+import aiohttp
+import click
+import msgspec
+
+from ledger.config import RECEIPT_PROOF_POLL_SECONDS, RECEIPT_REQUEST_TIMEOUT_SECONDS
+from ledger.core.ed25519 import check_public
+from ledger.core.encoding import decode_base64
+from ledger.core.errors import ConfigInvalid, LedgerError
+from ledger.core.note import TYPE_COSIGNATURE, TYPE_ED25519, parse_vkey
+from ledger.core.quorum import MAX_POLICY_BYTES, TrustPolicy, parse_policy
+from ledger.core.receipt import verify_receipt
+from ledger.core.receipt_message import MAX_RECEIPT_BYTES, parse_receipt
+from ledger.core.tlog_proof import MAX_PROOF_BYTES
+from ledger.credentials import Access, find_access
+from ledger.messages import Problem
+from ledger.receipt_report import EXIT_CODES, plain, render, told
+
+T = TypeVar("T")
+
+COULD_NOT_RUN = 2
+NO_PROOF = 3
+
+
+@click.group("receipt")
+def receipt_command() -> None:
+    """Receipts: the proof of one event that a visitor or a site keeps."""
+
+
+@receipt_command.command("verify")
+@click.argument("file", type=click.File("rb"))
+@click.option("--log-vkey", metavar="VKEY", help="The log's key, as it was given to you out of band.")
+@click.option("--log-id", metavar="HEX", help="The log's id; with --ingest-key the event's own signature is checked.")
+@click.option("--ingest-key", metavar="BASE64", help="The public key that signed the event; needs --log-id.")
+@click.option(
+    "--witness", "witnesses", multiple=True, metavar="VKEY", help="A witness that must have cosigned; may be repeated."
+)
+@click.option(
+    "--policy",
+    "policy_file",
+    type=click.File("rb"),
+    help="A trust policy (c2sp.org/tlog-policy): logs, witnesses and the quorum that must have cosigned.",
+)
+@click.option("--proof", type=click.File("rb"), help="A tlog-proof fetched apart, in place of the receipt's own.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.pass_context
+def verify_command(
+    context: click.Context,
+    file: BinaryIO,
+    log_vkey: str | None,
+    log_id: str | None,
+    ingest_key: str | None,
+    witnesses: tuple[str, ...],
+    policy_file: BinaryIO | None,
+    proof: BinaryIO | None,
+    as_json: bool,
+) -> None:
+    """Verify a receipt offline: FILE is its JSON, - reads it from standard input.
+
+    Take the log's key from where you trust it, never from the receipt itself.
+    Exit code 0: verified, 1: failed, 2: could not run, 3: there is no proof in it that the log holds the event.
+    """
+    try:
+        policy = None if policy_file is None else _read_policy(policy_file)
+        if log_vkey is None and (policy is None or not policy.logs):
+            raise ConfigInvalid("name the log's key by --log-vkey, or a policy with a log line by --policy")
+        if ingest_key is not None and log_id is None:
+            raise ConfigInvalid("--ingest-key needs --log-id: the signature covers the log's id")
+        keys = () if log_vkey is None else (_option("--log-vkey", partial(parse_vkey, log_vkey, TYPE_ED25519)),)
+        trusted = tuple(_option("--witness", partial(parse_vkey, text, TYPE_COSIGNATURE)) for text in witnesses)
+        report = verify_receipt(
+            _read(file, MAX_RECEIPT_BYTES),
+            keys,
+            trusted,
+            policy,
+            None if log_id is None else _log_id(log_id),
+            None if ingest_key is None else _option("--ingest-key", partial(_ingest_key, ingest_key)),
+            None if proof is None else _read(proof, MAX_PROOF_BYTES),
+        )
+        text = told(report).encode().decode() if as_json else render(report)
+    except KeyboardInterrupt:
+        click.echo("could not run: interrupted", err=True)
+        context.exit(COULD_NOT_RUN)
+    except (LedgerError, OSError) as error:
+        click.echo(f"could not run: {error}", err=True)
+        context.exit(COULD_NOT_RUN)
+    except Exception as error:  # a traceback would exit with 1, which says that the receipt is false
+        click.echo(f"could not run, by a fault of this program: {type(error).__name__}: {error}", err=True)
+        context.exit(COULD_NOT_RUN)
+    click.echo(text)
+    context.exit(EXIT_CODES[report.verdict])
+
+
+def _read(file: BinaryIO, limit: int) -> bytes:
+    """The file, or so much of it that it is seen to be too long."""
+    return file.read(limit + 1)
+
+
+def _read_policy(file: BinaryIO) -> TrustPolicy:
+    return _option("--policy", partial(parse_policy, _read(file, MAX_POLICY_BYTES).decode("utf-8", "surrogateescape")))
+
+
+def _option(name: str, parse: Callable[[], T]) -> T:
+    try:
+        return parse()
+    except LedgerError as error:
+        raise ConfigInvalid(f"{name}: {error}") from error
+
+
+def _log_id(text: str) -> bytes:
+    if len(text) != 64 or set(text) - set("0123456789abcdef"):
+        raise ConfigInvalid("--log-id is 64 hex digits in lower case")
+    return bytes.fromhex(text)
+
+
+def _ingest_key(text: str) -> bytes:
+    public = decode_base64(text)
+    check_public(public)
+    return public
+
+
+@receipt_command.command("get")
+@click.argument("site")
+@click.argument("event_id", metavar="ID")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write here; else to the screen.")
+@click.option(
+    "--wait",
+    type=click.FloatRange(0, 3600),
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for a checkpoint that covers the event.",
+)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(".ledger"),
+    show_default=True,
+    help="Data directory of an `up`; used where LEDGER_URL and the keys are not set.",
+)
+@click.pass_context
+def get_command(context: click.Context, site: str, event_id: str, output: Path | None, wait: float, data: Path) -> None:
+    """Get the receipt of an event from the running server, with its proof.
+
+    Exit code 0: it has one, 2: could not run, 3: no checkpoint covered the event in time.
+    """
+    try:
+        body = asyncio.run(_get(find_access(site, data), event_id, wait))
+        if output is None:
+            click.echo(body.decode())
+        else:
+            output.write_bytes(body)
+    except KeyboardInterrupt:
+        click.echo("could not run: interrupted", err=True)
+        context.exit(COULD_NOT_RUN)
+    except (LedgerError, OSError) as error:
+        click.echo(f"could not run: {error}", err=True)
+        context.exit(COULD_NOT_RUN)
+    if parse_receipt(body).proof is None:
+        click.echo("it holds no proof yet: no checkpoint covers the event; try again later", err=True)
+        context.exit(NO_PROOF)
+
+
+async def _get(access: Access, event_id: str, wait_seconds: float) -> bytes:
+    """The answer's exact bytes: with a proof if there is one before the time is up. `ConfigInvalid` if refused."""
+    deadline = time.monotonic() + wait_seconds
+    url = f"{access.base_url}/v1/sites/{quote(access.site, safe='')}/receipts/{quote(event_id, safe='')}"
+    headers = {"Authorization": f"Bearer {access.secret}"}
+    timeout = aiohttp.ClientTimeout(total=RECEIPT_REQUEST_TIMEOUT_SECONDS)
+    async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
+        while True:
+            try:
+                async with session.get(url, allow_redirects=False) as response:
+                    body = await response.content.read(MAX_RECEIPT_BYTES + 1)
+                    status = response.status
+            except (aiohttp.ClientError, TimeoutError) as error:
+                raise ConfigInvalid(f"{access.base_url} does not answer: {type(error).__name__} {error}") from error
+            if status != HTTPStatus.OK and (status != HTTPStatus.SERVICE_UNAVAILABLE or time.monotonic() > deadline):
+                raise ConfigInvalid(f"the server answers {status}{_problem(body)}")
+            if status == HTTPStatus.OK and (parse_receipt(body).proof is not None or time.monotonic() > deadline):
+                return body
+            await asyncio.sleep(RECEIPT_PROOF_POLL_SECONDS)
+
+
+def _problem(body: bytes) -> str:
+    try:
+        problem = msgspec.json.decode(body, type=Problem)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return ""
+    return plain(f": {problem.title}. {problem.detail}")
