@@ -197,6 +197,36 @@ LOG_CLIENT_AHEAD_MAX_BYTES = 1024 * 1024
 RECEIPT_REQUEST_TIMEOUT_SECONDS = 15.0
 RECEIPT_PROOF_POLL_SECONDS = 0.5
 
+# Monitor
+MONITOR_INTERVAL_SECONDS = 10.0
+MONITOR_MAX_AGE_SECONDS = 30 * 60
+"""Of the youngest cosignatures: a log has itself cosigned every ten minutes at least, as a sign of life."""
+MONITOR_CLOCK_SKEW_SECONDS = 300
+"""A cosignature further ahead of our clock than this is no sign of life."""
+MONITOR_UNREACHABLE_PATIENCE_SECONDS = 60
+MONITOR_REWOUND_PATIENCE_SECONDS = 30
+"""A replica, or a cache, may be a little behind the one that answered before."""
+MONITOR_LAG_PATIENCE_SECONDS = 120
+MONITOR_QUORUM_PATIENCE_SECONDS = 60
+MONITOR_ONCE_PATIENCE_SECONDS = 10.0
+"""How long `--once` looks again before it calls a log rewound, or a quorum missing."""
+MONITOR_ONCE_PAUSE_SECONDS = 1.0
+MONITOR_LOOK_AGAIN_SECONDS = 2.0
+"""Before tiles, or a checkpoint, that were found wrong are fetched anew, past all caches."""
+MONITOR_AHEAD_TILES = 16
+MONITOR_KEEP_ENTRIES = 64 * 256
+"""After so many entries of a long way the memory is saved, so that a restart goes on from there."""
+MONITOR_URLS_MAX = 64
+MONITOR_HEADS_KEPT = 1_000
+MONITOR_FAULTS_MAX = 100
+MONITOR_EVIDENCE_MAX = 1_000
+MONITOR_NOTICES_MAX = 1_000
+MONITOR_WEBHOOK_TIMEOUT_SECONDS = 10.0
+MONITOR_WEBHOOK_PAUSES_SECONDS = (0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
+"""Between attempts; the last one repeats for as long as it takes."""
+MONITOR_WEBHOOK_FLUSH_SECONDS = 10.0
+"""How long a monitor that ends waits for its webhook; what is left is sent when it runs again."""
+
 # The processes of `up`
 BINARY_VERSION_TIMEOUT_SECONDS = 10
 CHILD_LOG_MAX_BYTES = 16 * 1024 * 1024
