@@ -116,7 +116,8 @@ class Sequencer:
         head: Head = Head(0, b""),  # noqa: B008 - immutable
         wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
-        self.signer = signer
+        self.signer = signer  # may be replaced at any time: drafts of another are signed again
+        self._tried = signer  # of the last attempt
         self.head = head
         self.trouble: str | None = None  # the slug of the last failure while it lasts, for readiness
         self._site_id = site_id
@@ -268,15 +269,16 @@ class Sequencer:
         first = batch[0].draft if batch else None
         timeout = config.APPEND_TIMEOUT_SECONDS
         if isinstance(first, ControlDraft):
-            self._check(first)
+            self._tried = self.signer
+            draft = self._own_control(first, self._tried)
             async with self._connection() as connection:
-                result, head = await append_one(connection, self._site_id, self._wall_ms(), self.head, first, timeout)
+                result, head = await append_one(connection, self._site_id, self._wall_ms(), self.head, draft, timeout)
             results = {_key(first): result}
         else:
             unique: dict[bytes, EventDraft] = {}
             for waiting in batch:
                 unique.setdefault(_key(waiting.draft), waiting.draft)  # type: ignore[arg-type]
-            signer = self.signer
+            signer = self._tried = self.signer
             drafts = [self._own(draft, signer) for draft in unique.values()]
             async with self._connection() as connection:
                 answers, head = await append_events(
@@ -311,11 +313,15 @@ class Sequencer:
         signer.key.confirm(core_bytes(signer.log_id, Kind.EVENT, draft.commit, b""), draft.signature)
         return draft
 
-    def _check(self, draft: ControlDraft) -> None:
-        """The same for an entry of another kind, where the key is ours; the root's holder has checked its own."""
-        signer = self.signer
-        if draft.signer == signer.key_hash:
-            signer.key.confirm(core_bytes(signer.log_id, draft.kind, draft.commit, draft.public), draft.signature)
+    def _own_control(self, draft: ControlDraft, signer: Signer) -> ControlDraft:
+        """The same for an entry of another kind. One of the root's is checked by who holds that key."""
+        if draft.kind in (Kind.GENESIS, Kind.KEY):
+            return draft
+        if draft.signer != signer.key_hash:
+            signature = signer.sign(draft.kind, draft.commit, draft.public)
+            draft = draft._replace(signer=signer.key_hash, signature=signature)
+        signer.key.confirm(core_bytes(signer.log_id, draft.kind, draft.commit, draft.public), draft.signature)
+        return draft
 
     def _answer(self, batch: Sequence[_Waiting], results: dict[bytes, Appended]) -> None:
         owners: dict[bytes, Draft] = {}
@@ -366,11 +372,13 @@ class Sequencer:
         except Exception as error:
             log.error("no active ingest key could be loaded: %s", type(error).__name__)
             signer = None
-        control = bool(batch) and isinstance(batch[0].draft, ControlDraft)
-        same = signer is None or signer.key.public == self.signer.key.public
+        draft = batch[0].draft if batch else None
+        roots = isinstance(draft, ControlDraft) and draft.kind in (Kind.GENESIS, Kind.KEY)
+        # Not `self.signer`: who watches the keys may have put the new one there while the answer was on its way.
+        same = signer is None or signer.key.public == self._tried.key.public
         if signer is not None:
             self.signer = signer
-        if same or control:
+        if same or roots:
             self.trouble = "no-signer"
             detail = "This server holds no active ingest key of the site; an operator has to install it."
             self._fail(batch, Unavailable("no-signer", detail, retry_after=30))

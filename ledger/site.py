@@ -16,8 +16,9 @@ from ledger import config
 from ledger.core import ed25519, keys
 from ledger.core.decide import Recorded
 from ledger.core.entry import decode, key_hash
-from ledger.core.errors import LedgerError, NotFound, Unavailable
+from ledger.core.errors import BadSignature, KeyRefused, LedgerError, Malformed, NotFound, Unavailable
 from ledger.core.event import Event, decode_payload
+from ledger.core.key_history import key_history
 from ledger.core.merkle import leaf_hash
 from ledger.core.policy import PolicyHistory, Published, decode_document
 from ledger.key_files import keys_here, site_directory
@@ -49,10 +50,11 @@ class Site:
     site: str
     origin: str
     log_id: bytes
-    log_vkey: str
+    log_vkey: str  # the newest active one
     hasher: SiteHasher
     policies: PolicyHistory
     sequencer: Sequencer | None
+    keys_seq: int = 0
     looked_for_version_at: float = float("-inf")
     next_look: asyncio.Task[None] | None = None
 
@@ -133,6 +135,7 @@ class SiteRegistry:
                         row = SiteRow(site.site_id, site.site, site.origin)
                         site.sequencer = await self._sequencer(row, site.log_id)
                 await self.load()
+                await self._follow_keys()
                 for site_id, seq in (await self._reads.policy_seqs()).items():
                     for site in self.loaded():
                         if site.site_id == site_id and site.policies.last_seq < seq:
@@ -141,6 +144,32 @@ class SiteRegistry:
                 log.warning("sites could not be refreshed: %s", error)
             except Exception:
                 log.exception("sites could not be refreshed; it is tried again")
+
+    async def _follow_keys(self) -> None:
+        """Sign with the newest key from now on, where it lies here: then the retirement of the old one is no event."""
+        newest, last_seqs = await self._reads.newest_signers(), await self._reads.key_seqs()
+        for site in self.loaded():
+            last_seq = last_seqs.get(site.site_id, 0)
+            if site.keys_seq != last_seq:
+                site.log_vkey, site.keys_seq = await self._log_vkey(site.site_id, site.origin, site.log_vkey), last_seq
+            sequencer = site.sequencer
+            if sequencer is None or newest.get(site.site_id) in (None, sequencer.signer.key_hash):
+                continue
+            signer = await self._signer(SiteRow(site.site_id, site.site, site.origin), site.log_id)
+            if signer is not None and signer.key.public != sequencer.signer.key.public:
+                sequencer.signer = signer
+                log.info("entries of %s are signed with the ingest key %s now", site.site, signer.key_hash[:4].hex())
+
+    async def _log_vkey(self, site_id: int, origin: str, known: str) -> str:
+        """The newest active log key, for people to see; `known` if the key entries are not as they should be."""
+        try:
+            genesis, *entries = await self._reads.key_entries(site_id)
+            history = key_history(origin, genesis, entries)
+        except (Malformed, BadSignature, KeyRefused, ValueError) as error:
+            log.error("the key entries of %s are not sound: %s", origin, error)
+            return known
+        active = history.active("log")
+        return str(history.vkey(active[-1])) if active else known
 
     async def stop(self) -> None:
         """Answer every waiter of every site."""
@@ -153,12 +182,14 @@ class SiteRegistry:
         log_id = leaf_hash(genesis)
         declared = keys.decode_genesis(decode(genesis).public, row.origin)
         policies = PolicyHistory(tuple(published(p) for p in await self._reads.policies(row.site_id)))
+        keys_seq = (await self._reads.key_seqs()).get(row.site_id, 0)
         return Site(
             site_id=row.site_id,
             site=row.site,
             origin=row.origin,
             log_id=log_id,
-            log_vkey=str(declared.log),
+            log_vkey=await self._log_vkey(row.site_id, row.origin, str(declared.log)),
+            keys_seq=keys_seq,
             hasher=SiteHasher(self._settings.master_secret, log_id),
             policies=policies,
             sequencer=await self._sequencer(row, log_id),

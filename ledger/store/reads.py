@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import asyncpg
 
-from ledger import config
-from ledger.core.errors import NotFound, Unavailable
-from ledger.store.errors import is_transient, is_unprepared, sqlstate
-
-log = logging.getLogger(__name__)
+from ledger.core.errors import NotFound
+from ledger.store.ask import ask
 
 
 class SiteRow(NamedTuple):
@@ -142,6 +138,20 @@ _ACTIVE_SIGNERS = """
 select key_hash from ledger.signer where site_id = $1 and role = 'ingest' and until is null order by since desc
 """
 
+_NEWEST_SIGNERS = """
+select distinct on (site_id) site_id, key_hash from ledger.signer where role = 'ingest' and until is null
+ order by site_id, since desc
+"""
+
+_KEY_SEQS = "select site_id, max(seq) from ledger.key_entry group by site_id"
+
+_KEY_ENTRIES = """
+select e.entry
+  from (select 0 as seq union all select s.seq from ledger.key_entry s where s.site_id = $1) k
+ cross join lateral (select s.entry from ledger.entry s where s.site_id = $1 and s.seq = k.seq offset 0) e
+ order by k.seq
+"""
+
 _SETTLE = "select ledger.settle($1)"
 
 # Time never decreases along the log, so the first entry at or after a time is found by bisection on the primary key.
@@ -164,25 +174,10 @@ class Reads:
     """Questions to the ledger, over a pool of the service's connections; `Unavailable` if they get no answer."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
-        self._pool = pool
+        self.pool = pool
 
     async def _fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
-        try:
-            # Bounded here too: while no connection gets an answer, those who wait for one would pile up.
-            async with self._pool.acquire(timeout=config.READ_TIMEOUT_SECONDS) as connection:
-                rows: list[asyncpg.Record] = await connection.fetch(query, *arguments)
-        except Exception as error:
-            if is_transient(error):
-                raise Unavailable(
-                    "database-unavailable", "The ledger's database does not answer; try again."
-                ) from error
-            if is_unprepared(error):
-                log.error("the database is not set up: %s (SQLSTATE %s)", type(error).__name__, sqlstate(error))
-                raise Unavailable(
-                    "database-unprepared", "The ledger's database is being set up or restored; try again later.", 5
-                ) from error
-            raise
-        return rows
+        return await ask(self.pool, query, *arguments)
 
     async def _fetchrow(self, query: str, *arguments: object) -> asyncpg.Record | None:
         rows = await self._fetch(query, *arguments)
@@ -259,6 +254,18 @@ class Reads:
     async def active_signers(self, site_id: int) -> list[bytes]:
         """H(public) of each active ingest key, the newest first."""
         return [row["key_hash"] for row in await self._fetch(_ACTIVE_SIGNERS, site_id)]
+
+    async def newest_signers(self) -> dict[int, bytes]:
+        """site_id -> H(public) of its newest active ingest key."""
+        return dict(await self._fetch(_NEWEST_SIGNERS))
+
+    async def key_seqs(self) -> dict[int, int]:
+        """site_id -> the seq of its newest key entry, for sites that have one beside genesis."""
+        return dict(await self._fetch(_KEY_SEQS))
+
+    async def key_entries(self, site_id: int) -> list[bytes]:
+        """The genesis entry and every entry of kind 2, in their order; none before genesis."""
+        return [row["entry"] for row in await self._fetch(_KEY_ENTRIES, site_id)]
 
     async def last_seq_before(self, site_id: int, ms: int) -> int:
         """The last seq recorded before a past millisecond, -1 if there is none (DESIGN section 8, `known_at`).

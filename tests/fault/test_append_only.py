@@ -20,7 +20,7 @@ from tests.conftest import Database, admin
 from tests.fault.writer import Writer
 from tests.founding import Founded, found
 
-APPEND_ONLY = ("site", "entry", "known", "erased", "document", "policy", "opening")
+APPEND_ONLY = ("site", "entry", "known", "erased", "document", "policy", "opening", "key_entry")
 BESIDE = ("signer", "api_key", "projection", "state", "migration", "tile", "checkpoint", "checkpointer")
 REFUSED = "LG100"
 
@@ -99,6 +99,7 @@ async def writer(pool: asyncpg.Pool, founded: Founded) -> Writer:
     await writer.policy("1.0", b"{}")
     seqs = await writer.events(4)
     await writer.erase(seqs[:1])
+    await writer.key()
     return writer
 
 
