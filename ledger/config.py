@@ -93,6 +93,11 @@ VERIFY_IN_FLIGHT_MAX_BYTES = 64 * 1024 * 1024
 """Of entry bundles with their openings; a hostile bundle has large ones."""
 EXPORT_RANGE_ENTRIES = 1_024
 """Entries, with their openings, that are read in one statement."""
+EXPORT_WAIT_SECONDS = 15.0
+"""How long an export waits for a checkpoint that covers what it found; `--wait` says otherwise."""
+EXPORT_POLL_SECONDS = 0.1
+EXPORT_CHECKPOINTER_SILENT_SECONDS = 60
+"""A checkpointer that has not reported for so long is taken to be gone."""
 
 # Postgres
 POOL_MAX_CONNECTIONS = 10
@@ -130,6 +135,21 @@ RECOVER_LOCK_TIMEOUT_SECONDS = 10
 # What auditors read
 CHECKPOINT_QUORUM_PATIENCE_SECONDS = 5.0
 """A checkpoint that its quorum has not cosigned for this long is served all the same: a slow witness blocks no log."""
+SERVED_CHECKPOINT_CACHE_SECONDS = 0.25
+"""How old an answer about the served checkpoint may be; a tile that it does not cover is asked about anew."""
+CHECKPOINT_MAX_AGE_SECONDS = 1
+"""How long caches may show a checkpoint that is no longer the served one."""
+CHECKPOINT_WAIT_SECONDS = 8.0
+"""How long an answer is held, where it is asked for, until a checkpoint covers the entry."""
+CHECKPOINT_WAITERS_MAX = 4_096
+"""Answers of one site that are held at a time; more are answered at once, without a proof."""
+CHECKPOINT_POLL_SECONDS = 0.1
+"""How often a new checkpoint is looked for while somebody waits for one."""
+PROOFS_AT_ONCE = 256
+"""Proofs of one checkpoint that are made of one reading of its tiles."""
+TILE_MAX_AGE_SECONDS = 365 * 24 * 3600
+PARTIAL_TILE_MAX_AGE_SECONDS = 24 * 3600
+"""Partial tiles never change either, but are soon of no use to anybody."""
 CHECKPOINT_PAGE_ROWS = 256
 TILES_PER_READ = 32
 """Hash tiles of 8 KB that one statement reads or derives."""
@@ -196,6 +216,36 @@ LOG_CLIENT_AHEAD_MAX_BYTES = 1024 * 1024
 # A receipt that a command gets from a server
 RECEIPT_REQUEST_TIMEOUT_SECONDS = 15.0
 RECEIPT_PROOF_POLL_SECONDS = 0.5
+# The checkpointer
+CHECKPOINT_INTERVAL_SECONDS = 0.5
+"""Between the beginnings of two rounds of a growing log: a checkpoint at least every second, with room."""
+CHECKPOINT_HEADS_SECONDS = 0.1
+CHECKPOINT_HEADS_IDLE_SECONDS = 0.25
+CHECKPOINT_LOOK_SECONDS = 5.0
+"""How often every record of a quiet log is looked at, and how long a refusal waits before it looks again."""
+CHECKPOINT_HEARTBEAT_SECONDS = 3.0
+CHECKPOINT_DEAD_SECONDS = 30.0
+"""Without a sign of life for this long, the checkpointer is said to be dead."""
+CHECKPOINT_SLICE_ENTRIES = 1_000
+"""Entries, with their openings, that are read and judged at one time."""
+CHECKPOINT_MAX_BUSY_SITES = 4
+"""Sites in a round at one time: bounds memory."""
+CHECKPOINT_REFRESH_SECONDS = 9 * 60
+"""A log that does not grow has itself cosigned again after this long, as a sign of life: below ten minutes."""
+CHECKPOINT_WITNESS_BACKOFF_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+CHECKPOINT_WITNESS_STALE_SECONDS = 15 * 60
+"""A witness whose newest cosignature is older than this is alarmed."""
+CHECKPOINT_COSIGNING_SIZES = 16
+"""Checkpoints that may still gain cosignatures; older ones stay as they are."""
+CHECKPOINT_KEEP_ALL_SECONDS = 24 * 3600
+"""Older checkpoints are thinned out to one every ten minutes."""
+CHECKPOINT_THIN_SECONDS = 600.0
+CHECKPOINT_THIN_ROWS = 5_000
+CHECKPOINT_FIRST_TIMEOUT_SECONDS = 60.0
+"""How long founding a site waits for its first checkpoint with its quorum."""
+ANCHOR_TIMEOUT_SECONDS = 5.0
+EVIDENCE_MAX_FILES = 1_000
+
 
 # Monitor
 MONITOR_INTERVAL_SECONDS = 10.0
@@ -278,6 +328,9 @@ VARIABLES = (
     Variable("LEDGER_HOST", "127.0.0.1", "address to listen on"),
     Variable("LEDGER_PORT", "8080", "port to listen on"),
     Variable("LEDGER_WORKER_PORT", "0", "port of the metrics of the worker process; 0: none"),
+    Variable(
+        "LEDGER_ANCHOR_DIR", "", "directory of the last signed checkpoints, to be kept; empty: `anchor` beside the keys"
+    ),
     Variable("LEDGER_WITNESS_POLICY", "", "path of a C2SP tlog-policy file: the witnesses, and the quorum of them"),
     Variable("LEDGER_DEMO", "", "path of an `up`'s credentials.json: serve the demo page with its publishable keys"),
 )
@@ -297,7 +350,13 @@ class Settings:
     port: int = 8080
     worker_port: int = 0
     witness_policy: Path | None = None
+    anchor_dir: Path | None = None
     demo: Path | None = None
+
+    @property
+    def anchors(self) -> Path:
+        """Where the last signed checkpoints lie, outside the database."""
+        return self.anchor_dir or self.keys_dir.parent / "anchor"
 
     def environment(self) -> dict[str, str]:
         """The variables that make another process load these same settings (never the admin's database URL)."""
@@ -310,6 +369,7 @@ class Settings:
             "LEDGER_HOST": self.host,
             "LEDGER_PORT": str(self.port),
             "LEDGER_WORKER_PORT": str(self.worker_port),
+            "LEDGER_ANCHOR_DIR": str(self.anchor_dir) if self.anchor_dir else "",
             "LEDGER_WITNESS_POLICY": str(self.witness_policy) if self.witness_policy else "",
             "LEDGER_DEMO": str(self.demo) if self.demo else "",
         }
@@ -339,6 +399,7 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         host=values["LEDGER_HOST"],
         port=_port(values, "LEDGER_PORT"),
         worker_port=_port(values, "LEDGER_WORKER_PORT"),
+        anchor_dir=Path(values["LEDGER_ANCHOR_DIR"]) if values["LEDGER_ANCHOR_DIR"] else None,
         witness_policy=Path(values["LEDGER_WITNESS_POLICY"]) if values["LEDGER_WITNESS_POLICY"] else None,
         demo=Path(values["LEDGER_DEMO"]) if values["LEDGER_DEMO"] else None,
     )

@@ -74,14 +74,14 @@ def test_nothing_is_published_but_the_ledger_on_loopback() -> None:
     assert all(SERVICES[name]["networks"] == ["inside"] for name in ("postgres", "nats", "migrate"))
 
 
-def test_our_containers_have_no_privileges_and_write_nowhere_but_keys_and_tmp() -> None:
+def test_our_containers_have_no_privileges_and_write_nowhere_but_keys_anchor_and_tmp() -> None:
     for name in OURS:
         service = SERVICES[name]
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
         assert service["tmpfs"] == ["/tmp"]
-        assert service["volumes"] == ["keys:/keys"]
+        assert service["volumes"] == ["keys:/keys", "anchor:/anchor"]
         assert "privileged" not in service
 
 
