@@ -6,7 +6,6 @@ Our own errors end a command with one line on standard error and exit code 2 (1 
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
@@ -18,14 +17,8 @@ import click
 from ledger import __version__
 from ledger.config import Settings, load_settings
 from ledger.core.errors import ConfigInvalid, LedgerError
+from ledger.locate import DATA, find_admin_url, find_settings
 
-DATA = click.option(
-    "--data",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path(".ledger"),
-    show_default=True,
-    help="Data directory of an `up`; used where LEDGER_DATABASE_URL is not set.",
-)
 DOCUMENT = click.argument("document", type=click.File("rb"))
 
 
@@ -83,27 +76,6 @@ class Failure(click.ClickException):
 @click.version_option(__version__)
 def main() -> None:
     """A ledger of consent: every consent provable, every person forgettable."""
-
-
-def find_settings(data: Path) -> Settings:
-    """Of the environment, where it names a database, else of the `up` in that directory."""
-    if os.environ.get("LEDGER_DATABASE_URL"):
-        return load_settings()
-    from ledger.embedded.installation import DataDirectory  # noqa: PLC0415 - commands start fast
-
-    return DataDirectory(data).settings()
-
-
-def find_admin_url(data: Path) -> str:
-    """LEDGER_ADMIN_DATABASE_URL, or the superuser's URL of the `up` in that directory."""
-    url = os.environ.get("LEDGER_ADMIN_DATABASE_URL", "")
-    if url:
-        return url
-    if os.environ.get("LEDGER_DATABASE_URL"):
-        raise ConfigInvalid("set LEDGER_ADMIN_DATABASE_URL too: the service's own login may not do this")
-    from ledger.embedded.installation import DataDirectory  # noqa: PLC0415
-
-    return DataDirectory(data).admin_database_url()
 
 
 async def _with_pool(settings: Settings, work: Callable[[asyncpg.Pool], Awaitable[Any]]) -> Any:

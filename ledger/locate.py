@@ -1,0 +1,40 @@
+"""How a command finds its ledger: by the environment, or by the data directory of an `up`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from ledger.config import Settings, load_settings
+from ledger.core.errors import ConfigInvalid
+
+DATA = click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(".ledger"),
+    show_default=True,
+    help="Data directory of an `up`; used where LEDGER_DATABASE_URL is not set.",
+)
+
+
+def find_settings(data: Path) -> Settings:
+    """Of the environment, where it names a database, else of the `up` in that directory."""
+    if os.environ.get("LEDGER_DATABASE_URL"):
+        return load_settings()
+    from ledger.embedded.installation import DataDirectory  # noqa: PLC0415 - commands start fast
+
+    return DataDirectory(data).settings()
+
+
+def find_admin_url(data: Path) -> str:
+    """LEDGER_ADMIN_DATABASE_URL, or the superuser's URL of the `up` in that directory."""
+    url = os.environ.get("LEDGER_ADMIN_DATABASE_URL", "")
+    if url:
+        return url
+    if os.environ.get("LEDGER_DATABASE_URL"):
+        raise ConfigInvalid("set LEDGER_ADMIN_DATABASE_URL too: the service's own login may not do this")
+    from ledger.embedded.installation import DataDirectory  # noqa: PLC0415
+
+    return DataDirectory(data).admin_database_url()
