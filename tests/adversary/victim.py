@@ -62,6 +62,8 @@ class Honest(NamedTuple):
     credentials: SiteCredentials
     retired_ingest: SigningKey
     retired_log: SigningKey
+    erased: tuple[bytes, bytes]
+    """Salt and payload of the erased event, as an old backup has them."""
 
 
 def keys_of(settings: Settings) -> list[SigningKey]:
@@ -91,6 +93,7 @@ async def grow(settings: Settings, database: str) -> Honest:
         for n in range(POLICY + 1, ERASURE):
             await record(n)
         connection = await asyncpg.connect(settings.database_url)
+        backup = await connection.fetchrow("select salt, payload from ledger.opening where seq = $1", ERASED)
 
         async def append(signer: SigningKey, kind: Kind, public: bytes, salt: Any = None, payload: Any = None) -> None:
             row = await connection.fetchrow(_LAST, site.site_id)
@@ -119,7 +122,7 @@ async def grow(settings: Settings, database: str) -> Honest:
         await record(LOG_KEY_RETIRED + 1)
         await asyncio.sleep(0.02)  # so that what follows is later
         await asyncio.gather(*(record(n) for n in range(LOG_KEY_RETIRED + 2, SIZE)))
-    return Honest(database, settings, credentials, retired_ingest, retired_log)
+    return Honest(database, settings, credentials, retired_ingest, retired_log, tuple(backup))
 
 
 _LAST = "select seq, entry from ledger.entry where site_id = $1 order by seq desc limit 1"
@@ -240,18 +243,20 @@ class Victim(LogBuilder):
         line = Signature(WITNESS, self.witness_vkey.key_id, value)
         return checkpoint._replace(signatures=(*checkpoint.signatures, line))
 
-    async def sign(self, checkpoint: Checkpoint | bytes | None = None, size: int | None = None) -> None:
+    async def sign(self, checkpoint: Checkpoint | bytes | None = None) -> None:
         """Vouch for what is stored by now, with the log key in hand: tiles to match, and no older checkpoint left."""
-        made = self.checkpoint(size) if checkpoint is None else checkpoint
+        made = self.checkpoint() if checkpoint is None else checkpoint
         await self.connection.execute("delete from ledger.checkpoint where site_id = $1", self.site_id)
-        await self.connection.execute("delete from ledger.tile where site_id = $1", self.site_id)
         await self.keep(made, len(self.entries) if isinstance(made, bytes) else made.size)
-        tree = TileTree()
-        for first in range(0, len(self.entries) - TILE_WIDTH + 1, TILE_WIDTH):
-            for made_tile in tree.add(b"".join(self.leaves[first : first + TILE_WIDTH])):
+        await self.put_tiles()
+
+    async def put_tiles(self) -> None:
+        """The full hash tiles of what is there."""
+        await self.connection.execute("delete from ledger.tile where site_id = $1", self.site_id)
+        for tile, hashes in _hash_tiles(self.leaves):
+            if tile.width == TILE_WIDTH:
                 await self.connection.execute(
-                    "insert into ledger.tile values ($1, $2, $3, $4)",
-                    *(self.site_id, made_tile.tile.level, made_tile.tile.n, made_tile.hashes),
+                    "insert into ledger.tile values ($1, $2, $3, $4)", self.site_id, tile.level, tile.n, hashes
                 )
 
     async def keep(self, checkpoint: Checkpoint | bytes, size: int) -> None:
@@ -311,6 +316,7 @@ async def victim(honest: Honest, admin_url: str) -> AsyncIterator[Victim]:
         await made.load()
         await made.keep(made.cosigned(made.checkpoint(OLD_SIZE)), OLD_SIZE)
         await made.keep(made.cosigned(made.checkpoint()), SIZE)
+        await made.put_tiles()
         yield made
     finally:
         await connection.close()

@@ -1,0 +1,61 @@
+"""The threat table of proto/SPEC.md, made of the attacks and of what is shown elsewhere than by `verify` of a bundle.
+
+`python -m tests.adversary.threats` prints it, to be put into the specification where a row has changed.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tests.adversary.attacks import ATTACKS, LOG, OPERATOR, THIEF
+
+
+class Threat(NamedTuple):
+    """One row. `test` is the name of an attack (a parameter of test_attacks.py) or of a test of its own."""
+
+    what: str
+    who: str
+    found_by: str
+    test: str
+
+    def row(self) -> str:
+        return f"| {self.what} | {self.who} | {self.found_by} | `{self.test}` |"
+
+
+HEAD = "| attack | who can do it | what finds it | test |\n|---|---|---|---|"
+
+ELSEWHERE = (
+    Threat(
+        "what others signed dropped, reordered or re-timed in a log that is sound in itself",
+        LOG,
+        "a witness: it refuses to cosign, and keeps both checkpoints",
+        "test_a_rewritten_log_gets_no_cosignature_however_far_it_grows",
+    ),
+    Threat(
+        "a history of one's own shown to who has never seen the log, and was given its vkey alone",
+        f"{OPERATOR}; {THIEF}",
+        "nothing; the report says that the root key was asserted by the log itself",
+        "test_who_brings_the_logs_key_alone_cannot_tell_and_is_told_so",
+    ),
+    Threat(
+        "a broken log that the auditor has accepted before",
+        OPERATOR,
+        "rule 13: rules 5, 8, 9, 11 and 12 are judged anew each time",
+        "test_rule_13_what_an_older_checkpoint_covers_is_excused_from_signatures_and_nothing_else",
+    ),
+    Threat(
+        "all payloads withheld",
+        OPERATOR,
+        "rule 14: the verdict is \"log only\"",
+        "test_rule_14_payloads_withheld_make_no_sound_log",
+    ),
+)  # fmt: skip
+
+
+def threats() -> list[Threat]:
+    return [Threat(one.what, one.who, one.found_by, one.name) for one in ATTACKS.values()] + list(ELSEWHERE)
+
+
+if __name__ == "__main__":
+    print(HEAD)
+    print("\n".join(threat.row() for threat in threats()))
