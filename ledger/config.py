@@ -257,6 +257,8 @@ MONITOR_UNREACHABLE_PATIENCE_SECONDS = 60
 MONITOR_REWOUND_PATIENCE_SECONDS = 30
 """A replica, or a cache, may be a little behind the one that answered before."""
 MONITOR_LAG_PATIENCE_SECONDS = 120
+MONITOR_GUARDED_PAUSE_SECONDS = 600
+"""Before entries that were guarded are asked for again, while nothing else is new."""
 MONITOR_QUORUM_PATIENCE_SECONDS = 60
 MONITOR_ONCE_PATIENCE_SECONDS = 10.0
 """How long `--once` looks again before it calls a log rewound, or a quorum missing."""
