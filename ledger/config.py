@@ -91,6 +91,15 @@ VERIFY_CHUNKS_AHEAD = 4
 """Entry bundles in flight for each worker: keeps every worker supplied, and bounds memory."""
 VERIFY_IN_FLIGHT_MAX_BYTES = 64 * 1024 * 1024
 """Of entry bundles with their openings; a hostile bundle has large ones."""
+TAR_MAX_MEMBERS = 1_000_000
+"""Files of a bundle in a tar: two for every 256 entries."""
+TAR_MAX_EXTENDED_BYTES = 65_536
+"""Of a long name, or of a pax header."""
+TAR_SPOOL_BYTES = 1024 * 1024
+"""Of a pipe or of gzip, put into a temporary file at a time."""
+TAR_UNPACKED_MAX_FACTOR = 32
+"""Salts, hashes and signatures hardly shrink, so gzip that unpacks to more than this is no bundle."""
+TAR_UNPACKED_BASE_BYTES = 16 * 1024 * 1024
 EXPORT_RANGE_ENTRIES = 1_024
 """Entries, with their openings, that are read in one statement."""
 EXPORT_WAIT_SECONDS = 15.0
