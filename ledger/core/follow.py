@@ -108,8 +108,11 @@ class Suspect(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What one step found. `documents` (hash, seq that cites it) and `suspects` are still to be settled;
-    `erasures` (seq, what it names): whoever holds openings sees to it that those are gone (rule 12)."""
+    """What one step found. `documents` (hash, seq that cites it) and `suspects` are still to be settled.
+
+    For whoever holds the openings (rule 12): those of what `erasures` (seq, what it names) name have to be gone, and
+    `unopened` are the events of this step that had none.
+    """
 
     first: int
     faults: Faults
@@ -117,6 +120,7 @@ class Step(NamedTuple):
     documents: list[tuple[bytes, int]]
     suspects: list[Suspect]
     erasures: list[tuple[int, tuple[int, ...]]]
+    unopened: list[int]
 
 
 class Follower:
@@ -198,7 +202,7 @@ class Follower:
             if len(entry) > MAX_ENTRY_BYTES:
                 faults.add(1, f"an entry has at most {MAX_ENTRY_BYTES} bytes, this one {len(entry)}", seq)  # 1
         if faults:
-            return Step(first, faults, b"", [], [], [])
+            return Step(first, faults, b"", [], [], [], [])
         self._keys.faults = faults
         signers = self._read_keys(entries, first)
         findings = audit_chunk(
@@ -221,16 +225,18 @@ class Follower:
         if findings.first_ms is not None and self.last_ms is not None and findings.first_ms < self.last_ms:
             faults.add(6, f"its time is {self.last_ms - findings.first_ms} ms before the entry before it", first)  # 6
         if faults:
-            return Step(first, faults, findings.leaves, [], [], [])
+            return Step(first, faults, findings.leaves, [], [], [], [])
         suspects = self._remember(findings, entries, openings)
         documents = self._cite(findings, faults)
+        unopened = [] if openings is None else _members(findings.events & ~findings.opened, first)
+        self._memory.add_unopened(unopened)
         for seq, named in findings.erasures:
             self._erase(seq, named, faults)
         for at in range(0, len(findings.leaves), HASH_BYTES):
             self._frontier.add(findings.leaves[at : at + HASH_BYTES])
         self.tip, self.last_ms = findings.leaves[-HASH_BYTES:], findings.last_ms
         self._broken = bool(faults)
-        return Step(first, faults, findings.leaves, documents, suspects, findings.erasures)
+        return Step(first, faults, findings.leaves, documents, suspects, findings.erasures, unopened)
 
     def _read_keys(self, entries: Sequence[bytes], first: int) -> tuple[Signers, ...]:
         if first == 0:
@@ -252,8 +258,7 @@ class Follower:
     ) -> list[Suspect]:
         """9, and what 11 and 12 will ask. There is no fault in these findings."""
         first, memory = findings.first, self._memory
-        others = [seq for seq, entry in enumerate(entries, first) if entry[_KIND_AT] != Kind.EVENT]
-        memory.add_others(others)
+        memory.add_others(seq for seq, entry in enumerate(entries, first) if entry[_KIND_AT] != Kind.EVENT)
         committed = [seq for seq, entry in enumerate(entries, first) if entry[_KIND_AT] in HAS_OPENING]
         suspects = [
             Suspect(Sort.COMMITMENT, seq, earlier, entries[seq - first][_COMMIT])
@@ -262,7 +267,6 @@ class Follower:
         if openings is None:
             return suspects
         opened = {opening.seq: opening for opening in openings if findings.opened >> (opening.seq - first) & 1}
-        memory.add_unopened(set(range(first, first + findings.width)) - opened.keys() - set(others))
         return suspects + [
             Suspect(Sort.EVENT_ID, seq, earlier, decode_event(opened[seq].payload).id.encode())
             for seq, earlier in memory.add(Sort.EVENT_ID, array("q", findings.ids), list(opened))
@@ -328,3 +332,13 @@ class Follower:
         """Go back to what was kept last."""
         self._memory.rollback()
         self._load()
+
+
+def _members(bits: int, first: int) -> list[int]:
+    """The numbers of a bitmap that begins at `first`."""
+    members = []
+    while bits:
+        low = bits & -bits
+        members.append(first + low.bit_length() - 1)
+        bits ^= low
+    return members

@@ -5,6 +5,7 @@ Fed with the leaf hashes of one entry bundle after another; holds one unfinished
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -39,6 +40,25 @@ class TileTree:
         self._leaves = b""
         self._rows: list[bytearray] = []
         self._done: list[int] = []
+
+    @classmethod
+    def resume(cls, bundles: int, rows: Sequence[bytes]) -> TileTree:
+        """The tree behind its first `bundles` full bundles. `rows`: the hashes of the unfinished tile of each level
+        from 1 upwards (as many as it has), such as a store holds; whether they are right, the root tells."""
+        tree = cls()
+        edge: list[bytes] = []
+        count = bundles
+        for row in rows:
+            if len(row) != count % TILE_WIDTH * HASH_BYTES:
+                raise ValueError("a row has the hashes of one unfinished tile")
+            tree._rows.append(bytearray(row))
+            tree._done.append(count // TILE_WIDTH)
+            edge = _edge(row) + edge
+            count //= TILE_WIDTH
+        if count:
+            raise ValueError("a row for each level is needed")
+        tree._bundles = Frontier(bundles, edge)
+        return tree
 
     @property
     def size(self) -> int:
@@ -90,3 +110,13 @@ class TileTree:
             if row:
                 due.append(HashTile(Tile(level, self._done[level - 1], len(row) // HASH_BYTES), bytes(row)))
         return due
+
+
+def _edge(row: bytes) -> list[bytes]:
+    """The hashes of a row as those of complete subtrees, the largest first."""
+    edge, at = [], 0
+    while at < len(row):
+        width = 1 << ((len(row) - at) // HASH_BYTES).bit_length() - 1
+        edge.append(complete_root(row[at : at + width * HASH_BYTES]))
+        at += width * HASH_BYTES
+    return edge
