@@ -292,10 +292,17 @@ class _Run:
         trusted = tuple(dict.fromkeys((*self.witnesses, *listed)))
         if not trusted:
             raise _NotChecked("no witness was given, so nobody but the operator vouches for the checkpoint")
+        bad: BadSignature | None = None
         for vkey in trusted:
-            times = self._proof().checkpoint.cosignature_times(vkey)
+            try:
+                times = self._proof().checkpoint.cosignature_times(vkey)
+            except BadSignature as error:
+                bad = bad or BadSignature(f"the cosignature of {vkey.name} is bad: {error}")
+                continue
             if times:
                 self.cosigned.append(Cosigned(vkey, min(times)))
+        if bad is not None:
+            raise bad
         seen = [vkey for vkey, _ in self.cosigned]
         missing = [vkey.name for vkey in self.witnesses if vkey not in seen]
         if missing:

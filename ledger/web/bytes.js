@@ -26,7 +26,7 @@ export function toHex(bytes) {
 
 export const same = (a, b) => toHex(a) === toHex(b);
 
-async function sha256(...parts) {
+export async function sha256(...parts) {
   return new Uint8Array(await crypto.subtle.digest("SHA-256", await new Blob(parts).arrayBuffer()));
 }
 

@@ -1,0 +1,57 @@
+// The payload of an event (proto/SPEC.md, sections 6 and 7): its one encoding and the form of every member.
+
+import { decodeCanonical, demand } from "./strict.js";
+
+const WORDS = /^(?:accept_all|only_necessary|customize|settings|withdraw|dismiss|gpc|api|import|guardian)$/;
+const HASH = /^[0-9a-f]{64}$/;
+const TIME = /^([0-9]{4})-([0-9]{2})-([0-9]{2})T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\.[0-9]{3}Z$/;
+const PURPOSE = /^(?:\*|[A-Za-z0-9][A-Za-z0-9_.:-]{0,63})$/;
+const MAX_PURPOSES = 64;
+
+const matches = (pattern) => (value) => typeof value === "string" && pattern.test(value);
+
+export function isTime(value) {
+  const parts = typeof value === "string" ? value.match(TIME) : null;
+  if (parts === null) return false;
+  const [year, month, day] = parts.slice(1).map(Number);
+  const leap = year % 4 === 0 && (year % 100 !== 0 || year % 400 === 0) ? 29 : 28;
+  const days = [31, leap, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+  return year > 0 && month >= 1 && month <= 12 && day >= 1 && day <= days[month - 1];
+}
+
+function isDecisions(value) {
+  if (typeof value !== "object" || Array.isArray(value)) return false;
+  const entries = Object.entries(value);
+  const fit = ([purpose, answer]) => PURPOSE.test(purpose) && (answer === "granted" || answer === "denied");
+  return entries.length >= 1 && entries.length <= MAX_PURPOSES && entries.every(fit);
+}
+
+const FORM = new Map([
+  ["action", matches(WORDS)],
+  ["citedPolicyVersion", (value) => typeof value === "string" && Array.from(value).length <= 64],
+  ["citedShown", matches(HASH)],
+  ["component", matches(WORDS)],
+  ["decisions", isDecisions],
+  ["gpc", (value) => value === true],
+  ["id", matches(/^[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/)],
+  ["language", matches(/^[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8}){0,7}$/)],
+  ["occurredAt", isTime],
+  ["policyVersion", matches(/^[0-9A-Za-z.-]{1,32}$/)],
+  ["region", matches(/^[A-Z]{2}(?:-[A-Z0-9]{1,3})?$/)],
+  ["sentAt", isTime],
+  ["shown", matches(HASH)],
+  ["site", (value) => typeof value === "string"],
+  ["type", matches(/^consent\.(?:given|refused|withdrawn)$/)],
+  ["visitor", matches(/^[A-Za-z0-9_-]{22,64}$/)],
+]);
+const NEEDED = ["action", "decisions", "id", "site", "type", "visitor"];
+
+/** The event that these bytes are. */
+export function decodeEvent(bytes) {
+  const event = decodeCanonical(bytes, "the payload");
+  for (const [name, value] of Object.entries(event)) {
+    demand(FORM.get(name)?.(value), `the payload's member ${JSON.stringify(name)} has not the form of an event's`);
+  }
+  demand(NEEDED.every((name) => Object.hasOwn(event, name)), "the payload lacks a member that every event has");
+  return event;
+}
