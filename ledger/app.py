@@ -60,14 +60,16 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
     )
     reads = Reads(reader_pool)
     sites = SiteRegistry(reads, writer_pool, settings)
+    service = Service(sites, reads)
     following = asyncio.create_task(sites.follow(), name="follow sites")
     try:
         with contextlib.suppress(LedgerError):  # the database may come later
             await sites.load()
-        yield Service(sites, reads)
+        yield service
     finally:
         following.cancel()
         await asyncio.wait([following])
+        await service.published.stop()
         await sites.stop()
         writer_pool.terminate()
         reader_pool.terminate()

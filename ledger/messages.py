@@ -50,6 +50,15 @@ class ReceiptMinimal(Message, frozen=True):
     position: str
 
 
+class ConsistencyProof(Message, frozen=True):
+    """That the log at the size `new` continues the one at the size `old` (RFC 6962 section 2.1.2): hashes in base64."""
+
+    site: str
+    old: int
+    new: int
+    proof: list[str]
+
+
 class Problem(Message, frozen=True):
     """application/problem+json (RFC 9457). `pointer` is an RFC 6901 JSON pointer into the body."""
 

@@ -32,6 +32,7 @@ from ledger.messages import (
     ReadinessCheck,
     Receipt,
 )
+from ledger.published import Published
 from ledger.replies import check_answer, purpose_decision, receipt_of, recorded_at, replay, stored_receipt
 from ledger.secrets import api_key_hash, new_event_id, new_salt
 from ledger.sequencer import Lane, Sequencer
@@ -99,6 +100,7 @@ class Service:
         self, sites: SiteRegistry, reads: Reads, wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
     ) -> None:
         self.sites = sites
+        self.published = Published(reads.pool)
         self._reads = reads
         self._wall_ms = wall_ms
         self._keys: dict[bytes, tuple[float, Principal | None]] = {}

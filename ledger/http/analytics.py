@@ -1,4 +1,4 @@
-"""The calls of analytics and auditors: bulk check, a visitor's history, an event's receipt."""
+"""The calls of analytics: bulk check, a visitor's history."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from aiohttp import web
 
 from ledger import config
 from ledger.core.errors import InputRefused
-from ledger.core.event import EventId, convert, parse_json
+from ledger.core.event import convert, parse_json
 from ledger.http import auth, body, parameters
 from ledger.http.edge import EDGE, json_response
 from ledger.messages import CheckInput
@@ -45,14 +45,3 @@ async def history(request: web.Request) -> web.Response:
     limit = parameters.page(query, config.HISTORY_PAGE_EVENTS, config.HISTORY_PAGE_MAX_EVENTS)
     visitor = parameters.visitor(request)
     return json_response(await edge.service.history(site, visitor, query.get("cursor"), limit))
-
-
-async def receipt(request: web.Request) -> web.Response:
-    """`GET /v1/sites/{site}/receipts/{id}`: an event's entry with its opening."""
-    edge = request.app[EDGE]
-    site, _ = await auth.admit(request, edge, auth.READ_RECEIPT)
-    parameters.query(request)
-    event_id = request.match_info["id"]
-    if not parameters.matches(EventId, event_id):
-        raise InputRefused("not-found", "An event id is a UUID in lower case.")
-    return json_response(await edge.service.receipt(site, event_id))

@@ -14,7 +14,7 @@ from aiohttp import hdrs, web
 from prometheus_client import CollectorRegistry
 
 from ledger.config import Settings
-from ledger.http import analytics, auth, bulk, frontends, operations, policies, problem
+from ledger.http import analytics, auditors, auth, bulk, frontends, operations, policies, problem, receipts
 from ledger.http.edge import EDGE, SHARED_WITH, SITE, DemoKeys, Edge
 from ledger.http.limits import DEFAULT_LIMITS, Limits
 from ledger.http.metrics import Meters
@@ -25,12 +25,19 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Route(NamedTuple):
-    """`pages`: which pages' scripts may call it: `none`, those of the `site`'s origins, or `any`."""
+    """`pages`: which pages' scripts may call it: `none`, those of the `site`'s origins, or `any`.
+
+    A part of the path may span several segments (`{n:.+}`); `template` is the path as the contract writes it.
+    """
 
     method: str
     path: str
     handler: Handler
     pages: str = "none"
+
+    @property
+    def template(self) -> str:
+        return self.path.replace(":.+}", "}")
 
 
 # The router tries the paths under one prefix in this order: the busiest comes first.
@@ -40,10 +47,16 @@ ROUTES = (
     Route("POST", "/v1/sites/{site}/events:batch", bulk.post_batch),
     Route("POST", "/v1/sites/{site}/check", analytics.check),
     Route("GET", "/v1/sites/{site}/history", analytics.history),
-    Route("GET", "/v1/sites/{site}/receipts/{id}", analytics.receipt),
+    Route("GET", "/v1/sites/{site}/receipts/{id}.tlog-proof", receipts.get_proof),
+    Route("GET", "/v1/sites/{site}/receipts/{id}", receipts.get_receipt),
     Route("GET", "/v1/sites/{site}/policy", policies.get_policy, pages="any"),
     Route("PUT", "/v1/sites/{site}/policy", policies.put_policy),
     Route("GET", "/documents/{sha256}", policies.get_document, pages="any"),
+    Route("GET", "/logs/{site}/checkpoint", auditors.get_checkpoint, pages="any"),
+    Route("GET", "/logs/{site}/tile/entries/{n:.+}", auditors.get_entries, pages="any"),
+    Route("GET", "/logs/{site}/tile/{level}/{n:.+}", auditors.get_tile, pages="any"),
+    Route("GET", "/logs/{site}/proof", auditors.get_proof, pages="any"),
+    Route("GET", "/logs/{site}/consistency", auditors.get_consistency, pages="any"),
     Route("GET", "/healthz", operations.healthz),
     Route("GET", "/readyz", operations.readyz),
     Route("GET", "/metrics", operations.metrics),
@@ -52,7 +65,7 @@ ROUTES = (
     Route("GET", "/web/config.json", operations.page_config),
     Route("GET", "/web/{name}", operations.asset),
 )
-_PAGES = {route.path: route.pages for route in ROUTES if route.pages != "none"}
+_PAGES = {route.template: route.pages for route in ROUTES if route.pages != "none"}
 
 
 def create_app(
@@ -127,7 +140,7 @@ async def preflight(request: web.Request) -> web.Response:
     resource = request.match_info.route.resource
     assert resource is not None
     allow = ",".join(sorted(route.method for route in resource))
-    open_routes = [route for route in ROUTES if route.path == resource.canonical and route.pages != "none"]
+    open_routes = [route for route in ROUTES if route.template == resource.canonical and route.pages != "none"]
     methods = ", ".join(route.method for route in open_routes)
     origin = request.headers.get(hdrs.ORIGIN)
     if origin is None:

@@ -31,6 +31,7 @@ READ_CONSENT = Access(publishable=True, scope="check")
 CHECK = Access(publishable=False, scope="check")
 READ_HISTORY = Access(publishable=False, scope="audit")
 READ_RECEIPT = Access(publishable=False, scope="audit")
+READ_ENTRIES = Access(publishable=False, scope="audit")
 PUBLISH_POLICY = Access(publishable=False, scope="admin")
 
 
@@ -119,7 +120,9 @@ def origin_refused(site: Site, origin: str) -> InputRefused:
     )
 
 
-EXPOSED_HEADERS = "Idempotent-Replayed, Location, Preference-Applied, Retry-After, WWW-Authenticate, ETag"
+EXPOSED_HEADERS = (
+    "Idempotent-Replayed, Location, Preference-Applied, Checkpoint-Pending, Retry-After, WWW-Authenticate, ETag"
+)
 ALLOWED_HEADERS = "Authorization, Content-Type, Consent-Visitor, Consent-Min-Position, Prefer, If-None-Match"
 
 

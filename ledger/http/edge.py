@@ -37,11 +37,11 @@ SITE: web.RequestKey[Site] = web.RequestKey("site", Site)
 SHARED_WITH: web.RequestKey[str] = web.RequestKey("shared_with", str)
 """The page's origin, once it was found to be allowed."""
 
-_encode = msgspec.json.Encoder().encode
+encode = msgspec.json.Encoder().encode
 
 
 def json_response(message: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """A message that is nobody else's to keep: never cached."""
-    response = web.Response(body=_encode(message), status=status, headers=headers, content_type=JSON)
+    response = web.Response(body=encode(message), status=status, headers=headers, content_type=JSON)
     response.headers["Cache-Control"] = "no-store"
     return response

@@ -6,7 +6,7 @@ from aiohttp import hdrs, web
 
 from ledger.core.errors import InputRefused
 from ledger.core.event import parse_input
-from ledger.http import auth, body, parameters
+from ledger.http import auth, body, parameters, receipts
 from ledger.http.edge import EDGE, json_response
 from ledger.messages import Receipt, ReceiptMinimal
 from ledger.service import ConsentQuestion
@@ -16,14 +16,16 @@ async def post_event(request: web.Request) -> web.Response:
     """`POST /v1/sites/{site}/events`: 201 with the receipt once the event is durable, 200 for an exact repeat."""
     edge = request.app[EDGE]
     site, principal = await auth.admit(request, edge, auth.POST_EVENT)
-    if request.rel_url.raw_query_string:
-        _refuse_query(request)
+    waits = request.rel_url.raw_query_string and _waits(request)
     limits = edge.limits
     data = await body.read_body(request, body.JSON_TYPES, limits.event_body_max_bytes, limits.body_read_timeout_seconds)
     receipt, replayed = await edge.service.record(site, parse_input(data), principal)
     headers: dict[str, str] = {hdrs.LOCATION: f"/v1/sites/{receipt.site}/receipts/{receipt.id}"}
     if replayed:
         headers["Idempotent-Replayed"] = "true"
+    if waits:
+        receipt, proven = await receipts.awaited(edge, site, receipt)
+        headers |= receipts.pending(proven)
     answer: Receipt | ReceiptMinimal = receipt
     if parameters.prefers_minimal(request):
         headers["Preference-Applied"] = "return=minimal"
@@ -31,14 +33,12 @@ async def post_event(request: web.Request) -> web.Response:
     return json_response(answer, 200 if replayed else 201, headers)
 
 
-def _refuse_query(request: web.Request) -> None:
-    if "wait" in request.query:
-        raise InputRefused(
-            "wait-unsupported",
-            "This server does not hold an answer until a checkpoint covers the entry. Post without wait: 201 means "
-            "that the event is durable. Nothing was recorded.",
-        )
-    parameters.query(request)
+def _waits(request: web.Request) -> bool:
+    """Whether the answer is to be held until a checkpoint covers the entry."""
+    wait = parameters.query(request, once=("wait",)).get("wait")
+    if wait not in (None, "checkpoint"):
+        raise InputRefused("invalid-parameter", "wait is checkpoint, or left out.")
+    return wait is not None
 
 
 def minimal(receipt: Receipt) -> ReceiptMinimal:

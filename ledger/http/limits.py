@@ -20,6 +20,7 @@ class Limits:
     policy_body_max_bytes: int = config.POLICY_BODY_MAX_BYTES
     body_read_timeout_seconds: float = config.BODY_READ_TIMEOUT_SECONDS
     batch_read_timeout_seconds: float = config.BATCH_READ_TIMEOUT_SECONDS
+    checkpoint_wait_seconds: float = config.CHECKPOINT_WAIT_SECONDS
     write_timeout_seconds: float = config.WRITE_TIMEOUT_SECONDS
     keepalive_timeout_seconds: float = config.KEEPALIVE_TIMEOUT_SECONDS
     linger_seconds: float = config.LINGER_SECONDS

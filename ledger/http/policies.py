@@ -6,7 +6,7 @@ from aiohttp import hdrs, web
 
 from ledger.config import POLICY_MAX_AGE_SECONDS
 from ledger.core.errors import InputRefused
-from ledger.http import auth, body, parameters
+from ledger.http import auth, body, caching, parameters
 from ledger.http.edge import EDGE, JSON, json_response
 
 POLICY_TYPES = frozenset({JSON, "application/yaml", "application/x-yaml", "text/yaml"})
@@ -23,7 +23,7 @@ async def get_policy(request: web.Request) -> web.Response:
         hdrs.CACHE_CONTROL: f"public, max-age={POLICY_MAX_AGE_SECONDS}",
         hdrs.CONTENT_LOCATION: f"/documents/{digest}",
     }
-    if _is_known(request, digest):
+    if caching.is_known(request, digest):
         return web.Response(status=304, headers=headers)
     return web.Response(body=document, headers=headers, content_type=JSON)
 
@@ -54,12 +54,6 @@ async def get_document(request: web.Request) -> web.Response:
         "Content-Security-Policy": "sandbox; default-src 'none'",
         "X-Content-Type-Options": "nosniff",
     }
-    if _is_known(request, digest):
+    if caching.is_known(request, digest):
         return web.Response(status=304, headers=headers)
     return web.Response(body=document, headers=headers)
-
-
-def _is_known(request: web.Request, digest: str) -> bool:
-    """`If-None-Match` (RFC 9110 section 13.1.2); a tag is compared weakly."""
-    tags = request.headers.get(hdrs.IF_NONE_MATCH, "")
-    return any(tag.strip().removeprefix("W/") in (f'"{digest}"', "*") for tag in tags.split(","))

@@ -40,7 +40,6 @@ KINDS: Mapping[str, Kind] = {
     "visitor-missing": Kind(400, "The visitor id is missing"),
     "invalid-cursor": Kind(400, "Invalid cursor"),
     "invalid-query": Kind(400, "Invalid query parameter"),
-    "wait-unsupported": Kind(400, "Waiting for a checkpoint is not supported"),
     "body-timeout": Kind(408, "The body came too slowly"),
     "body-too-large": Kind(413, "The body is too large"),
     "event-too-large": Kind(413, "The event is too large"),

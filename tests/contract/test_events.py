@@ -264,10 +264,11 @@ async def test_a_body_of_unknown_length_is_bounded_too(client: Client) -> None:
     assert_problem(answer, 413, "body-too-large")
 
 
-async def test_waiting_for_a_checkpoint_is_refused_before_anything_is_recorded(client: Client) -> None:
+async def test_waiting_for_anything_but_a_checkpoint_is_refused_before_anything_is_recorded(client: Client) -> None:
     before = await log_size(client)
-    answer = await client.call("POST", "events?wait=checkpoint", key=client.api.publishable, json=grant())
-    assert_problem(answer, 400, "wait-unsupported")
+    for query in ("?wait=witness", "?wait=", "?wait=checkpoint&wait=checkpoint"):
+        answer = await client.call("POST", f"events{query}", key=client.api.publishable, json=grant())
+        assert_problem(answer, 400, "invalid-parameter")
     assert await log_size(client) == before
 
 

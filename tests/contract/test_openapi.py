@@ -20,6 +20,8 @@ from ledger.core import event as events
 from ledger.core.entry import commitment, decode
 from ledger.core.event import Event, decode_payload, parse_input
 from ledger.core.merkle import leaf_hash
+from ledger.core.note import check_origin
+from ledger.core.tlog_proof import parse_proof
 from ledger.http.app import ROUTES
 from ledger.http.problem import KINDS, TYPE_PREFIX
 from tests.contract.conftest import Client
@@ -120,7 +122,7 @@ def test_every_reference_leads_somewhere() -> None:
 
 def test_the_contract_has_every_route_and_no_other() -> None:
     described = {(method.upper(), path) for path, method, _ in operations()}
-    assert described == {(route.method, route.path) for route in ROUTES if route.path not in NOT_IN_THE_CONTRACT}
+    assert described == {(route.method, route.template) for route in ROUTES if route.path not in NOT_IN_THE_CONTRACT}
 
 
 @pytest.mark.parametrize(
@@ -159,7 +161,10 @@ def test_the_lines_of_the_batch_examples_fit_their_schemas() -> None:
 
 
 def test_the_example_receipt_proves_itself() -> None:
-    receipt = CONTRACT["components"]["examples"]["receipt"]["value"]
+    receipt = CONTRACT["components"]["examples"]["receiptProven"]["value"]
+    proof = parse_proof(receipt["proof"].encode())
+    proof.check(b64decode(receipt["leafHash"]))
+    assert (proof.index, check_origin(proof.checkpoint.origin)) == (receipt["seq"], receipt["site"])
     entry = decode(b64decode(receipt["entry"]))
     event = decode_payload(b64decode(receipt["payload"]), Event)
     assert commitment(b64decode(receipt["salt"]), b64decode(receipt["payload"])) == entry.commit
@@ -181,15 +186,14 @@ def test_the_example_problem_is_of_a_kind_that_there_is() -> None:
             for name in ("Receipt", "ReceiptMinimal", "Problem", "BatchResult", "Consent")
         ),
         *((name, getattr(messages, name)) for name in ("PurposeDecision", "CheckInput", "CheckResults", "History")),
-        *((name, getattr(messages, name)) for name in ("PolicyPublished", "Readiness")),
+        *((name, getattr(messages, name)) for name in ("PolicyPublished", "Readiness", "ConsistencyProof")),
         *((name, getattr(events, name)) for name in ("EventInput", "Event")),
     ],
 )
 def test_a_schema_has_the_members_of_its_message(name: str, struct: Any) -> None:
     schema = CONTRACT["components"]["schemas"][name]
     fields = dict(zip(struct.__struct_fields__, struct.__struct_encode_fields__, strict=True))
-    # The proof comes with checkpoints; until there are some, no receipt has one.
-    assert set(schema["properties"]) == set(fields.values()) - ({"proof"} if name == "Receipt" else set())
+    assert set(schema["properties"]) == set(fields.values())
     optional = len(struct.__struct_defaults__)
     required = struct.__struct_encode_fields__[: len(fields) - optional]
     assert set(schema["required"]) == set(required)

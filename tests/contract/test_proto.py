@@ -200,6 +200,8 @@ EXAMPLES: list[msgspec.Struct] = [
     RECEIPT,
     msgspec.structs.replace(RECEIPT, seq=0, proof="c2sp.org/tlog-proof@v1\n"),
     messages.ReceiptMinimal(ID, "s.example", 7, "s.example:7"),
+    messages.ConsistencyProof("s.example", 4, 2**53 - 1, ["AA=="]),
+    messages.ConsistencyProof("s.example", 4, 4, []),
     PROBLEM,
     messages.Problem("/problems/x", "X", 404, "Look elsewhere."),
     messages.BatchResult(1, 201, messages.ReceiptMinimal(ID, "s.example", 7, "s.example:7"), replayed=True),

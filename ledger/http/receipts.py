@@ -1,0 +1,85 @@
+"""Receipts with their proofs: as JSON, as the text of c2sp.org/tlog-proof, and for a post that waits."""
+
+from __future__ import annotations
+
+import msgspec
+from aiohttp import hdrs, web
+
+from ledger.core.encoding import decode_base64
+from ledger.core.errors import InputRefused, Unavailable
+from ledger.core.event import EventId
+from ledger.http import auth, parameters
+from ledger.http.edge import EDGE, Edge, json_response
+from ledger.messages import Receipt
+from ledger.published import Leaf, Proven
+from ledger.site import Site
+
+PENDING = "Checkpoint-Pending"
+"""`true` where no checkpoint with its quorum covers the entry yet; the proof, if any, is under a lesser one."""
+TEXT = "text/plain; charset=utf-8"
+SUFFIX = ".tlog-proof"
+
+
+async def get_receipt(request: web.Request) -> web.Response:
+    """`GET /v1/sites/{site}/receipts/{id}`: an event's entry, opening and proof; the proof alone as `text/plain`."""
+    if _wants_text(request):
+        response = await get_proof(request)
+        del response.headers[hdrs.CONTENT_DISPOSITION]
+    else:
+        receipt, proven = await _proven(request)
+        headers = pending(proven)
+        if proven.proof is None:
+            headers[hdrs.RETRY_AFTER] = "1"
+        response = json_response(with_proof(receipt, proven), 200, headers)
+    response.headers[hdrs.VARY] = hdrs.ACCEPT
+    return response
+
+
+async def get_proof(request: web.Request) -> web.Response:
+    """`GET /v1/sites/{site}/receipts/{id}.tlog-proof`: the proof alone, as a file."""
+    receipt, proven = await _proven(request)
+    if proven.proof is None:
+        raise Unavailable("checkpoint-pending", "No checkpoint covers the entry yet; try again in a moment.")
+    headers = {
+        **pending(proven),
+        hdrs.CONTENT_TYPE: TEXT,
+        hdrs.CACHE_CONTROL: "no-store",
+        hdrs.CONTENT_DISPOSITION: f'attachment; filename="{receipt.id}{SUFFIX}"',
+    }
+    return web.Response(body=proven.proof.encode(), headers=headers)
+
+
+async def _proven(request: web.Request) -> tuple[Receipt, Proven]:
+    edge = request.app[EDGE]
+    site, _ = await auth.admit(request, edge, auth.READ_RECEIPT)
+    parameters.query(request)
+    event_id = request.match_info["id"]
+    if not parameters.matches(EventId, event_id):
+        raise InputRefused("not-found", "An event id is a UUID in lower case.")
+    receipt = await edge.service.receipt(site, event_id)
+    return receipt, await edge.service.published.prove(site.site_id, _leaf(receipt))
+
+
+async def awaited(edge: Edge, site: Site, receipt: Receipt) -> tuple[Receipt, Proven]:
+    """The receipt of a recorded event once a checkpoint covers it, or after a while as it is."""
+    proven = await edge.service.published.wait(site.site_id, _leaf(receipt), edge.limits.checkpoint_wait_seconds)
+    return with_proof(receipt, proven), proven
+
+
+def with_proof(receipt: Receipt, proven: Proven) -> Receipt:
+    return receipt if proven.proof is None else msgspec.structs.replace(receipt, proof=proven.proof)
+
+
+def pending(proven: Proven) -> dict[str, str]:
+    """The header that says so, where a better proof is to come."""
+    return {PENDING: "true"} if proven.pending else {}
+
+
+def _leaf(receipt: Receipt) -> Leaf:
+    return Leaf(receipt.seq, decode_base64(receipt.leaf_hash))
+
+
+def _wants_text(request: web.Request) -> bool:
+    """`Accept` (RFC 9110 section 12.5.1): JSON, unless text is named and JSON is not."""
+    named = {part.partition(";")[0].strip() for part in request.headers.get(hdrs.ACCEPT, "").lower().split(",")}
+    return "text/plain" in named and "application/json" not in named
