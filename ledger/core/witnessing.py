@@ -134,8 +134,6 @@ def judge(offer: Offer, trusted: Sequence[VerifierKey], held: Checkpoint | None)
         return Verdict(400, "the old size is greater than that of the checkpoint")
     if offer.old != size:
         return Verdict(409, f"the checkpoint that was cosigned last has the size {size}", size=size)
-    if checkpoint.size == 0 and checkpoint.root != merkle.EMPTY_ROOT:
-        return Verdict(422, "this is not the root of an empty log")
     if held is not None and checkpoint.size == size and checkpoint.root != held.root and not offer.proof:
         return Verdict(409, f"another root was cosigned for the size {size}", suspect=True, fork=True)
     try:

@@ -230,7 +230,9 @@ NONSENSE: dict[str, Respond] = {
     "a cosignature of last year": lambda o: web.Response(text=line(o, NOW - 31_536_000).line()),
     "a cosignature of no time at all": lambda o: web.Response(text=line(o, 0).line()),
     "more lines than a note may have": lambda o: web.Response(text=line(o).line() * 101),
-    "more bytes than an answer has": lambda o: web.Response(text=line(o).line() + "a" * 100_000),
+    "more bytes than an answer has": lambda o: web.Response(
+        text=line(o).line() + foreign(o)._replace(name="n" * 1_000).line() * 90
+    ),
     "a 409 without a size": lambda _: web.Response(status=409, text="7\n"),
     "a 409 with a bent size": lambda _: web.Response(
         status=409, body=b"007\n", headers={"Content-Type": "text/x.tlog.size"}
