@@ -100,6 +100,9 @@ TAR_SPOOL_BYTES = 1024 * 1024
 TAR_UNPACKED_MAX_FACTOR = 32
 """Salts, hashes and signatures hardly shrink, so gzip that unpacks to more than this is no bundle."""
 TAR_UNPACKED_BASE_BYTES = 16 * 1024 * 1024
+LIVE_MAX_DIFFERENCES = 100
+"""Rows of the database that `verify --live` names; the rest are counted."""
+LIVE_PAGE_VISITORS = 500
 EXPORT_RANGE_ENTRIES = 1_024
 """Entries, with their openings, that are read in one statement."""
 EXPORT_WAIT_SECONDS = 15.0
@@ -177,8 +180,8 @@ WITNESS_TIMEOUT_SECONDS = 5.0
 WITNESS_ANSWER_MAX_BYTES = 64 * 1024
 WITNESS_CATCH_UP_ATTEMPTS = 4
 """How often one checkpoint is offered to a witness that names another size each time."""
-WITNESS_CLOCK_SKEW_SECONDS = 300
-"""How far the time of a cosignature may lie from ours."""
+WITNESS_CLOCK_SKEW_SECONDS = 50
+"""How far the time of a cosignature may lie from ours. Audit rule 6 gives 60, of which Postgres's clock may take 5."""
 
 # A witness's own server
 WITNESS_MAX_IN_FLIGHT = 64
@@ -186,8 +189,8 @@ WITNESS_MAX_IN_FLIGHT = 64
 WITNESS_BODY_TIMEOUT_SECONDS = 10.0
 WITNESS_BUSY_TIMEOUT_SECONDS = 5.0
 """How long another process may hold the witness's database."""
-WITNESS_CLOCK_BACK_SECONDS = 60
-"""A clock set back by no more than this is waited for with the last time; beyond it nothing is cosigned."""
+WITNESS_CLOCK_BACK_SECONDS = 30
+"""A clock set back by no more than this is bridged with the last time; beyond it nothing is cosigned."""
 WITNESS_MAX_LOGS = 10_000
 WITNESS_MAX_LOG_KEYS = 8
 """Of one log: two while it changes its key, and room."""
@@ -204,6 +207,10 @@ KEYS_FOLLOW_SECONDS = 6.0
 """How long servers are given to see a new key: they look every `SITE_REFRESH_SECONDS`."""
 KEYS_FOLLOW_TIMEOUT_SECONDS = 60.0
 """A rotation that is not followed by then is left as it is, with both keys active."""
+KEYS_LOOKED_AT_ENTRIES = 2_000
+"""The newest entries that are looked at for the old key's signature."""
+CHECKPOINT_LOOK_SECONDS = 0.5
+"""How often a command looks for the checkpoint that it waits for."""
 
 # Reading a log over HTTP
 LOG_CLIENT_CONNECTIONS = 16
@@ -237,6 +244,8 @@ CHECKPOINT_DEAD_SECONDS = 30.0
 """Without a sign of life for this long, the checkpointer is said to be dead."""
 CHECKPOINT_SLICE_ENTRIES = 1_000
 """Entries, with their openings, that are read and judged at one time."""
+CHECKPOINT_MAX_GROWTH_ENTRIES = 256 * 1_024
+"""One checkpoint brings at most so many entries, and with them 1,024 tiles of 8 KB; what is more gets its own."""
 CHECKPOINT_MAX_BUSY_SITES = 4
 """Sites in a round at one time: bounds memory."""
 CHECKPOINT_REFRESH_SECONDS = 9 * 60
@@ -280,6 +289,8 @@ MONITOR_KEEP_ENTRIES = 64 * 256
 MONITOR_URLS_MAX = 64
 MONITOR_HEADS_KEPT = 1_000
 MONITOR_FAULTS_MAX = 100
+MONITOR_FAULTS_TOLD = 3
+"""Of one step: the first ones; whoever wants them all runs `verify`."""
 MONITOR_EVIDENCE_MAX = 1_000
 MONITOR_NOTICES_MAX = 1_000
 MONITOR_WEBHOOK_TIMEOUT_SECONDS = 10.0
