@@ -16,6 +16,7 @@ import click
 
 from ledger import __version__
 from ledger.config import Settings, load_settings
+from ledger.core.ed25519 import SigningKey
 from ledger.core.errors import ConfigInvalid, LedgerError
 from ledger.locate import DATA, find_admin_url, find_settings
 
@@ -40,7 +41,13 @@ def _receipt() -> click.Command:
     return receipt_command
 
 
-_ELSEWHERE = {"receipt": _receipt, "verify": _verify, "witness": _witness}
+def _key() -> click.Command:
+    from ledger.key_command import key_command  # noqa: PLC0415
+
+    return key_command
+
+
+_ELSEWHERE = {"key": _key, "receipt": _receipt, "verify": _verify, "witness": _witness}
 """Commands that another module brings whole; imported when they are called, so that each starts fast."""
 
 
@@ -144,19 +151,28 @@ def site() -> None:
 
 @site.command("add")
 @DOCUMENT
+@click.option(
+    "--root-key",
+    "root_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Use the root key in FILE, or make it there under a passphrase: then it never was among the service's keys.",
+)
 @DATA
-def site_add(document: Any, data: Path) -> None:
+def site_add(document: Any, root_file: Path | None, data: Path) -> None:
     """Found a site from its document (YAML): keys, genesis entry, policy and two API keys, printed once."""
     from ledger.provision import create_site  # noqa: PLC0415
+    from ledger.root_key import load_root, make_root, where_to_keep  # noqa: PLC0415
 
-    made = asyncio.run(create_site(find_settings(data), document.read()))
+    settings = find_settings(data)
+
+    def root(origin: str) -> SigningKey:
+        assert root_file is not None
+        return load_root(settings, origin, root_file) if root_file.exists() else make_root(origin, root_file)
+
+    made = asyncio.run(create_site(settings, document.read(), root if root_file else None))
     click.echo(f"site         {made.site}\nlog id       {made.log_id}\nlog vkey     {made.log_vkey}")
     click.echo(f"publishable  {made.publishable}\nsecret       {made.secret}")
-    click.echo(
-        f"The keys lie in {find_settings(data).keys_dir / made.site}. Take root.key offline: only `site` and `key` "
-        "commands need it.",
-        err=True,
-    )
+    click.echo(where_to_keep(settings, made.site, root_file), err=True)
 
 
 @site.command("list")

@@ -64,7 +64,7 @@ def keys_here(settings: Settings, site: str, role: str) -> KeysHere:
             sealed = read_key_file(path)
             if (sealed.origin.rpartition("/")[2], sealed.role) != (site, role):
                 raise ConfigInvalid(f"{path} holds the {sealed.role} key of {sealed.origin}: it does not belong there")
-            keys[path] = _open(path, sealed, settings.master_secret)
+            keys[path] = open_key_file(path, settings.master_secret)
         except ConfigInvalid as error:
             problems[path] = str(error)
     return KeysHere(keys, problems)
@@ -99,6 +99,15 @@ def read_key_file(path: Path) -> SealedKey:
         raise ConfigInvalid(f"{path} is no key file that can be used: {error}") from error
 
 
+def open_key_file(path: Path, master_secret: bytes) -> SigningKey:
+    """The key in a file of this installation; `ConfigInvalid` tells what is wrong."""
+    sealed = read_key_file(path)
+    try:
+        return unseal(sealed, master_secret)
+    except ConfigInvalid as error:
+        raise ConfigInvalid(f"the key file {path} cannot be opened: {error}") from error
+
+
 def new_key(settings: Settings, origin: str, role: str) -> Path:
     """Make an ingest or log key, in a file of its own."""
     site = origin.rpartition("/")[2]
@@ -121,13 +130,13 @@ def founding_key(settings: Settings, origin: str, role: str) -> SigningKey:
                 raise ConfigInvalid(
                     f"{path} holds the {sealed.role} key of {sealed.origin}, and no key is of two logs: move it away"
                 )
-            return _open(path, sealed, settings.master_secret)
+            return open_key_file(path, settings.master_secret)
         if role == "root":
             key = SigningKey(os.urandom(SEED_BYTES))
             write_key_file(root_path(settings, site), seal(key, origin, role, settings.master_secret))
             return key
         path = new_key(settings, origin, role)
-        return _open(path, read_key_file(path), settings.master_secret)
+        return open_key_file(path, settings.master_secret)
 
 
 def write_key_file(path: Path, sealed: SealedKey) -> None:
@@ -165,13 +174,6 @@ def _some(settings: Settings, site: str, role: str) -> list[SigningKey]:
         where = root_path(settings, site) if role == "root" else site_directory(settings, site) / f"{role}-*.key"
         raise ConfigInvalid("; ".join(here.problems.values()) or f"no {role} key of {site}: expected a file {where}")
     return list({key.public: key for key in here.keys.values()}.values())
-
-
-def _open(path: Path, sealed: SealedKey, master_secret: bytes) -> SigningKey:
-    try:
-        return unseal(sealed, master_secret)
-    except ConfigInvalid as error:
-        raise ConfigInvalid(f"the key file {path} cannot be opened: {error}") from error
 
 
 def _make_directory(settings: Settings, site: str) -> None:

@@ -6,12 +6,14 @@ The root key is used here and by key commands alone; afterwards it belongs offli
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import NamedTuple
 
 import asyncpg
 
 from ledger import config
 from ledger.core import keys
+from ledger.core.ed25519 import SigningKey
 from ledger.core.entry import ZEROS, Kind, core_bytes, key_hash, origin_hash
 from ledger.core.errors import ConfigInvalid, KeyRefused, Malformed
 from ledger.core.note import TYPE_ED25519, VerifierKey, check_origin, check_site
@@ -34,6 +36,8 @@ _REVOKE_API_KEY = "select ledger.revoke_api_key($1)"
 _NOW_MS = "select (extract(epoch from clock_timestamp()) * 1000)::bigint"
 _ATTEMPTS = 5
 
+RootKey = Callable[[str], SigningKey]
+
 
 class SiteCredentials(NamedTuple):
     """What a site's users need: the log's identity, and two API keys (told once, stored hashed)."""
@@ -45,8 +49,11 @@ class SiteCredentials(NamedTuple):
     secret: str
 
 
-async def create_site(settings: config.Settings, document: bytes) -> SiteCredentials:
-    """Found the site of a site document (YAML or JSON) and publish it; new API keys each time it is called."""
+async def create_site(settings: config.Settings, document: bytes, root: RootKey | None = None) -> SiteCredentials:
+    """Found the site of a site document (YAML or JSON) and publish it; new API keys each time it is called.
+
+    `root` gives the root key of an origin, where it is not to be made among the other key files.
+    """
     parsed = parse_site_document(document)
     origin = f"{settings.origin_prefix}/{parsed.site}"
     try:
@@ -61,7 +68,7 @@ async def create_site(settings: config.Settings, document: bytes) -> SiteCredent
             raise ConfigInvalid(f"the site {parsed.site} or the origin {origin} exists already with another name")
         reads = Reads(pool)
         if await reads.genesis(site_id) is None:  # else no keys are made: those of the log may be elsewhere
-            await _write_genesis(pool, settings, site_id, parsed.site, origin)
+            await _write_genesis(pool, settings, site_id, origin, root)
         sites = SiteRegistry(reads, pool, settings)
         try:
             site = await sites.get(parsed.site)
@@ -93,16 +100,18 @@ async def revoke_api_key(pool: asyncpg.Pool, key: str) -> bool:
     return revoked
 
 
-async def _write_genesis(pool: asyncpg.Pool, settings: config.Settings, site_id: int, site: str, origin: str) -> None:
+async def _write_genesis(
+    pool: asyncpg.Pool, settings: config.Settings, site_id: int, origin: str, root_key: RootKey | None
+) -> None:
     """Append entry 0, or find it there with these very keys."""
-    root = founding_key(settings, origin, "root")
+    root = founding_key(settings, origin, "root") if root_key is None else root_key(origin)
     ingest = founding_key(settings, origin, "ingest")
     log_key = founding_key(settings, origin, "log")
     public = keys.encode_genesis(VerifierKey(origin, TYPE_ED25519, log_key.public), ingest.public, root.public)
     try:
         keys.decode_genesis(public, origin)  # unfit keys are refused before they are in the log for ever
     except KeyRefused as error:
-        raise ConfigInvalid(f"the key files of {site} cannot be used: {error}") from error
+        raise ConfigInvalid(f"the key files of {origin} cannot be used: {error}") from error
     signature = root.sign(core_bytes(origin_hash(origin), Kind.GENESIS, ZEROS, public))
     draft = ControlDraft(Kind.GENESIS, ZEROS, key_hash(root.public), signature, public)
     for attempt in range(_ATTEMPTS):

@@ -1,0 +1,97 @@
+"""The root key of a log as a person holds it: on this machine at first, offline under a passphrase afterwards.
+
+Only the founding of a site and `key` commands ever open it; the service runs without one.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+from pathlib import Path
+
+from ledger import key_files
+from ledger.config import Settings
+from ledger.core.ed25519 import SEED_BYTES, SigningKey
+from ledger.core.errors import ConfigInvalid
+from ledger.sealed_key import seal_by_passphrase, unseal, unseal_by_passphrase
+
+
+def load_root(settings: Settings, origin: str, root_file: Path | None) -> SigningKey:
+    """From where it lies, or where the person says; `ConfigInvalid` tells what is wrong."""
+    site = origin.rpartition("/")[2]
+    path = root_file or key_files.root_path(settings, site)
+    if root_file is None and not path.exists():
+        raise ConfigInvalid(f"the root key of {site} is not here (no {path}): say where it is with --root-key FILE")
+    sealed = key_files.read_key_file(path)
+    if (sealed.origin, sealed.role) != (origin, "root"):
+        raise ConfigInvalid(f"{path} holds the {sealed.role} key of {sealed.origin}, not the root key of {origin}")
+    if not sealed.has_passphrase:
+        return key_files.open_key_file(path, settings.master_secret)
+    passphrase = read_passphrase(f"Passphrase of {path}")
+    try:
+        return unseal_by_passphrase(sealed, passphrase)
+    except ConfigInvalid as error:
+        raise ConfigInvalid(f"the key file {path} cannot be opened: {error}") from error
+
+
+def make_root(origin: str, root_file: Path) -> SigningKey:
+    """A root key that begins its life offline: made in that file, under a new passphrase."""
+    if root_file.exists():
+        raise ConfigInvalid(f"{root_file} is there already, and a key file is never replaced")
+    key = SigningKey(os.urandom(SEED_BYTES))
+    passphrase = read_passphrase(f"New passphrase for {root_file}", confirm=True)
+    key_files.write_key_file(root_file, seal_by_passphrase(key, origin, "root", passphrase))
+    return key
+
+
+def where_to_keep(settings: Settings, site: str, root_file: Path | None) -> str:
+    """What whoever founds a site is told of its keys."""
+    if root_file is not None:
+        return f"The root key is in {root_file}: keep it offline, its passphrase elsewhere. Only key changes need it."
+    path = key_files.root_path(settings, site)
+    if not path.exists():
+        return f"The other keys lie in {path.parent}; the root key is not among them, and belongs offline."
+    return (
+        f"The keys lie in {path.parent}. The root key among them, {path.name}, says which keys count: who has it can "
+        "take the log over, and only key changes need it. Take it offline now, onto a medium that lies in a safe:\n"
+        f"  consent-ledger key take-offline {site} FILE"
+    )
+
+
+def take_offline(settings: Settings, site: str, destination: Path) -> Path:
+    """Move the root key into a file under a passphrase, whose path comes back. The copy is opened again before the
+    original goes; cut off in between, it is finished by the next call.
+    """
+    path = key_files.root_path(settings, site)
+    target = destination / f"{site}-root.key" if destination.is_dir() else destination
+    if not path.exists():
+        raise ConfigInvalid(f"there is no {path}: the root key of {site} is offline already, or on another machine")
+    sealed = key_files.read_key_file(path)
+    root = unseal(sealed, settings.master_secret)
+    if target.exists():
+        passphrase = read_passphrase(f"Passphrase of {target}")
+    else:
+        passphrase = read_passphrase(f"New passphrase for {target}", confirm=True)
+        key_files.write_key_file(target, seal_by_passphrase(root, sealed.origin, "root", passphrase))
+    copy = key_files.read_key_file(target)
+    if (copy.origin, copy.role, copy.public) != (sealed.origin, "root", sealed.public):
+        raise ConfigInvalid(f"{target} holds another key: choose another file")
+    if unseal_by_passphrase(copy, passphrase).seed != root.seed:
+        raise ConfigInvalid(f"{target} does not hold what was written: is the medium sound?")
+    path.unlink()
+    key_files.sync_directory(path.parent)
+    return target
+
+
+def read_passphrase(prompt: str, *, confirm: bool = False) -> str:
+    """From the terminal, unseen; else the first line of standard input, so that a script can hand it over."""
+    if not sys.stdin.isatty():
+        line = sys.stdin.readline().rstrip("\n")
+        if not line:
+            raise ConfigInvalid(f"{prompt}: there is no terminal to ask at, and no line on standard input")
+        return line
+    passphrase = getpass.getpass(f"{prompt}: ")
+    if confirm and getpass.getpass("Once more: ") != passphrase:
+        raise ConfigInvalid("the two passphrases differ")
+    return passphrase
