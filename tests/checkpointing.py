@@ -17,10 +17,15 @@ from ledger.core.tree import HashTile, TileTree
 
 _SITE = "select site_id, origin from ledger.site where site = $1"
 _ENTRIES = "select entry from ledger.entry where site_id = $1 and seq < $2 order by seq"
-_LAST = "select coalesce(max(size), 0) from ledger.checkpoint where site_id = $1"
+_LAST = "select coalesce(max(size), 0) from ledger.checkpointer where site_id = $1"
 _PUT = "select ledger.put_checkpoint($1, $2, $3, $4, $5, $6, $7, $8)"
 
 Cosign = Callable[[Checkpoint], Checkpoint]
+
+
+def unchanged(checkpoint: Checkpoint) -> Checkpoint:
+    """No cosignatures."""
+    return checkpoint
 
 
 class Signed(NamedTuple):
@@ -38,7 +43,7 @@ async def checkpoint(
     *,
     cosigned: bool = True,
     store_tiles: bool = True,
-    cosign: Cosign = lambda checkpoint: checkpoint,
+    cosign: Cosign = unchanged,
 ) -> Signed:
     """Sign and store a checkpoint over the first `size` entries (None: all that there are now), with its full tiles."""
     connection = await asyncpg.connect(database_url)
