@@ -35,6 +35,12 @@ def _witness() -> click.Command:
     return witness_command
 
 
+def _monitor() -> click.Command:
+    from ledger.monitor.command import monitor_command  # noqa: PLC0415
+
+    return monitor_command
+
+
 def _receipt() -> click.Command:
     from ledger.receipt_command import receipt_command  # noqa: PLC0415
 
@@ -47,7 +53,7 @@ def _key() -> click.Command:
     return key_command
 
 
-_ELSEWHERE = {"key": _key, "receipt": _receipt, "verify": _verify, "witness": _witness}
+_ELSEWHERE = {"key": _key, "monitor": _monitor, "receipt": _receipt, "verify": _verify, "witness": _witness}
 """Commands that another module brings whole; imported when they are called, so that each starts fast."""
 
 
