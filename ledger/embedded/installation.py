@@ -3,6 +3,7 @@
 DIR/lock               held while an `up` runs here
 DIR/installation.json  secrets and ports, made once; what is stored nowhere else
 DIR/credentials.json   for clients; written when the service answers
+DIR/witnesses          a trust policy (C2SP tlog-policy) of your own; read when `up` starts
 DIR/keys/              signing keys, one directory a site
 DIR/postgres/ nats/    the servers' data; nats.conf
 DIR/run/ log/          records of running processes; logs
@@ -55,6 +56,7 @@ class DataDirectory:
         self.nats_config = self.path / "nats.conf"
         self.keys = self.path / "keys"
         self.run = self.path / "run"
+        self.witnesses = self.path / "witnesses"
         self.credentials = self.path / CREDENTIALS_NAME
         self._installation = self.path / "installation.json"
         self._lock = self.path / "lock"
@@ -122,6 +124,10 @@ class DataDirectory:
         self.save(installation)
         return installation
 
+    def founded(self) -> dict[str, SiteKeys]:
+        """The example sites that an `up` has founded here so far; none before the first start."""
+        return self.installation().sites if self._installation.exists() else {}
+
     def save(self, installation: Installation) -> None:
         _write_secret(self._installation, installation)
 
@@ -141,6 +147,7 @@ class DataDirectory:
             keys_dir=self.keys,
             master_secret=decode_base64(installation.master_secret),
             origin_prefix=installation.origin_prefix,
+            witness_policy=self.witnesses if self.witnesses.exists() else None,
         )
 
     def _made(self) -> Installation:
