@@ -114,7 +114,7 @@ EXPORT_CHECKPOINTER_SILENT_SECONDS = 60
 # Postgres
 POOL_MAX_CONNECTIONS = 10
 WRITER_MAX_CONNECTIONS = 8
-WORKER_MAX_CONNECTIONS = 4
+WORKER_MAX_CONNECTIONS = 6
 READ_TIMEOUT_SECONDS = 10.0
 CONNECT_TIMEOUT_SECONDS = 5.0
 
@@ -209,7 +209,7 @@ KEYS_FOLLOW_TIMEOUT_SECONDS = 60.0
 """A rotation that is not followed by then is left as it is, with both keys active."""
 KEYS_LOOKED_AT_ENTRIES = 2_000
 """The newest entries that are looked at for the old key's signature."""
-CHECKPOINT_LOOK_SECONDS = 0.5
+KEYS_LOOK_SECONDS = 0.5
 """How often a command looks for the checkpoint that it waits for."""
 
 # Reading a log over HTTP
@@ -218,7 +218,7 @@ LOG_CLIENT_CONNECT_TIMEOUT_SECONDS = 5.0
 LOG_CLIENT_READ_TIMEOUT_SECONDS = 15.0
 """Between two pieces of an answer."""
 LOG_CLIENT_TIMEOUT_SECONDS = 60.0
-"""Of one attempt, to the last byte."""
+"""Of one attempt, to the last byte; and no new attempt begins when so much has passed since the first."""
 LOG_CLIENT_RETRY_PAUSES_SECONDS = (0.2, 0.5, 1.0, 2.0, 0.0)
 """After each failed attempt; the last attempt has no more to wait for."""
 LOG_CLIENT_PAUSE_MAX_SECONDS = 10.0
@@ -281,6 +281,8 @@ MONITOR_QUORUM_PATIENCE_SECONDS = 60
 MONITOR_ONCE_PATIENCE_SECONDS = 10.0
 """How long `--once` looks again before it calls a log rewound, or a quorum missing."""
 MONITOR_ONCE_PAUSE_SECONDS = 1.0
+MONITOR_LOOK_TIMEOUT_SECONDS = 30.0
+"""For one URL's checkpoint: a server that holds its answer back does not hold up the others."""
 MONITOR_LOOK_AGAIN_SECONDS = 2.0
 """Before tiles, or a checkpoint, that were found wrong are fetched anew, past all caches."""
 MONITOR_AHEAD_TILES = 16

@@ -151,7 +151,7 @@ class LogKeys:
                 missing = "is a worker running, and does the new key file lie there?"
             if time.monotonic() >= deadline:
                 raise NotYet(f"no checkpoint of {self.site} is signed with the new log key yet: {missing}")
-            await asyncio.sleep(config.CHECKPOINT_LOOK_SECONDS)
+            await asyncio.sleep(config.KEYS_LOOK_SECONDS)
 
     async def _vkey(self, term: KeyTerm) -> VerifierKey:
         return (await self.history()).vkey(term)
