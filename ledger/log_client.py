@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import io
 import threading
+import time
 import zlib
 from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import CancelledError, Future
@@ -135,14 +136,14 @@ class LogClient:
         `Malformed` if it is more than `limit` bytes; `LogGuarded` if it needs a key, or another one; `LogUnreachable`
         if it cannot be had now, after some attempts.
         """
-        attempts = len(LOG_CLIENT_RETRY_PAUSES_SECONDS)
+        attempts, begun = len(LOG_CLIENT_RETRY_PAUSES_SECONDS), time.monotonic()
         for attempt, pause in enumerate(LOG_CLIENT_RETRY_PAUSES_SECONDS, 1):
             try:
                 async with self._turn:  # waiting for a connection is no part of an attempt's time
                     return await self._once(path, limit, fresh)
             except _TryAgain as error:
-                if attempt == attempts:
-                    raise LogUnreachable(f"{self.url}/{path}: {error}, {attempts} times") from error
+                if attempt == attempts or time.monotonic() - begun > LOG_CLIENT_TIMEOUT_SECONDS:
+                    raise LogUnreachable(f"{self.url}/{path}: {error}, {attempt} times") from error
                 await asyncio.sleep(max(pause, error.after_seconds))
         raise RuntimeError("there is at least one attempt")
 

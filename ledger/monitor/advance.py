@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from ledger.config import (
     LOG_CLIENT_AHEAD_MAX_BYTES,
@@ -38,6 +38,18 @@ from ledger.core.watch import (
     tiles_of_growth,
 )
 from ledger.log_client import LogClient
+
+T = TypeVar("T")
+
+
+async def in_thread(work: Callable[..., T], *arguments: Any) -> T:
+    """Work that takes a while, beside the loop. Whoever is cancelled waits for its end: the memory has one user."""
+    running = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        raise
 
 
 class Found(Exception):
@@ -242,7 +254,7 @@ class Advance:
         if mismatch is not None:
             raise Found(mismatch)
         new = entries[max(0, follower.size - first) :]
-        step = await asyncio.to_thread(follower.step, new, None, self._latest_ms)
+        step = await in_thread(follower.step, new, None, self._latest_ms)
         await self._look_again(follower, step)
         if step.faults:
             found = step.faults.first()[:MONITOR_FAULTS_TOLD]
@@ -272,7 +284,7 @@ class Advance:
         await self._tiles.fetch((tile.level, tile.n) for tile in tiles_of_growth(half.size, self._new.size))
         if judge_growth(half, self._new, self._tiles.hashes) is not Growth.SOUND:
             raise Found(Finding(Kind.TILES, f"the first {half.size} entries are not those of the checkpoint", 2))
-        await asyncio.to_thread(follower.keep)
+        await in_thread(follower.keep)
 
     async def _check_parents(self, old: int, roots: dict[int, bytes]) -> None:
         """Every new hash of the tiles above, level by level."""

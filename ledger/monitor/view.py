@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Collection
 from typing import NamedTuple
 
-from ledger.config import MONITOR_LOOK_AGAIN_SECONDS
+from ledger.config import MONITOR_LOOK_AGAIN_SECONDS, MONITOR_LOOK_TIMEOUT_SECONDS
 from ledger.core.errors import LogGuarded, LogUnreachable, Malformed
 from ledger.core.note import Checkpoint, VerifierKey
 from ledger.core.quorum import TrustPolicy
@@ -61,7 +61,10 @@ async def look(client: LogClient, origin: str, known: Known, policy: TrustPolicy
     is gone in a moment."""
     for again in (True, False):
         try:
-            note = await client.checkpoint()
+            async with asyncio.timeout(MONITOR_LOOK_TIMEOUT_SECONDS):
+                note = await client.checkpoint()
+        except TimeoutError:
+            return Away(Kind.UNREACHABLE, f"no checkpoint within {MONITOR_LOOK_TIMEOUT_SECONDS:g} seconds")
         except LogUnreachable as error:
             return Away(Kind.UNREACHABLE, str(error))
         except LogGuarded as error:

@@ -40,7 +40,7 @@ from ledger.core.watch import (
 )
 from ledger.log_client import LogClient
 from ledger.memory import MemoryDamaged, SqliteMemory
-from ledger.monitor.advance import Advance, Found, Start, judge_between
+from ledger.monitor.advance import Advance, Found, Start, in_thread, judge_between
 from ledger.monitor.announce import Announcer
 from ledger.monitor.record import Place, Record, plain
 from ledger.monitor.view import Away, Known, View, look
@@ -313,7 +313,7 @@ class Watch:
         if way.followed and follower is not None:
             self._guarded.pop(view.url, None)
             self.conditions.pop((Kind.GUARDED, view.url), None)
-            await asyncio.to_thread(follower.keep, view.note)
+            await in_thread(follower.keep, view.note)
         else:
             self._drop()
         record.state.anchored = record.state.anchored or pinned
