@@ -32,6 +32,18 @@ ELSEWHERE = (
         "test_a_rewritten_log_gets_no_cosignature_however_far_it_grows",
     ),
     Threat(
+        "a server that lies differently to each reader",
+        OPERATOR,
+        "a monitor that is given both views: two signed heads, kept as evidence",
+        "test_a_monitor_finds_a_server_that_lies_differently_to_each_reader",
+    ),
+    Threat(
+        "a log rewritten since a monitor was there last",
+        f"{OPERATOR}; {THIEF}",
+        "the monitor: two signed heads where the log is as long, an alarm where it is shorter",
+        "test_a_monitor_that_was_here_before_finds_a_log_that_was_rewritten",
+    ),
+    Threat(
         "a history of one's own shown to who has never seen the log, and was given its vkey alone",
         f"{OPERATOR}; {THIEF}",
         "nothing; the report says that the root key was asserted by the log itself",
