@@ -1,4 +1,4 @@
-"""Operations: liveness, readiness, metrics, the contract itself, and the demo page."""
+"""Operations: liveness, readiness, metrics, the contract itself, the page that verifies receipts, the demo page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 from aiohttp import hdrs, web
 
 from ledger.core.errors import InputRefused
-from ledger.http import parameters
+from ledger.http import parameters, single_page
 from ledger.http.edge import EDGE, JSON, json_response
 from ledger.http.metrics import EXPOSITION_TYPE
 
@@ -26,8 +26,9 @@ _TYPES = {
     ".woff2": "font/woff2",
     ".json": JSON,
 }
+_CSP = "Content-Security-Policy"
 _PAGE_HEADERS = {
-    "Content-Security-Policy": (
+    _CSP: (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
         "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
@@ -72,6 +73,27 @@ async def openapi(request: web.Request) -> web.Response:
 @cache
 def _contract() -> bytes:
     return _CONTRACT.read_bytes()
+
+
+async def verify_page(request: web.Request) -> web.Response:
+    """`GET /verify`: the page on which anybody verifies a receipt without a call to any server, itself one file.
+
+    In a demo it is told the sites' log keys, so that a visitor who has no copy of them can begin.
+    """
+    parameters.query(request)
+    edge = request.app[EDGE]
+    bare = single_page.assemble(_WEB, "verify.html")
+    known = {site.site: site.log_vkey for site in edge.service.sites.loaded()} if edge.demo else {}
+    body = single_page.with_data(bare, known).encode()
+    headers = {
+        **_PAGE_HEADERS,
+        _CSP: f"{single_page.policy_of(bare)}; frame-ancestors 'none'",
+        hdrs.ETAG: f'"{hashlib.sha256(body).hexdigest()}"',
+        hdrs.CONTENT_TYPE: _TYPES[".html"],
+    }
+    if request.headers.get(hdrs.IF_NONE_MATCH) == headers[hdrs.ETAG]:
+        return web.Response(status=304, headers=headers)
+    return web.Response(body=body, headers=headers)
 
 
 # --- the demo page ---------------------------------------------------------------------------------------------------

@@ -147,6 +147,43 @@ async function sendAgain(entry) {
   $("entries").querySelector(`[data-seq="${entry.receipt.seq}"] .again`)?.focus();
 }
 
+/** The receipt with its proof: the same event again, answered once a checkpoint covers it; null if that went wrong. */
+async function proven(entry) {
+  if (entry.receipt.proof) return entry.receipt;
+  say("Waiting for a checkpoint that covers the entry.");
+  try {
+    const { receipt } = await client.record(entry.event, { proven: true });
+    complain(null);
+    return receipt;
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    complain(error);
+    return null;
+  }
+}
+
+/** Hand a receipt to the page that verifies it. It stays in this tab: nothing is sent with it. */
+async function verify(entry) {
+  const receipt = await proven(entry);
+  if (receipt === null) return;
+  try {
+    sessionStorage.setItem("consent-ledger:receipt", JSON.stringify({ receipt }));
+  } catch (forbidden) {
+    console.info("nothing can be handed over here:", forbidden.name);
+  }
+  location.assign("/verify");
+}
+
+/** A receipt is the visitor's to keep. */
+async function save(entry) {
+  const receipt = await proven(entry);
+  if (receipt === null) return;
+  const url = URL.createObjectURL(new Blob([`${JSON.stringify(receipt, null, 1)}\n`], { type: "application/json" }));
+  el("a", { href: url, download: `receipt-${receipt.id}.json` }).click();
+  URL.revokeObjectURL(url);
+  say(`The receipt of entry ${receipt.seq} was saved.`);
+}
+
 /** What analytics would be told. */
 async function ask(position) {
   try {
@@ -259,7 +296,7 @@ async function showEntries() {
   $("empty").hidden = entries.length > 0;
   const leaves = new Map();
   const cards = [];
-  for (const entry of [...entries].reverse()) cards.unshift(await entryCard(entry, leaves, sendAgain));
+  for (const entry of [...entries].reverse()) cards.unshift(await entryCard(entry, leaves, { again: sendAgain, verify, save }));
   const open = new Set(Array.from($("entries").querySelectorAll("details[open]"), (details) => details.dataset.key));
   $("entries").replaceChildren(...cards);
   for (const details of $("entries").querySelectorAll("details")) details.open = open.has(details.dataset.key);

@@ -9,8 +9,11 @@ const TYPES = {
   "consent.withdrawn": "Consent withdrawn",
 };
 
-/** `leaves` maps seqs to the leaf hashes computed here so far, and gets this one's; `again` sends the event again. */
-export async function entryCard(entry, leaves, again) {
+/**
+ * `leaves` maps seqs to the leaf hashes computed here so far, and gets this one's. `acts`: `again` sends the event
+ * again, `verify` hands its receipt to the page that verifies, `save` to the person.
+ */
+export async function entryCard(entry, leaves, { again, verify, save }) {
   const { receipt } = entry;
   const payload = new TextDecoder().decode(fromBase64(receipt.payload));
   const event = JSON.parse(payload);
@@ -39,6 +42,8 @@ export async function entryCard(entry, leaves, again) {
     el(
       "p",
       { class: "row" },
+      el("button", { type: "button", class: "quiet verify", onclick: () => verify(entry) }, "Verify this receipt"),
+      el("button", { type: "button", class: "quiet save", onclick: () => save(entry) }, "Save this receipt"),
       el("button", { type: "button", class: "quiet again", onclick: () => again(entry) }, "Send the same event again"),
     ),
     entry.sent.map((words) => el("p", { class: "fine sent" }, words)),

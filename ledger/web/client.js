@@ -49,9 +49,12 @@ export class Client {
     return (await call(`${this.base}/policy`)).body;
   }
 
-  /** Post an event. The same event may be sent as often as need be; only `sentAt` is new each time. */
-  async record(event) {
-    const { body, response } = await call(`${this.base}/events`, {
+  /**
+   * Post an event. The same event may be sent as often as need be; only `sentAt` is new each time. With `proven` the
+   * answer waits for a checkpoint that covers it, and the receipt holds its proof, unless that takes too long.
+   */
+  async record(event, { proven = false } = {}) {
+    const { body, response } = await call(`${this.base}/events${proven ? "?wait=checkpoint" : ""}`, {
       method: "POST",
       headers: { ...this.headers, "Content-Type": "application/json" },
       body: JSON.stringify({ ...event, sentAt: new Date().toISOString() }),

@@ -30,7 +30,7 @@ CONTRACT_YAML = Path(__file__).parents[2] / "proto" / "openapi.yaml"
 PACKAGED = Path(__file__).parents[2] / "ledger" / "http" / "openapi.json"
 CONTRACT: dict[str, Any] = yaml.safe_load(CONTRACT_YAML.read_text("utf-8"))
 METHODS = ("get", "put", "post", "delete", "patch")
-NOT_IN_THE_CONTRACT = {"/", "/web/config.json", "/web/{name}"}  # the demo page, of use to nobody else
+NOT_IN_THE_CONTRACT = {"/", "/web/config.json", "/web/{name}", "/verify"}  # pages for people
 
 _ROOT = "urn:contract"
 _REGISTRY: Registry[Any] = Registry().with_resource(_ROOT, Resource.from_contents(CONTRACT, DRAFT202012))

@@ -25,6 +25,7 @@ from ledger.site import Site, recorded
 from ledger.store.append import ControlDraft, Outcome
 from ledger.store.pool import open_pool
 from ledger.store.reads import EventRow
+from tests.e2e.browsing import browser, chromium, ledger, playwright  # noqa: F401 - fixtures
 from tests.harness import document, found, now_ms
 
 

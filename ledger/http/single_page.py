@@ -1,0 +1,82 @@
+"""One HTML file out of a page, its style sheet and its scripts, so that it can be saved and used without a server.
+
+The page's security policy is written into it, by hashes: nothing else runs in it, and it can open no connection. Not
+a bundler for code at large: modules import by name from beside them and export functions and constants, no more.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+
+_IMPORT = re.compile(r'^import \{[^}]*\} from "\./([\w-]+\.js)";\n', re.MULTILINE)
+_EXPORT = re.compile(r"^export (?=(?:async function|function|class|const) )", re.MULTILINE)
+_LEFT_OVER = re.compile(r"^(?:import|export)\b|</script", re.MULTILINE)
+_STYLE = re.compile(r'<link rel="stylesheet" href="/web/([\w-]+\.css)">')
+_SCRIPT = re.compile(r'<script type="module" src="/web/([\w-]+\.js)"></script>')
+_IMAGE = re.compile(r'"/web/([\w-]+\.svg)"')
+_DATA = re.compile(r'(<script type="application/json" id="[\w-]+">)\{\}(</script>)')
+
+
+@cache
+def assemble(folder: Path, name: str) -> str:
+    """The page `name` of a folder with everything that it loads put in. ValueError if a module is of another shape."""
+    page = (folder / name).read_text(encoding="utf-8")
+    style = "\n".join((folder / file).read_text(encoding="utf-8") for file in _STYLE.findall(page))
+    script = "\n".join(_modules(folder, file) for file in _SCRIPT.findall(page))
+    policy = (
+        f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; img-src data:; "
+        "connect-src 'none'; base-uri 'none'; form-action 'none'"
+    )
+    page = _STYLE.sub(lambda _: f"<style>{style}</style>", page)
+    page = _SCRIPT.sub(lambda _: f'<script type="module">{script}</script>', page)
+    page = _IMAGE.sub(lambda image: f'"{_data_url(folder / image[1])}"', page)
+    head = f'<meta charset="utf-8">\n  <meta http-equiv="Content-Security-Policy" content="{policy}">'
+    return page.replace('<meta charset="utf-8">', head, 1)
+
+
+def policy_of(page: str) -> str:
+    """The security policy of an assembled page, for its header too."""
+    return page.partition('"Content-Security-Policy" content="')[2].partition('"')[0]
+
+
+def with_data(page: str, data: Mapping[str, str]) -> str:
+    """The page with an object in its one data block, which no policy has to allow: it is not run."""
+    text = json.dumps(dict(data), ensure_ascii=True).replace("<", "\\u003c")
+    return _DATA.sub(lambda block: f"{block[1]}{text}{block[2]}", page, count=1)
+
+
+def _modules(folder: Path, first: str) -> str:
+    """A module with all that it imports before it, each once, in one scope."""
+    placed: list[str] = []
+    waiting: list[str] = []
+
+    def place(name: str) -> str:
+        if name in waiting:
+            raise ValueError(f"{name} imports itself by a detour")
+        if name in placed:
+            return ""
+        waiting.append(name)
+        code = (folder / name).read_text(encoding="utf-8")
+        before = "".join(place(imported) for imported in _IMPORT.findall(code))
+        waiting.remove(name)
+        placed.append(name)
+        code = _EXPORT.sub("", _IMPORT.sub("", code))
+        if _LEFT_OVER.search(code):
+            raise ValueError(f"{name} imports or exports in a way that is not known here, or ends a script")
+        return f"{before}\n// {name}\n{code}"
+
+    return place(first)
+
+
+def _hash(text: str) -> str:
+    return f"sha256-{base64.b64encode(sha256(text.encode()).digest()).decode()}"
+
+
+def _data_url(path: Path) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(path.read_bytes()).decode()}"
