@@ -87,8 +87,10 @@ async def get_consistency(request: web.Request) -> web.Response:
     site = await auth.find_site(request, edge)
     query = parameters.query(request, once=("old", "new"))
     old, new = _number(query.get("old"), "old"), _number(query.get("new"), "new")
-    if old is None or (new is not None and old > new):
-        raise InputRefused("invalid-parameter", "old is a size of the log, and not above new, like old=42&new=1000.")
+    if old is None:
+        raise InputRefused("invalid-parameter", "old is a size of the log, like old=42&new=1000.")
+    if new is not None and old > new:
+        raise InputRefused("sizes-reversed", "The larger log continues the smaller one: old may not exceed new.")
     size, hashes = await edge.service.published.consistency(site.site_id, old, new)
     message = ConsistencyProof(site.site, old, size, [encode_base64(sibling) for sibling in hashes])
     lasting = f"public, {caching.IMMUTABLE.format(PARTIAL_TILE_MAX_AGE_SECONDS)}"

@@ -65,6 +65,7 @@ KINDS: Mapping[str, Kind] = {
     "invalid-check": Kind(422, "Invalid question"),
     "invalid-document": Kind(422, "Invalid site document"),
     "wrong-site": Kind(422, "The document is of another site"),
+    "sizes-reversed": Kind(422, "The old size exceeds the new one"),
     "too-many-answers": Kind(422, "Too many answers at once"),
     "policy-version-missing": Kind(422, "The grant cites no policy version"),
     "unknown-policy-version": Kind(422, "Unknown policy version"),
