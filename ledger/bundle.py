@@ -206,6 +206,10 @@ class Writer:
         """Add an opening; seqs ascend."""
         self._payloads.write(encode_line(opening))
 
+    def kept_checkpoint(self, size: int, note: bytes) -> None:
+        """Add one of the checkpoints that were kept over time."""
+        self._write(f"{KEPT}/{size}", note)
+
     def document(self, digest: bytes, body: bytes) -> None:
         self._write(document_path(digest), body)
 

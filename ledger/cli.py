@@ -23,8 +23,14 @@ from ledger.locate import DATA, find_admin_url, find_settings
 DOCUMENT = click.argument("document", type=click.File("rb"))
 
 
+def _export() -> click.Command:
+    from ledger.export_command import export_command  # noqa: PLC0415
+
+    return export_command
+
+
 def _verify() -> click.Command:
-    from ledger.verify.command import verify_command  # noqa: PLC0415
+    from ledger.verify_command import verify_command  # noqa: PLC0415
 
     return verify_command
 
@@ -53,7 +59,14 @@ def _key() -> click.Command:
     return key_command
 
 
-_ELSEWHERE = {"key": _key, "monitor": _monitor, "receipt": _receipt, "verify": _verify, "witness": _witness}
+_ELSEWHERE = {
+    "export": _export,
+    "key": _key,
+    "monitor": _monitor,
+    "receipt": _receipt,
+    "verify": _verify,
+    "witness": _witness,
+}
 """Commands that another module brings whole; imported when they are called, so that each starts fast."""
 
 
@@ -289,17 +302,6 @@ def rebuild(site_name: str, data: Path) -> None:
         click.echo(f"rebuilt the state of {site_name} from {read} entries")
 
     asyncio.run(_with_pool(find_settings(data), work))
-
-
-@main.command()
-@click.argument("site_name", metavar="SITE")
-@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
-@DATA
-def export(site_name: str, directory: Path, data: Path) -> None:
-    """Write a site's log, openings and documents into DIR, as a bundle that anybody can verify."""
-    from ledger.export import run_export  # noqa: PLC0415
-
-    sys.exit(run_export(find_settings(data), site_name, directory))
 
 
 @main.command()

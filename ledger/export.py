@@ -1,58 +1,65 @@
 """`consent-ledger export`: a site's log, with its openings and documents, as a bundle that anybody can verify.
 
-It writes what is stored, byte for byte, and judges nothing but the chain: a checkpoint is signed only over entries
-that follow from each other. If they do not, the bundle is written all the same, without a signature, so that `verify`
-can say what is wrong.
+It writes what is stored, byte for byte, and signs nothing: the bundle stands under a checkpoint that the checkpointer
+signed, of a size that covers whatever was in the log when the export began. It judges nothing but the chain. If that
+is broken, the bundle is written all the same, so that `verify` can say what is wrong; and where the checkpointer
+refuses to sign for that very reason, under a checkpoint without a signature.
 
 One moment without one long transaction. Entries never change, openings vanish with an erasure. So ranges are read in
-one short statement each, until one of them reaches the head as that same statement sees it: there the export ends, and
-whatever is missing is explained by an erasure entry that is inside. What was read before and erased meanwhile is known
-from the erasure entries too, and taken out again; so nothing erased leaves in an export either.
+one short statement each, up to the checkpoint's size. An erasure entry beyond that size would leave an event neither
+opened nor erased; so the statement that reads the last range looks for one too, and if there is one, the export goes
+on to a later checkpoint. Then whatever is missing is explained by an erasure entry that is inside. What was read before
+and erased meanwhile is known from the erasure entries too, and taken out again; so nothing erased leaves in an export
+either.
 """
 
 from __future__ import annotations
 
-import asyncio
 from bisect import bisect_right
-from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import asyncpg
-import click
 import msgspec
 from msgspec import Struct
 
 from ledger.bundle import Writer
-from ledger.config import EXPORT_RANGE_ENTRIES, READ_TIMEOUT_SECONDS, Settings
-from ledger.core.ed25519 import SigningKey
+from ledger.config import EXPORT_RANGE_ENTRIES, EXPORT_WAIT_SECONDS
 from ledger.core.entry import ZEROS, Entry, Kind, decode, decode_seqs
-from ledger.core.errors import ConfigInvalid, LedgerError, Malformed, NotFound
+from ledger.core.errors import BadSignature, LedgerError, Malformed, NotFound, Unavailable
 from ledger.core.keys import KeySet, decode_genesis
 from ledger.core.merkle import HASH_BYTES
-from ledger.core.note import TYPE_ED25519, Checkpoint, VerifierKey, sign_checkpoint
+from ledger.core.note import Checkpoint, parse_checkpoint
 from ledger.core.opening import Opening
-from ledger.key_files import log_keys
-from ledger.progress import Progress, bar
-from ledger.store.pool import open_pool
+from ledger.covering import Covering, Refused
+from ledger.progress import Progress
+from ledger.store.log import CheckpointRow
 
 _SITE = "select site_id, origin from ledger.site where site = $1"
 
-# One statement, so one snapshot: the head it names is the head at which its openings were there, or gone.
+_HEAD = "select coalesce(max(e.seq) + 1, 0) from ledger.entry e where e.site_id = $1"
+
+# One statement, so one snapshot: the head it names is the head at which its openings were there, or gone, and `needed`
+# the size at which every erasure so far, of what lies below $3, is inside.
 _RANGE = """
 select e.seq, e.entry, o.salt, o.payload,
-       (select h.seq + 1 from ledger.entry h where h.site_id = $1 order by h.seq desc limit 1) as head
+       (select h.seq + 1 from ledger.entry h where h.site_id = $1 order by h.seq desc limit 1) as head,
+       (select max(r.by_seq) + 1 from ledger.erased r
+         where r.site_id = $1 and r.by_seq >= $3 and r.seq < $3) as needed
   from ledger.entry e left join ledger.opening o on o.site_id = e.site_id and o.seq = e.seq
- where e.site_id = $1 and e.seq > $2 order by e.seq limit $3
+ where e.site_id = $1 and e.seq > $2 and e.seq < $3 order by e.seq limit $4
 """
 
 _DOCUMENT = "select body from ledger.document where hash = $1"
 
 
 class Exported(NamedTuple):
-    """What was written. `problem` says why the checkpoint is not signed; `erased` counts what was taken out again."""
+    """What was written. `problem` says what is wrong with the log; `erased` counts what was taken out again.
 
-    directory: Path
+    `log_vkey` is an active log key that signed the checkpoint; empty if there is none.
+    """
+
     size: int
     log_id: bytes
     log_vkey: str
@@ -104,17 +111,38 @@ class _Chain:
             return None
         return entry
 
+    def signer_of(self, checkpoint: Checkpoint | None) -> str:
+        """The vkey of the first active log key that signed; empty if none did."""
+        if checkpoint is None or self.keys is None:
+            return ""
+        for vkey in self.keys.log_keys:
+            with suppress(BadSignature):
+                if checkpoint.signed_by(vkey):
+                    return str(vkey)
+        return ""
+
 
 async def export(
-    pool: asyncpg.Pool, site: str, log_keys: Sequence[SigningKey], directory: Path, progress: Progress
+    pool: asyncpg.Pool,
+    site: str,
+    directory: Path,
+    progress: Progress,
+    *,
+    wait_seconds: float = EXPORT_WAIT_SECONDS,
+    at_checkpoint: int | None = None,
 ) -> Exported:
-    """Write a site's bundle, signed by those of `log_keys` that are active. All or nothing: DIR is whole, or absent."""
+    """Write the bundle of a site. All or nothing: DIR is complete, or not there.
+
+    `at_checkpoint`: the size of a kept checkpoint to take instead of one that covers the log as it is now.
+    `Unavailable` if there is no checkpoint to be had in time.
+    """
     row = await pool.fetchrow(_SITE, site)
     if row is None:
         raise NotFound(f"this ledger has no site {site}")
     writer = Writer(directory)
     try:
-        return await _Export(pool, row["site_id"], row["origin"], log_keys, writer, progress).run()
+        covering = Covering(pool, row["site_id"], wait_seconds)
+        return await _Export(pool, row["site_id"], row["origin"], covering, writer, progress).run(at_checkpoint)
     except BaseException:
         writer.abandon()
         raise
@@ -124,17 +152,11 @@ class _Export:
     """One export."""
 
     def __init__(
-        self,
-        pool: asyncpg.Pool,
-        site_id: int,
-        origin: str,
-        log_keys: Sequence[SigningKey],
-        writer: Writer,
-        progress: Progress,
+        self, pool: asyncpg.Pool, site_id: int, origin: str, covering: Covering, writer: Writer, progress: Progress
     ) -> None:
         self.pool = pool
         self.site_id = site_id
-        self.log_keys = {VerifierKey(origin, TYPE_ED25519, key.public): key for key in log_keys}
+        self.covering = covering
         self.writer = writer
         self.progress = progress
         self.chain = _Chain(origin)
@@ -142,44 +164,67 @@ class _Export:
         self.range_starts: list[int] = []
         self.range_heads: list[int] = []
         self.forgotten: set[int] = set()
+        self.last = -1
 
-    async def run(self) -> Exported:
-        last, head = -1, 0
-        while rows := await self.pool.fetch(_RANGE, self.site_id, last, EXPORT_RANGE_ENTRIES):
-            head = rows[0]["head"]
+    async def run(self, at_checkpoint: int | None) -> Exported:
+        head: int = await self.pool.fetchval(_HEAD, self.site_id)
+        if not head:
+            raise NotFound("the log is empty: there is nothing to export yet")
+        if at_checkpoint is None:
+            found = await self.covering.at_least(head)
+        else:
+            found = await self.covering.exactly(at_checkpoint)
+        while not isinstance(found, Refused) and (needed := await self.read_to(found.size)):
+            if at_checkpoint is not None:
+                raise Unavailable(
+                    "no-checkpoint",
+                    f"Events below {at_checkpoint} were erased by entries beyond it, so that no sound bundle of this "
+                    "size can be made any more: take a later checkpoint.",
+                )
+            found = await self.covering.at_least(needed)
+        if isinstance(found, Refused):
+            await self.read_to_head()
+            broken = f" ({self.chain.problem})" if self.chain.problem else ""
+            self.chain.problem = f"the checkpoint is NOT signed, for the checkpointer refuses: {found.why}{broken}"
+            return await self.finish(None)
+        return await self.finish(found)
+
+    async def read_to(self, size: int) -> int | None:
+        """Every entry below `size`. The size that is needed, if an erasure of what was read lies beyond this one."""
+        needed: int | None = None
+        while rows := await self.pool.fetch(_RANGE, self.site_id, self.last, size, EXPORT_RANGE_ENTRIES):
             self.range_starts.append(rows[0]["seq"])
-            self.range_heads.append(head)
+            self.range_heads.append(rows[0]["head"])
             for row in rows:
                 await self.take(row)
-            last = rows[-1]["seq"]
-            self.progress(self.writer.size, head)
-            if last + 1 == head:
+            self.last = rows[-1]["seq"]
+            self.progress(self.writer.size, size)
+            needed = rows[0]["needed"] if (rows[0]["needed"] or 0) <= rows[0]["head"] else None
+            if self.last + 1 >= size:
                 break
-        if not self.writer.size:
-            raise NotFound("the log is empty: there is nothing to export yet")
-        checkpoint = Checkpoint(self.chain.origin, self.writer.size, self.writer.root())
-        if self.chain.problem is None:
-            checkpoint = self.sign(checkpoint)
-        self.writer.finish(checkpoint.encode(), self.forgotten)
-        return Exported(
-            self.writer.directory,
-            self.writer.size,
-            self.chain.log_id,
-            str(self.signers()[0] if self.signers() else next(iter(self.log_keys))),
-            len(self.forgotten),
-            self.chain.problem,
-        )
+        return needed
 
-    def sign(self, checkpoint: Checkpoint) -> Checkpoint:
-        if not self.signers():
-            raise ConfigInvalid("no log key on this machine is active in the log: none can sign the checkpoint")
-        for vkey in self.signers():
-            checkpoint = sign_checkpoint(checkpoint, vkey, self.log_keys[vkey])
-        return checkpoint
+    async def read_to_head(self) -> None:
+        """Whatever there is, as far as the statement that reads it last sees."""
+        size: int = await self.pool.fetchval(_HEAD, self.site_id)
+        while needed := await self.read_to(size):
+            size = needed
 
-    def signers(self) -> list[VerifierKey]:
-        """The active log keys that are at hand, oldest first."""
-        return [vkey for vkey in self.chain.keys.log_keys if vkey in self.log_keys] if self.chain.keys else []
+    async def finish(self, found: CheckpointRow | None) -> Exported:
+        """The bundle under this checkpoint; None: under one without a signature."""
+        root, chain = self.writer.root(), self.chain
+        note = Checkpoint(chain.origin, self.writer.size, root).encode() if found is None else found.note
+        try:
+            checkpoint = None if found is None else parse_checkpoint(note)
+        except Malformed as error:
+            checkpoint = None
+            chain.problem = chain.problem or f"the stored checkpoint cannot be read: {error}"
+        if checkpoint is not None and (checkpoint.size, checkpoint.root) != (self.writer.size, root):
+            chain.problem = chain.problem or "the stored entries are not those that the checkpoint covers"
+        for kept in await self.covering.kept(self.writer.size):
+            self.writer.kept_checkpoint(kept.size, kept.note)
+        self.writer.finish(note, self.forgotten)
+        return Exported(self.writer.size, chain.log_id, chain.signer_of(checkpoint), len(self.forgotten), chain.problem)
 
     async def take(self, row: asyncpg.Record) -> None:
         entry = self.chain.take(row["entry"], self.writer.entry(row["entry"]))
@@ -221,28 +266,3 @@ class _Export:
         body = await self.pool.fetchval(_DOCUMENT, digest)
         if body is not None:
             self.writer.document(digest, body)
-
-
-async def _export(settings: Settings, site: str, directory: Path, progress: Progress) -> Exported:
-    keys = log_keys(settings, site)
-    pool = await open_pool(settings.database_url, size=1, timeout_seconds=READ_TIMEOUT_SECONDS)
-    try:
-        return await export(pool, site, keys, directory, progress)
-    finally:
-        await pool.close()
-
-
-def run_export(settings: Settings, site: str, directory: Path) -> int:
-    """The command. It answers for the writing alone (0): whether the log is sound is `verify`'s to say."""
-    with bar("Exporting", "entries") as progress:
-        done = asyncio.run(_export(settings, site, directory, progress))
-    click.echo(f"{done.size:,} entries of {site} are in {directory}")
-    if done.erased:
-        click.echo(f"{done.erased:,} events were erased meanwhile, and taken out again")
-    if done.problem is not None:
-        click.echo(
-            f"warning: the checkpoint is NOT signed, the stored log is broken: {done.problem}. `verify` tells more.",
-            err=True,
-        )
-    click.echo(f"consent-ledger verify {directory} --log-vkey {done.log_vkey} --log-id {done.log_id.hex()}")
-    return 0

@@ -163,6 +163,19 @@ class Process:
         await self._server.start()
         await self._server.ready()
 
+    async def launch(self) -> None:
+        """Start it where it cannot get ready: return once it answers at all."""
+        await self._server.start()
+        async with aiohttp.ClientSession() as session:
+
+            async def answers() -> bool:
+                with suppress(aiohttp.ClientError):
+                    async with session.get(f"{self.url}/healthz"):
+                        return True
+                return False
+
+            await until(answers)
+
     async def kill(self) -> None:
         """SIGKILL to the HTTP process; its worker dies with it."""
         child = self._server.child
@@ -409,16 +422,19 @@ async def found(settings: Settings, site: str | None = None) -> SiteCredentials:
 
 
 async def check_verified(settings: Settings, site: SiteCredentials, directory: Path) -> None:
-    """What `export` writes, `verify` finds sound: two commands, as an auditor gives them."""
+    """What `export` writes, `verify` finds sound, and the database with it: two commands, as an auditor gives them.
+
+    A server has to run: its checkpointer signs what is exported.
+    """
     environ = {name: value for name, value in os.environ.items() if not name.startswith("LEDGER_")}
     pins = ("--log-vkey", site.log_vkey, "--log-id", site.log_id)
-    for command, variables in (
-        (("export", site.site, str(directory)), settings.environment()),
-        (("verify", str(directory), *pins), {}),
+    for command in (
+        ("export", site.site, str(directory), "--wait", str(DEADLINE_SECONDS)),
+        ("verify", str(directory), *pins, "--live"),
     ):
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "ledger", *command),
-            env={**environ, **variables},
+            env={**environ, **settings.environment()},
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )

@@ -1,11 +1,10 @@
 """`verify`: audits an exported bundle offline, by the fourteen rules, without trusting whoever made it.
 
 It does not talk to a database, a network or a running ledger. The rules are core/audit; here are the files, the
-processes, the report and the command around it.
+processes and the report around them.
 """
 
-from ledger.verify.command import run_verify, verify_command
 from ledger.verify.report import Report, render
 from ledger.verify.walk import verify
 
-__all__ = ["Report", "render", "run_verify", "verify", "verify_command"]
+__all__ = ["Report", "render", "verify"]

@@ -49,6 +49,22 @@ class Counts(Struct, frozen=True, rename="camel"):
     policies: int = 0
 
 
+class DifferenceFound(Struct, frozen=True, rename="camel"):
+    """A row of the database that does not follow from the log."""
+
+    table: str
+    detail: str
+
+
+class Live(Struct, frozen=True, rename="camel"):
+    """What `--live` compared, and what of it is not as the log says: the first ones, and how many there are."""
+
+    entries: int
+    visitors: int
+    difference_count: int
+    differences: tuple[DifferenceFound, ...] = ()
+
+
 class Report(Struct, frozen=True, rename="camel", omit_defaults=True):
     """What `verify` says. Times as everywhere outside; `seconds` is how long it took.
 
@@ -71,9 +87,12 @@ class Report(Struct, frozen=True, rename="camel", omit_defaults=True):
     longest_cosignature_gap_seconds: int | None = None
     faults: tuple[FaultFound, ...] = ()
     notes: tuple[NoteMade, ...] = ()
+    live: Live | None = None
 
     @property
     def exit_code(self) -> int:
+        if self.live is not None and self.live.difference_count:
+            return EXIT_CODES[Verdict.FAULT]
         return EXIT_CODES[Verdict(self.verdict)]
 
     def encode(self) -> bytes:
@@ -130,6 +149,8 @@ def _plain(text: str) -> str:
 def render(report: Report) -> str:
     """The report as lines of text, the verdict first."""
     lines = [f"{report.verdict}: {MEANING[Verdict(report.verdict)]}"]
+    if report.live is not None and report.live.difference_count:
+        lines.append("  but the database was edited beside the log: answers from it cannot be trusted")
     if report.size is not None:
         counts = report.counts
         lines += [
@@ -149,4 +170,10 @@ def render(report: Report) -> str:
     if report.fault_count > len(report.faults):
         lines.append(f"  faults     {report.fault_count - len(report.faults):,} more")
     lines += [f"  note       rule {note.rule}: {note.detail}" for note in report.notes]
+    if report.live is not None:
+        live = report.live
+        lines.append(f"  live       {live.entries:,} entries and {live.visitors:,} visitors compared with the database")
+        lines += [f"  differs    {each.table}: {each.detail}" for each in live.differences]
+        if live.difference_count > len(live.differences):
+            lines.append(f"  differs    {live.difference_count - len(live.differences):,} rows more")
     return "\n".join(lines)

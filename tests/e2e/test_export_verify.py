@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,38 +13,56 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from ledger import covering
 from ledger import export as exporting
 from ledger.bundle import Directory
 from ledger.core.ed25519 import SigningKey
 from ledger.core.entry import decode, encode
-from ledger.core.errors import ConfigInvalid, NotFound
+from ledger.core.errors import ConfigInvalid, NotFound, Unavailable
 from ledger.core.heads import Pins
 from ledger.core.merkle import leaf_hash
 from ledger.core.note import TYPE_ED25519, VerifierKey, parse_checkpoint
 from ledger.export import Exported, export
 from ledger.store.pool import open_pool
 from ledger.verify import Report, verify
+from tests.checkpointing import checkpoint
 from tests.conftest import Database
 from tests.fault.writer import Writer
 from tests.founding import ORIGIN, SITE, Founded, found
+from tests.harness import now_ms
+from tests.logbuilder import LogBuilder, witness
 from tests.unit.audit_cases import faults
+
+_UNSIGNED = """
+select (select max(seq) + 1 from ledger.entry) > coalesce((select max(size) from ledger.checkpoint), 0)
+"""
+
+
+WITNESS = "witness.example/w1"
 
 
 class Ledger(NamedTuple):
     """A founded log with a way to write to it and a superuser's connection."""
 
+    url: str
     pool: asyncpg.Pool
     founded: Founded
     writer: Writer
     superuser: asyncpg.Connection
 
-    async def export(self, directory: Path, pool: Any = None) -> Exported:
-        return await export(pool or self.pool, SITE, [self.founded.log], directory, lambda done, size: None)
+    async def sign(self) -> None:
+        """What a checkpointer would, if it signed whatever it finds: an attacker has the log key."""
+        await checkpoint(self.url, SITE, self.founded.log)
 
-    def verify(self, directory: Path, old: Path | None = None) -> Report:
+    async def export(self, directory: Path, pool: Any = None, *, sign: bool = True, **options: Any) -> Exported:
+        if sign and await self.pool.fetchval(_UNSIGNED):
+            await self.sign()
+        return await export(pool or self.pool, SITE, directory, lambda done, size: None, **options)
+
+    def verify(self, directory: Path, old: Path | None = None, witnesses: Any = ()) -> Report:
         older = None if old is None else parse_checkpoint((old / "checkpoint").read_bytes())
         vkey = VerifierKey(ORIGIN, TYPE_ED25519, self.founded.log.public)
-        return verify(Directory(directory), Pins(vkey, self.founded.log_id, older))
+        return verify(Directory(directory), Pins(vkey, self.founded.log_id, older, witnesses))
 
     async def entry(self, seq: int) -> bytes:
         stored: bytes = await self.pool.fetchval("select entry from ledger.entry where seq = $1", seq)
@@ -74,7 +94,9 @@ async def ledger(database: Database) -> AsyncIterator[Ledger]:
     await writer.key()
     await writer.policy("1.1", b"the second policy")
     await writer.events(1)
-    yield Ledger(pool, founded, writer, superuser)
+    made = Ledger(database.url, pool, founded, writer, superuser)
+    await made.sign()
+    yield made
     await superuser.close()
     await pool.close()
 
@@ -222,13 +244,99 @@ async def test_verify_finds_what_a_superuser_did(
     assert expected in faults(report)
 
 
-async def test_a_broken_chain_is_exported_without_a_signature(ledger: Ledger, tmp_path: Path) -> None:
+async def refuse(ledger: Ledger) -> None:
+    """What a checkpointer says that found the log broken."""
+    await ledger.superuser.execute(
+        "select ledger.report_checkpointer(site_id, 'refused', 'fault', 'rule 3 at entry 100', '[]') from ledger.site"
+    )
+
+
+async def test_a_log_that_was_broken_below_its_checkpoint_is_exported_under_it(ledger: Ledger, tmp_path: Path) -> None:
     await unguard(ledger.superuser)
     await edit_a_time(ledger)
     done = await ledger.export(tmp_path / "bundle")
     assert done.problem is not None
     assert done.problem.startswith("entry 100:")
+    assert {(2, None), (3, 101)} <= set(faults(ledger.verify(tmp_path / "bundle")))
+
+
+async def test_a_broken_log_that_is_not_signed_any_further_is_exported_without_a_signature(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    await unguard(ledger.superuser)
+    await edit_a_time(ledger)
+    await ledger.writer.events(10)
+    await refuse(ledger)
+    done = await ledger.export(tmp_path / "bundle", sign=False)
+    assert done.size == 616
+    assert done.problem is not None
+    assert "NOT signed" in done.problem
+    assert "rule 3 at entry 100" in done.problem
     assert b"\xe2\x80\x94" not in (tmp_path / "bundle/checkpoint").read_bytes()
+    assert {(1, None), (3, 101)} <= set(faults(ledger.verify(tmp_path / "bundle")))
+
+
+async def test_entries_beyond_every_checkpoint_are_waited_for_in_vain_and_the_way_out_is_told(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    await ledger.writer.events(1)
+    with pytest.raises(Unavailable, match=r"covers the 607 .* newest one covers 606.*--at-checkpoint 606") as late:
+        await ledger.export(tmp_path / "bundle", sign=False, wait_seconds=0.3)
+    assert "No checkpointer seems to be running" not in str(late.value)
+    await ledger.superuser.execute("update ledger.checkpointer set seen_at = now() - interval '1 hour'")
+    with pytest.raises(Unavailable, match="No checkpointer seems to be running: start `consent-ledger serve`"):
+        await ledger.export(tmp_path / "bundle", sign=False, wait_seconds=0)
+    with pytest.raises(Unavailable, match="No checkpoint of size 100 was kept: the newest covers 606"):
+        await ledger.export(tmp_path / "bundle", at_checkpoint=100, sign=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_checkpoint_that_comes_in_time_is_waited_for(ledger: Ledger, tmp_path: Path) -> None:
+    await ledger.writer.events(1)
+    exported = asyncio.create_task(ledger.export(tmp_path / "bundle", sign=False, wait_seconds=60))
+    await asyncio.sleep(0.3)
+    assert not exported.done()
+    await ledger.sign()
+    assert (await exported).size == 607
+    assert ledger.verify(tmp_path / "bundle").verdict == "sound"
+
+
+async def test_an_older_checkpoint_is_exported_until_something_it_covers_is_erased(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    await ledger.writer.events(1)
+    done = await ledger.export(tmp_path / "bundle", at_checkpoint=606, sign=False)
+    assert done.size == 606
+    assert ledger.verify(tmp_path / "bundle").verdict == "sound"
+    await ledger.writer.erase([606])  # beyond it
+    assert (await ledger.export(tmp_path / "again", at_checkpoint=606, sign=False)).size == 606
+    await ledger.writer.erase([400])
+    with pytest.raises(Unavailable, match="take a later checkpoint"):
+        await ledger.export(tmp_path / "third", at_checkpoint=606, sign=False)
+
+
+async def test_cosigned_checkpoints_go_along_and_those_of_the_log_alone_do_not(ledger: Ledger, tmp_path: Path) -> None:
+    await ledger.writer.events(1)
+    cosign = partial(LogBuilder.cosign, cosigned=[(WITNESS, now_ms() // 1000)])
+    await checkpoint(ledger.url, SITE, ledger.founded.log, cosign=cosign)
+    await ledger.writer.events(1)
+    assert (await ledger.export(tmp_path / "bundle")).size == 608
+    assert [path.name for path in (tmp_path / "bundle/checkpoints").iterdir()] == ["607"]
+    report = ledger.verify(tmp_path / "bundle", witnesses=(witness(WITNESS),))
+    assert (report.verdict, report.notes) == ("sound", ())
+
+
+async def test_of_too_many_checkpoints_as_many_go_along_as_an_auditor_reads(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(covering, "MAX_KEPT_CHECKPOINTS", 4)
+    for _ in range(11):
+        await ledger.writer.events(1)
+        await checkpoint(
+            ledger.url, SITE, ledger.founded.log, cosign=lambda made: LogBuilder.cosign(made, [(WITNESS, 1)])
+        )
+    await ledger.export(tmp_path / "bundle")
+    assert sorted(path.name for path in (tmp_path / "bundle/checkpoints").iterdir()) == ["607", "611", "615"]
 
 
 @pytest.mark.parametrize("tamper", [edit_a_time, edit_a_commitment_and_chain_anew, swap_two_entries])
@@ -247,6 +355,7 @@ async def test_only_an_older_checkpoint_shows_what_was_dropped_and_signed_anew(
     await ledger.export(tmp_path / "before")
     await unguard(ledger.superuser)
     await tamper(ledger)
+    await ledger.superuser.execute("truncate ledger.checkpoint, ledger.checkpointer")
     await ledger.export(tmp_path / "after")
     assert ledger.verify(tmp_path / "after").verdict == "sound"
     assert faults(ledger.verify(tmp_path / "after", old=tmp_path / "before")) == [(4, None)]
@@ -277,29 +386,39 @@ async def test_an_erasure_during_the_export_leaves_a_sound_bundle_without_the_er
     async def happen(reads: int) -> None:
         if reads == 2:  # entries below 200 were read
             await ledger.writer.erase(early + late)
-        elif reads < 8:
-            await ledger.writer.events(1)
+        if reads == 7:  # up to the checkpoint at hand, and the erasure lies beyond it
+            await ledger.writer.events(3)
+            await ledger.sign()
 
     done = await ledger.export(tmp_path / "bundle", Meddling(ledger.pool, happen))
-    assert done.erased == len(early)
+    assert (done.size, done.erased) == (610, len(early))
     report = ledger.verify(tmp_path / "bundle")
     assert (report.verdict, report.counts.erased) == ("sound", 6)
     lines = (tmp_path / "bundle/payloads.ndjson").read_bytes().splitlines()
     assert not {json.loads(line)["seq"] for line in lines} & {*early, *late, 2, 300}
 
 
-async def test_an_export_follows_the_log_to_its_head(
+async def test_erasures_that_go_on_are_followed_until_a_checkpoint_covers_them(
     ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exporting, "EXPORT_RANGE_ENTRIES", 256)
 
     async def happen(reads: int) -> None:
-        if reads <= 3:
-            await ledger.writer.events(100)
+        if 3 <= reads <= 7:
+            await ledger.sign()
+        if reads <= 6:
+            await ledger.writer.erase([400 + reads])
 
     done = await ledger.export(tmp_path / "bundle", Meddling(ledger.pool, happen))
-    assert done.size == 906
-    assert ledger.verify(tmp_path / "bundle").verdict == "sound"
+    assert done.size == 612
+    report = ledger.verify(tmp_path / "bundle")
+    assert (report.verdict, report.counts.erased) == ("sound", 8)
+
+
+async def test_an_erasure_of_no_living_entry_in_a_table_keeps_no_export_waiting(ledger: Ledger, tmp_path: Path) -> None:
+    await unguard(ledger.superuser)
+    await ledger.superuser.execute("insert into ledger.erased select site_id, 100, 5000 from ledger.site")
+    assert (await ledger.export(tmp_path / "bundle", wait_seconds=0)).size == 606
 
 
 async def test_nothing_is_overwritten_and_nothing_half_done_is_left(ledger: Ledger, tmp_path: Path) -> None:
@@ -307,10 +426,8 @@ async def test_nothing_is_overwritten_and_nothing_half_done_is_left(ledger: Ledg
     (tmp_path / "full/letter").write_text("mine")
     with pytest.raises(ConfigInvalid, match="not empty"):
         await ledger.export(tmp_path / "full")
-    with pytest.raises(ConfigInvalid, match="is active in the log"):
-        await export(ledger.pool, SITE, [SigningKey(bytes(32))], tmp_path / "other", lambda done, size: None)
     with pytest.raises(NotFound):
-        await export(ledger.pool, "nowhere.example", [ledger.founded.log], tmp_path / "other", lambda done, size: None)
+        await export(ledger.pool, "nowhere.example", tmp_path / "other", lambda done, size: None)
     (tmp_path / "empty").mkdir()
     await ledger.export(tmp_path / "empty")
     (tmp_path / "taken.partial").mkdir()

@@ -13,10 +13,12 @@ import ledger
 from ledger.app import open_service
 from ledger.config import Settings
 from ledger.core.event import EventInput
-from ledger.export import run_export
+from ledger.export_command import run_export
+from ledger.key_files import log_keys
 from ledger.messages import Receipt
 from ledger.provision import SiteCredentials, create_site
 from ledger.service import Principal
+from tests.checkpointing import checkpoint
 from tests.vectors import spec_verifier as spec
 from tests.vectors.spec_notes import Fault
 
@@ -55,6 +57,7 @@ async def fill(settings: Settings) -> tuple[SiteCredentials, list[Receipt]]:
 def test_an_export_is_sound_and_what_is_cut_from_it_is_missed(settings: Settings, tmp_path: Path) -> None:
     credentials, receipts = asyncio.run(fill(settings))
     bundle = tmp_path / "bundle"
+    asyncio.run(checkpoint(settings.database_url, SITE, log_keys(settings, SITE)[0]))
     assert run_export(settings, SITE, bundle) == 0
     log_id = bytes.fromhex(credentials.log_id)
 

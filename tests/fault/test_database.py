@@ -209,9 +209,9 @@ async def test_two_servers_on_one_site_leave_one_chain_and_give_every_retry_the_
                 conflict = await asyncio.gather(*(b.post({**event, "language": "kk"}) for b in browsers))
                 assert [reply.status for reply in conflict] == [409, 409]
         assert (load.refused, load.broken) == (0, 0)
-    log = await check_log(settings.database_url, site, load.receipts)
-    assert log.seq_of.keys() == load.receipts.keys()
-    await check_verified(settings, site, tmp_path / "bundle")
+        log = await check_log(settings.database_url, site, load.receipts)
+        assert log.seq_of.keys() == load.receipts.keys()
+        await check_verified(settings, site, tmp_path / "bundle")
 
 
 async def test_a_frozen_server_holds_up_nobody_but_its_own_clients(

@@ -72,7 +72,7 @@ async def test_the_server_killed_ten_times_under_load_loses_and_doubles_nothing(
         assert log.seq_of.keys() == load.receipts.keys()
         assert load.broken > 0
         await check_stream(nats.url, settings.database_url, site)
-    await check_verified(settings, site, tmp_path / "bundle")
+        await check_verified(settings, site, tmp_path / "bundle")
 
 
 @pytest.mark.slow
@@ -94,7 +94,7 @@ async def test_postgres_killed_ten_times_under_load_loses_and_doubles_nothing(
         assert log.seq_of.keys() == load.receipts.keys()
         assert load.broken == 0, "the server itself never went away"
         await check_stream(nats.url, settings.database_url, site)
-    await check_verified(settings, site, tmp_path / "bundle")
+        await check_verified(settings, site, tmp_path / "bundle")
 
 
 class Tree:

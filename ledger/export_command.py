@@ -1,0 +1,111 @@
+"""`consent-ledger export`: arguments in, a directory or a tar out, and the command that verifies it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import click
+
+from ledger import tar
+from ledger.config import EXPORT_WAIT_SECONDS, READ_TIMEOUT_SECONDS, Settings
+from ledger.core.errors import ConfigInvalid
+from ledger.export import Exported, export
+from ledger.locate import DATA, find_settings
+from ledger.progress import Progress, bar
+from ledger.store.pool import open_pool
+
+BROKEN = 1
+_STDOUT = Path("-")
+_PACKED = {".tar": False, ".tgz": True, ".gz": True}
+
+
+def run_export(
+    settings: Settings,
+    site: str,
+    target: Path,
+    *,
+    wait_seconds: float = EXPORT_WAIT_SECONDS,
+    at_checkpoint: int | None = None,
+) -> int:
+    """The command. It answers for the writing (0); 1 if the log is broken: what exactly is `verify`'s to say."""
+    say = partial(click.echo, err=target == _STDOUT)
+    with bar("Exporting", "entries") as progress:
+
+        def write(directory: Path) -> Exported:
+            return asyncio.run(_export(settings, site, directory, progress, wait_seconds, at_checkpoint))
+
+        done = _packed(write, target) if target == _STDOUT or target.suffix in _PACKED else write(target)
+    say(f"{done.size:,} entries of {site} are in {'the tar' if target == _STDOUT else target}")
+    if done.erased:
+        say(f"{done.erased:,} events were erased meanwhile, and taken out again")
+    if done.problem is not None:
+        click.echo(f"warning: the stored log is broken: {done.problem}. `verify` tells more.", err=True)
+    vkey = done.log_vkey or "VKEY"
+    say(f"consent-ledger verify {target} --log-vkey {vkey} --log-id {done.log_id.hex()}")
+    return 0 if done.problem is None else BROKEN
+
+
+async def _export(
+    settings: Settings, site: str, directory: Path, progress: Progress, wait_seconds: float, at_checkpoint: int | None
+) -> Exported:
+    pool = await open_pool(settings.database_url, size=1, timeout_seconds=READ_TIMEOUT_SECONDS)
+    try:
+        return await export(pool, site, directory, progress, wait_seconds=wait_seconds, at_checkpoint=at_checkpoint)
+    finally:
+        await pool.close()
+
+
+def _packed(write: Callable[[Path], Exported], target: Path) -> Exported:
+    """The bundle is written beside the tar, and packed once it is complete: a tar begins with what is known last."""
+    if target == _STDOUT:
+        if sys.stdout.isatty():
+            raise ConfigInvalid("a tar is no text for a terminal: redirect it, or name a file")
+        with tempfile.TemporaryDirectory(prefix="export-") as made:
+            done = write(Path(made, "bundle"))
+            tar.pack(Path(made, "bundle"), sys.stdout.buffer, compress=False)
+        sys.stdout.buffer.flush()
+        return done
+    if target.exists():
+        raise ConfigInvalid(f"{target} is there already: name another file")
+    target.absolute().parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.absolute().parent, prefix=".export-") as made:
+        done = write(Path(made, "bundle"))
+        packed = Path(made, "tar")
+        with os.fdopen(os.open(packed, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            tar.pack(Path(made, "bundle"), file, compress=_PACKED[target.suffix])
+        packed.replace(target)
+    return done
+
+
+@click.command("export")
+@click.argument("site_name", metavar="SITE")
+@click.argument("target", metavar="DIR|FILE.tar[.gz]|-", type=click.Path(path_type=Path, allow_dash=True))
+@click.option(
+    "--wait",
+    "wait_seconds",
+    type=click.FloatRange(min=0),
+    default=EXPORT_WAIT_SECONDS,
+    show_default=True,
+    metavar="SECONDS",
+    help="For a checkpoint that covers the log as it is now.",
+)
+@click.option(
+    "--at-checkpoint",
+    type=click.IntRange(min=1),
+    metavar="SIZE",
+    help="Take the kept checkpoint of this size instead, and the log only so far.",
+)
+@DATA
+def export_command(site_name: str, target: Path, wait_seconds: float, at_checkpoint: int | None, data: Path) -> None:
+    """Write a site's log, openings and documents, as a bundle that anybody can verify.
+
+    The bundle stands under a checkpoint that the checkpointer signed; it is personal data, and readable by you alone.
+    Exit code 0: written, 1: written, but the stored log is broken, 2: could not be written.
+    """
+    sys.exit(run_export(find_settings(data), site_name, target, wait_seconds=wait_seconds, at_checkpoint=at_checkpoint))
