@@ -14,7 +14,7 @@ from playwright.sync_api import BrowserContext, Page, Route, expect
 
 from ledger.credentials import Credentials
 from tests.e2e.browsing import CONTRAST, Visit
-from tests.vectors.spec_verifier import check_receipt
+from tests.vectors.spec_receipts import check_receipt
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

@@ -21,6 +21,7 @@ from ledger.service import Principal
 from tests.checkpointing import checkpoint
 from tests.vectors import spec_verifier as spec
 from tests.vectors.spec_notes import Fault
+from tests.vectors.spec_receipts import check_receipt
 
 SITE = "weco.nexaxt.com"
 DOCUMENT = Path(ledger.__file__).parent / "sites" / f"{SITE}.yaml"
@@ -63,7 +64,7 @@ def test_an_export_is_sound_and_what_is_cut_from_it_is_missed(settings: Settings
 
     assert spec.audit(bundle, credentials.log_vkey, log_id) == spec.Report(0, EVENTS + 2, True, None)
     for receipt in receipts[:10]:
-        spec.check_receipt(msgspec.to_builtins(receipt), credentials.log_vkey, log_id, None)
+        check_receipt(msgspec.to_builtins(receipt), credentials.log_vkey, log_id, None)
 
     lines = (bundle / "payloads.ndjson").read_bytes().splitlines(keepends=True)
     assert len(lines) == EVENTS

@@ -6,11 +6,9 @@ first fault and keeps everything in memory.
 
 from __future__ import annotations
 
-import base64
 import itertools
 import json
 import re
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +16,6 @@ from tests.vectors.spec_notes import (
     Fault,
     acceptable,
     b64,
-    decimal,
     demand,
     h,
     parse_checkpoint,
@@ -26,7 +23,7 @@ from tests.vectors.spec_notes import (
     split_origin,
     verifies,
 )
-from tests.vectors.spec_tree import check_tree, included, read_entries, root_of
+from tests.vectors.spec_tree import check_tree, read_entries, root_of
 
 # --- 3, 4 Entries ---------------------------------------------------------------------------------------------------
 
@@ -336,37 +333,3 @@ def check_openings(
             demand(shown is None or documents.get(shown, False), 9, "what was shown is not at hand", seq)
     for seq, entry in enumerate(entries):
         demand(entry.kind not in (1, 3) or seq in opened or seq in erased, 12, "neither opened nor erased", seq)
-
-
-# --- 16 Receipts ----------------------------------------------------------------------------------------------------
-
-
-def check_receipt(receipt: dict[str, Any], log_vkey: str, log_id: bytes, ingest: bytes | None) -> None:
-    """`Fault` unless the receipt (as parsed JSON) is sound."""
-    raw = b64(receipt["entry"])
-    entry = parse_entry(raw)
-    leaf = h(b"\x00", raw)
-    demand(entry.kind == 1 and entry.seq == receipt["seq"], 3, "the entry is another")
-    moment = datetime.fromtimestamp(entry.ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    demand(receipt["recordedAt"] == f"{moment}.{entry.ms % 1000:03d}Z", 3, "the time is another")
-    demand(receipt["leafHash"] == base64.b64encode(leaf).decode(), 3, "the leaf hash is another")
-    demand(receipt["position"] == f"{receipt['site']}:{entry.seq}", 3, "the position is another")
-    salt, payload = b64(receipt["salt"]), b64(receipt["payload"])
-    demand(len(salt) == 32 and h(b"consent-ledger/v1 commit\n", salt, payload) == entry.commit, 10, "not its opening")
-    members = parse_payload(payload, 1, entry.seq)
-    demand((members["id"], members["site"]) == (receipt["id"], receipt["site"]), 10, "another event")
-    if ingest is not None:
-        good = h(ingest) == entry.signer and verifies(ingest, entry.core(log_id), entry.signature)
-        demand(good, 7, "not signed by the ingest key")
-    if "proof" in receipt:
-        key = parse_vkey(log_vkey, 1)
-        head, _, note = receipt["proof"].partition("\n\n")
-        lines = head.split("\n")
-        demand(lines[0] == "c2sp.org/tlog-proof@v1" and lines[1].startswith("index "), 1, "not a proof")
-        checkpoint = parse_checkpoint(note.encode())
-        demand(checkpoint.origin == key.name and split_origin(key.name) == receipt["site"], 1, "another log")
-        demand(checkpoint.signed_by(key), 4, "the log key did not sign")
-        demand(decimal(lines[1][6:]) == entry.seq, 3, "the proof is of another entry")
-        path = [b64(line) for line in lines[2:]]
-        demand(all(len(p) == 32 for p in path), 1, "a hash of another length")
-        demand(included(leaf, entry.seq, checkpoint.size, path, checkpoint.root), 2, "not included")
