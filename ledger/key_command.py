@@ -158,6 +158,23 @@ def key_rotate(site_name: str, role: str, root_file: Path | None, yes: bool, dat
     _run(settings, site_name, work)
 
 
+@key_command.command("check-root")
+@SITE
+@ROOT_KEY
+@DATA
+def key_check_root(site_name: str, root_file: Path | None, data: Path) -> None:
+    """Open the root key, and see whether it is this log's. Nothing is changed."""
+    settings = find_settings(data)
+
+    async def work(log: LogKeys) -> None:
+        root = load_root(settings, log.origin, root_file)
+        if root.public != (await log.history()).set.root:
+            raise ConfigInvalid(f"it opens, but it is not the root key of {site_name}'s log")
+        click.echo(f"it opens, and it is the root key of {site_name}")
+
+    _run(settings, site_name, work)
+
+
 @key_command.command("take-offline")
 @SITE
 @click.argument("destination", metavar="FILE", type=click.Path(path_type=Path))

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib.resources import files
 
 import asyncpg
 import msgspec
 
 from ledger.config import Settings
-from ledger.core.errors import ConfigInvalid
+from ledger.core.errors import ConfigInvalid, LedgerError
 from ledger.core.policy import parse_site_document
 from ledger.credentials import SiteKeys
 from ledger.embedded.installation import DATABASE, SERVICE_LOGIN, DataDirectory, Installation
 from ledger.embedded.postgres import Postgres
+from ledger.key_operations import LogKeys
 from ledger.provision import create_site
 from ledger.store.migrate import migrate
+from ledger.store.pool import open_pool
 
 EXAMPLE_SITES = ("weco.nexaxt.com", "we-nera.com", "id.custodian.kz")
 
@@ -60,4 +63,22 @@ async def found_examples(directory: DataDirectory, installation: Installation, s
         credentials = SiteKeys(made.log_id, made.log_vkey, made.publishable, made.secret)
         installation = msgspec.structs.replace(installation, sites={**installation.sites, name: credentials})
         directory.save(installation)
-    return installation
+    current = await _with_current_vkeys(settings, installation)
+    if current != installation:
+        directory.save(current)
+    return current
+
+
+async def _with_current_vkeys(settings: Settings, installation: Installation) -> Installation:
+    """Log keys may have been rotated since the site was founded: clients are told the newest."""
+    sites = dict(installation.sites)
+    pool = await open_pool(settings.database_url, size=1)
+    try:
+        for name, known in installation.sites.items():
+            with suppress(LedgerError):  # an odd log is for the service and the audit to tell about
+                history = await (await LogKeys.of_site(pool, name)).history()
+                for newest in history.active("log")[-1:]:
+                    sites[name] = msgspec.structs.replace(known, log_vkey=str(history.vkey(newest)))
+    finally:
+        await pool.close()
+    return msgspec.structs.replace(installation, sites=sites)

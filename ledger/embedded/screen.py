@@ -58,6 +58,15 @@ class Screen:
         self._say()
         self._say("Ctrl-C stops all of it and keeps the data.")
 
+    def root_keys(self, directory: DataDirectory) -> None:
+        """Once, when they were made."""
+        program = " ".join(shlex.quote(word) for word in program_words())
+        data = "" if directory.path == DEFAULT_DATA.absolute() else f" --data {shlex.quote(shown(directory.path))}"
+        self._say()
+        self._say("Each site got a root key, ", (f"{shown(directory.keys)}/SITE/root.key", "bold"), ": who has it can")
+        self._say("take the log over, and only key changes need it. Where it is for real, take it offline now:")
+        self._say("  ", (f"{program} key take-offline SITE FILE{data}", "cyan"))
+
     def note(self, text: str) -> None:
         self._say(text)
 

@@ -89,7 +89,8 @@ class Tree:
         """Start everything, tell about it, and keep it running until cancelled."""
         directory, screen = self._directory, self._screen
         installation = directory.installation()
-        screen.starting(directory.path, first=not installation.sites)
+        first = not installation.sites
+        screen.starting(directory.path, first=first)
         for name in end_orphans(directory.run):
             screen.note(f"{name} of an earlier run was still there and has been ended")
         if self._port and not is_free(self._port):
@@ -110,6 +111,8 @@ class Tree:
         credentials = Credentials(server.base_url, settings.database_url, nats.url, installation.sites)
         write_credentials(directory.path, credentials)
         screen.ready(directory, server.base_url, postgres.port, nats.port, installation.sites)
+        if first:
+            screen.root_keys(directory)
         async with asyncio.TaskGroup() as group:
             for name, part in self._parts.items():
                 group.create_task(self._keep(name, part), name=f"keep {name}")
