@@ -9,13 +9,19 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
+from ledger.config import Settings
 from ledger.core import merkle
 from ledger.core.ed25519 import SigningKey
+from ledger.core.errors import ConfigInvalid
 from ledger.core.note import TYPE_COSIGNATURE, TYPE_ED25519, Checkpoint, VerifierKey, parse_vkey, sign_checkpoint
 from ledger.core.witnessing import Offer
+from ledger.key_files import log_keys
+from ledger.provision import SiteCredentials
+from tests.harness import found, new_site_name, until
 from tests.logbuilder import key
 
 ORIGIN = "ledger.example/shop.example.com"
@@ -141,6 +147,26 @@ class WitnessProcess:
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
+
+
+async def found_witnessed(settings: Settings, *witnesses: WitnessProcess) -> SiteCredentials:
+    """Found a site whose log these witnesses get to know while it waits for its first cosignatures."""
+    name = new_site_name()
+    founding = asyncio.create_task(found(settings, name))
+
+    async def has_key() -> bool:
+        assert not founding.done()
+        with suppress(ConfigInvalid):
+            return bool(log_keys(settings, name))
+        return False
+
+    await until(has_key)
+    (key,) = log_keys(settings, name)
+    vkey = VerifierKey(f"{settings.origin_prefix}/{name}", TYPE_ED25519, key.public)
+    for witness in witnesses:
+        code, said = await command("add-log", witness.directory, str(vkey))
+        assert code == 0, said
+    return await founding
 
 
 def policy_text(quorum: str, *witnesses: WitnessProcess) -> str:

@@ -124,10 +124,6 @@ class DataDirectory:
         self.save(installation)
         return installation
 
-    def founded(self) -> dict[str, SiteKeys]:
-        """The example sites that an `up` has founded here so far; none before the first start."""
-        return self.installation().sites if self._installation.exists() else {}
-
     def save(self, installation: Installation) -> None:
         _write_secret(self._installation, installation)
 
