@@ -19,8 +19,10 @@ from ledger.core.note import Checkpoint, VerifierKey
 
 COSIGNED_SLACK_MS = 60_000
 """Rule 6: how far an entry's time may lie beyond a cosignature that covers it."""
-MAX_KEPT_CHECKPOINTS = 100_000
-"""One every ten minutes for two years; whoever reads a bundle takes no more."""
+MAX_KEPT_CHECKPOINTS = 10_000
+"""One every ten minutes for ten weeks, or every two hours for two years; whoever reads a bundle takes no more."""
+MAX_KEPT_BYTES = 32 * 1024 * 1024
+"""Of all of them together: they are held to the end of an audit."""
 
 
 class Pins(NamedTuple):

@@ -26,7 +26,7 @@ from ledger.core.audit import Auditor, Due, read_checkpoint
 from ledger.core.chunk import Findings
 from ledger.core.errors import Malformed
 from ledger.core.faults import Faults
-from ledger.core.heads import MAX_KEPT_CHECKPOINTS, Pins
+from ledger.core.heads import MAX_KEPT_BYTES, MAX_KEPT_CHECKPOINTS, Pins
 from ledger.core.merkle import HASH_BYTES
 from ledger.core.note import MAX_CHECKPOINT_BYTES
 from ledger.core.tile import ENTRIES, MAX_BUNDLE_BYTES, TILE_WIDTH, Tile
@@ -53,14 +53,24 @@ def verify(source: Source, pins: Pins, *, processes: int | None = None, progress
         raise Malformed("there is no bundle here: it has no file named checkpoint")
     with _payloads(source, faults) as openings:
         auditor = Auditor(pins, checkpoint, faults, log_only=openings is None, key=os.urandom(16))
-        for name in source.names(KEPT, MAX_KEPT_CHECKPOINTS):
-            auditor.keep(f"{KEPT}/{name}", _read(source, f"{KEPT}/{name}", MAX_CHECKPOINT_BYTES))
+        _keep(source, auditor)
         auditor.begin()
         _walk(source, auditor, openings, processes or os.cpu_count() or 1, progress or (lambda done, size: None))
     if auditor.suspicious:
         with _payloads(source, Faults()) as openings:
             _look_again(source, auditor, openings)
     return report_of(auditor, faults, time.monotonic() - started)
+
+
+def _keep(source: Source, auditor: Auditor) -> None:
+    """The checkpoints that were kept over time."""
+    size_bytes = 0
+    for name in source.names(KEPT, MAX_KEPT_CHECKPOINTS):
+        data = _read(source, f"{KEPT}/{name}", MAX_CHECKPOINT_BYTES)
+        size_bytes += len(data or b"")
+        if size_bytes > MAX_KEPT_BYTES:
+            raise Malformed(f"more than {MAX_KEPT_BYTES:,} bytes of files in {KEPT}; thin them out")
+        auditor.keep(f"{KEPT}/{name}", data)
 
 
 @contextmanager

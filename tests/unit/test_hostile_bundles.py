@@ -342,3 +342,14 @@ def test_any_bytes_are_an_opening_or_malformed(line: bytes) -> None:
             continue
         assert peek_seq(text) == opening.seq
         assert decode_line(encode_line(opening)) == opening
+
+
+def test_more_bytes_of_kept_checkpoints_than_an_auditor_holds_are_refused(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (bundle / "checkpoints").mkdir()
+    for number in range(3):
+        (bundle / f"checkpoints/{number}").write_bytes(bytes(1000))
+    monkeypatch.setattr(walk, "MAX_KEPT_BYTES", 2500)
+    with pytest.raises(Malformed, match="thin them out"):
+        look(bundle)
