@@ -225,6 +225,47 @@ async def test_events_signed_by_a_key_retired_meanwhile_are_signed_again(pool: a
         assert entry.signature == new.sign(core_bytes(founded.log_id, 1, entry.commit, b""))
 
 
+async def test_a_new_key_put_there_while_the_refusal_is_on_its_way_signs_what_was_refused(
+    pool: asyncpg.Pool, founded: Founded
+) -> None:
+    """Who follows the keys and who is told of a retirement may meet; neither's client may notice."""
+    new = SigningKey(b"\x07" * 32)
+
+    async def renew() -> Signer | None:
+        sequencer.signer = Signer(founded.log_id, new)
+        return sequencer.signer
+
+    sequencer = sequencer_of(pool, founded, renew_signer=renew)
+    for public in (keys.introduce_ingest(founded.log_id, new), keys.retire_ingest(founded.ingest.public)):
+        signature = founded.root.sign(core_bytes(founded.log_id, Kind.KEY, ZEROS, public))
+        await sequencer.submit_control(ControlDraft(Kind.KEY, ZEROS, key_hash(founded.root.public), signature, public))
+    result = await sequencer.submit(event_draft(founded))
+    await sequencer.stop()
+    assert decode((await chain(pool, founded.site_id))[result.seq]).signer == key_hash(new.public)
+
+
+async def test_a_policy_signed_by_a_key_retired_meanwhile_is_signed_again(pool: asyncpg.Pool, founded: Founded) -> None:
+    new = SigningKey(b"\x07" * 32)
+
+    async def renew() -> Signer | None:
+        return Signer(founded.log_id, new)
+
+    sequencer = sequencer_of(pool, founded, renew_signer=renew)
+    for public in (keys.introduce_ingest(founded.log_id, new), keys.retire_ingest(founded.ingest.public)):
+        signature = founded.root.sign(core_bytes(founded.log_id, Kind.KEY, ZEROS, public))
+        await sequencer.submit_control(ControlDraft(Kind.KEY, ZEROS, key_hash(founded.root.public), signature, public))
+    public = await pool.fetchval("select ledger.put_document('application/json', $1)", b"{}") + b"1.0"
+    old = founded.signer
+    draft = ControlDraft(Kind.POLICY, ZEROS, old.key_hash, old.sign(Kind.POLICY, ZEROS, public), public)
+    results = [await sequencer.submit_control(draft) for _ in range(2)]
+    await sequencer.stop()
+    assert [result.outcome for result in results] == [Outcome.APPENDED, Outcome.SAME_COMMITMENT]
+    entries = await chain(pool, founded.site_id)
+    assert len(entries) == 4
+    entry = decode(entries[results[0].seq])
+    assert entry.signature == new.sign(core_bytes(founded.log_id, Kind.POLICY, ZEROS, public))
+
+
 async def test_without_an_active_key_events_are_refused_with_a_reason(pool: asyncpg.Pool, founded: Founded) -> None:
     async def none() -> Signer | None:
         return None
