@@ -14,6 +14,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, start_http_server
 
 from ledger import config
+from ledger.checkpointer.run import Checkpointer
 from ledger.config import Settings
 from ledger.core.errors import ConfigInvalid, LedgerError
 from ledger.credentials import read_credentials
@@ -104,7 +105,7 @@ def _demo_keys(settings: Settings) -> dict[str, str]:
 
 
 async def run_worker(settings: Settings) -> None:
-    """The worker process: projector and relay, under a lease over all replicas, until SIGTERM or SIGINT."""
+    """The worker process: projector, relay and checkpointer, each under a lease, until SIGTERM or SIGINT."""
     stop = _stop_event()
     pool = await open_pool(settings.database_url, size=config.WORKER_MAX_CONNECTIONS)
     registry = CollectorRegistry()
@@ -115,6 +116,11 @@ async def run_worker(settings: Settings) -> None:
         relay = Relay(pool, settings.nats_url)
         registry.register(relay)
         tasks.append(asyncio.create_task(hold(settings.database_url, "relay", relay.run), name="relay"))
+    checkpointer = Checkpointer(settings, pool)
+    registry.register(checkpointer)
+    tasks.append(
+        asyncio.create_task(hold(settings.database_url, "checkpointer", checkpointer.run), name="checkpointer")
+    )
     if settings.worker_port:
         start_http_server(settings.worker_port, addr=settings.host, registry=registry)
     try:

@@ -337,6 +337,15 @@ class Bus:
         return published.seq
 
 
+    async def put(self, subject: str, data: bytes, expected: int) -> int:
+        """Publish one message where the last one of its subject has the sequence `expected` (0: there is none yet).
+
+        `Refused` with WRONG_LAST_SEQUENCE: somebody else was first. Without an answer it may be in the stream.
+        """
+        headers = (("Nats-Expected-Last-Subject-Sequence", str(expected)),)
+        return _decode(await self._request([Message(subject, headers, data)]), _Published).seq
+
+
 def _decode(data: bytes, answer: type[_T]) -> _T:
     try:
         error = msgspec.json.decode(data, type=_Answer).error

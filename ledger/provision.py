@@ -12,6 +12,7 @@ from typing import NamedTuple
 import asyncpg
 
 from ledger import config
+from ledger.checkpointer.first import first_checkpoint
 from ledger.core import keys
 from ledger.core.ed25519 import SigningKey
 from ledger.core.entry import ZEROS, Kind, core_bytes, key_hash, origin_hash
@@ -25,7 +26,7 @@ from ledger.site import SiteRegistry
 from ledger.store import errors as sql
 from ledger.store.append import ControlDraft, Head, append_one
 from ledger.store.pool import open_pool
-from ledger.store.reads import Reads
+from ledger.store.reads import Reads, SiteRow
 
 SECRET_SCOPES = ("events", "check", "audit", "admin")
 PUBLISHABLE_SCOPES = ("events",)
@@ -69,6 +70,7 @@ async def create_site(settings: config.Settings, document: bytes, root: RootKey 
         reads = Reads(pool)
         if await reads.genesis(site_id) is None:  # else no keys are made: those of the log may be elsewhere
             await _write_genesis(pool, settings, site_id, origin, root)
+        await first_checkpoint(settings, pool, SiteRow(site_id, parsed.site, origin))
         sites = SiteRegistry(reads, pool, settings)
         try:
             site = await sites.get(parsed.site)

@@ -38,7 +38,7 @@ from ledger.secrets import api_key_hash, new_event_id, new_salt
 from ledger.sequencer import Lane, Sequencer
 from ledger.site import Site, SiteRegistry, recorded
 from ledger.store.append import Appended, ControlDraft, EventDraft, Outcome
-from ledger.store.reads import Reads, VisitorRows
+from ledger.store.reads import Reads, VisitorRows, checkpoint_trouble
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ class Service:
         """
         sequencer = site.sequencer
         if sequencer is None:
-            raise Unavailable("no-signer", "This server holds no ingest key of the site, so it cannot record.", 30)
+            raise self.sites.hindrance(site)
         now_ms = self._wall_ms()
         event_id = event.id or new_event_id(now_ms)
         normal = normalize(event)
@@ -350,7 +350,7 @@ class Service:
     async def publish(self, site: Site, document: bytes) -> PolicyPublished:
         """Publish a version, once; the same version again with other content is an `IdConflict`."""
         if site.sequencer is None:
-            raise Unavailable("no-signer", "This server holds no ingest key of the site, so it cannot publish.", 30)
+            raise self.sites.hindrance(site)
         parsed = parse_site_document(document)
         if parsed.site != site.site:
             raise InputRefused("wrong-site", f"The document is of {parsed.site}, not of {site.site}.", "/site")
@@ -409,12 +409,25 @@ class Service:
             checks["database"] = ReadinessCheck(ok=False, detail=f"does not answer ({type(error).__name__})")
         able: list[bool] = []
         for site in self.sites.loaded():
-            trouble = "no-signer" if site.sequencer is None else site.sequencer.trouble
+            trouble = self.sites.hindrance(site).reason if site.sequencer is None else site.sequencer.trouble
             checks[f"append {site.site}"] = ReadinessCheck(ok=trouble is None, detail=trouble or "ready")
             able.append(trouble is None)
+        await self._check_checkpoints(checks)
         # One site's trouble must not take the traffic of the others away; the check tells which it is.
         write = checks["database"].ok and (any(able) or not able)
         return Readiness(read=checks["database"].ok, write=write, checks=checks)
+
+    async def _check_checkpoints(self, checks: dict[str, ReadinessCheck]) -> None:
+        """How each site's checkpointer fares. Its trouble stops neither reads nor writes: they only lack evidence."""
+        if not checks["database"].ok:
+            return
+        try:
+            rows = await asyncio.wait_for(self._reads.checkpointers(), config.READINESS_TIMEOUT_SECONDS)
+        except (Unavailable, TimeoutError):
+            return
+        for site in self.sites.loaded():
+            trouble = checkpoint_trouble(rows.get(site.site_id))
+            checks[f"checkpoint {site.site}"] = ReadinessCheck(ok=trouble is None, detail=trouble or "signing")
 
 
 def _state(rows: VisitorRows) -> State:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import asyncpg
 
 from ledger import config
+from ledger.checkpointer.records import signed_size
 from ledger.core import ed25519, keys
 from ledger.core.decide import Recorded
 from ledger.core.entry import decode, key_hash
@@ -30,6 +31,8 @@ from ledger.store.reads import EventRow, PolicyRow, Reads, SiteRow
 log = logging.getLogger(__name__)
 
 _PROBE = b"consent-ledger signing probe"
+_BEFORE_CHECKPOINT = "before its first checkpoint has its quorum"
+_SIGNED_BEYOND = "the database holds an older copy of its log"
 
 
 def published(row: PolicyRow) -> Published:
@@ -196,8 +199,17 @@ class SiteRegistry:
         )
 
     async def _sequencer(self, row: SiteRow, log_id: bytes) -> Sequencer | None:
-        """The appending side, if this process holds an active ingest key."""
+        """The appending side, if this process holds an active ingest key, and the log's genesis is beyond dispute."""
+        if not await self._reads.is_checkpointed(row.site_id):
+            self._without_key(row.site, f"nothing is recorded for {row.site} {_BEFORE_CHECKPOINT}")
+            return None
+        signed = await asyncio.to_thread(signed_size, self._settings.anchors / f"{row.site}.anchor")
         head = await self._reads.head(row.site_id)
+        if signed > head.size:
+            # What another process remembers, one that has just started would not know: it would begin a second history.
+            sizes = f"{signed} entries were signed, here are {head.size}"
+            self._without_key(row.site, f"nothing is recorded for {row.site}, {_SIGNED_BEYOND}: {sizes}")
+            return None
         signer = await self._signer(row, log_id)
         if signer is None or head.entry is None:
             return None
@@ -223,6 +235,15 @@ class SiteRegistry:
         self._keyless.pop(row.site, None)
         ed25519.verify(key.public, _PROBE, key.sign(_PROBE))  # from here on its signatures are only made twice
         return Signer(log_id, key)
+
+    def hindrance(self, site: Site) -> Unavailable:
+        """Why nothing can be appended to a site that has no sequencer here."""
+        if _BEFORE_CHECKPOINT in self._keyless.get(site.site, ""):
+            return Unavailable("not-checkpointed", f"Nothing is recorded for this site {_BEFORE_CHECKPOINT}.", 5)
+        if _SIGNED_BEYOND in self._keyless.get(site.site, ""):
+            detail = "The database holds fewer entries than were signed: an operator has to settle it (`recover`)."
+            return Unavailable("log-behind", detail, 30)
+        return Unavailable("no-signer", "This server holds no ingest key of the site, so it cannot record.", 30)
 
     def _without_key(self, site: str, why: str) -> None:
         """It is looked for every few seconds, and told once."""

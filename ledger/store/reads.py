@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
+from ledger import config
 from ledger.core.errors import NotFound
 from ledger.store.ask import ask
 
@@ -58,6 +59,24 @@ class ApiKeyRow(NamedTuple):
     site_id: int
     key_class: str
     scopes: list[str]
+
+
+class CheckpointerRow(NamedTuple):
+    """How a site's checkpointer fares, and for how long it gave no sign of life (seconds)."""
+
+    state: str
+    reason: str
+    detail: str
+    silent: float
+
+
+def checkpoint_trouble(row: CheckpointerRow | None) -> str | None:
+    """What a person should know of a site's checkpointer; None if all is well."""
+    if row is None:
+        return "no checkpointer was ever at this site: is a worker running (`serve` starts one)?"
+    if row.silent > config.CHECKPOINT_DEAD_SECONDS:
+        return f"no sign of life of the checkpointer for {row.silent:.0f} s: is a worker running, and does it stay up?"
+    return f"{row.reason}: {row.detail}" if row.reason or row.state != "signing" else None
 
 
 class HeadRow(NamedTuple):
@@ -144,6 +163,12 @@ select distinct on (site_id) site_id, key_hash from ledger.signer where role = '
 """
 
 _KEY_SEQS = "select site_id, max(seq) from ledger.key_entry group by site_id"
+
+_CHECKPOINTED = "select exists (select 1 from ledger.checkpoint where site_id = $1 and cosigned)"
+
+_CHECKPOINTERS = """
+select site_id, state, reason, detail, extract(epoch from now() - seen_at)::float8 as silent from ledger.checkpointer
+"""
 
 _KEY_ENTRIES = """
 select e.entry
@@ -262,6 +287,15 @@ class Reads:
     async def key_seqs(self) -> dict[int, int]:
         """site_id -> the seq of its newest key entry, for sites that have one beside genesis."""
         return dict(await self._fetch(_KEY_SEQS))
+
+    async def is_checkpointed(self, site_id: int) -> bool:
+        """Whether the log has a checkpoint with the quorum that was asked for."""
+        checkpointed: bool = await self._fetchval(_CHECKPOINTED, site_id)
+        return checkpointed
+
+    async def checkpointers(self) -> dict[int, CheckpointerRow]:
+        """site_id -> how its checkpointer fares; none before it was ever at the site."""
+        return {row["site_id"]: CheckpointerRow(*list(row)[1:]) for row in await self._fetch(_CHECKPOINTERS)}
 
     async def key_entries(self, site_id: int) -> list[bytes]:
         """The genesis entry and every entry of kind 2, in their order; none before genesis."""

@@ -68,7 +68,10 @@ async def serving_log(
 ) -> AsyncIterator[Log]:
     async with fresh_database(postgres, template) as url:
         settings = Settings(
-            database_url=url, keys_dir=keys_dir, master_secret=secrets.token_bytes(32), origin_prefix="ledger.test"
+            database_url=url,
+            keys_dir=keys_dir / "keys",
+            master_secret=secrets.token_bytes(32),
+            origin_prefix="ledger.test",
         )
         running = running_api(settings, limits=limits or Limits(checkpoint_wait_seconds=60))
         async with running as api, aiohttp.ClientSession() as session:

@@ -173,7 +173,7 @@ def api(postgres: Postgres, template_database: str, tmp_path_factory: pytest.Tem
         async with fresh_database(postgres, template_database) as url:
             settings = Settings(
                 database_url=url,
-                keys_dir=tmp_path_factory.mktemp("keys"),
+                keys_dir=tmp_path_factory.mktemp("server") / "keys",
                 master_secret=secrets.token_bytes(32),
                 origin_prefix="ledger.test",
                 demo=Path("credentials.json"),

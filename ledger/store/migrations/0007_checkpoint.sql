@@ -36,6 +36,8 @@ create table ledger.checkpointer (
 );
 
 -- Publish a checkpoint with the tiles that became full. False: somebody else signed since `p_previous` (0: the first).
+-- The size written last may be written again where its row is gone: an operator puts it back (`checkpoint
+-- restore-record`).
 create function ledger.put_checkpoint(
     p_site_id integer, p_previous bigint, p_size bigint, p_note bytea, p_cosigned boolean,
     p_level smallint[], p_n bigint[], p_hashes bytea[]
@@ -44,7 +46,8 @@ language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 begin
     insert into ledger.checkpointer (site_id, size, state) values (p_site_id, 0, 'waiting') on conflict do nothing;
     perform 1 from ledger.checkpointer c where c.site_id = p_site_id and c.size = p_previous for update;
-    if not found or p_size <= p_previous then
+    if not found or p_size < p_previous
+       or exists (select 1 from ledger.checkpoint c where c.site_id = p_site_id and c.size >= p_size) then
         return false;
     end if;
     insert into ledger.tile (site_id, level, n, hashes)
