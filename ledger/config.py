@@ -165,6 +165,8 @@ PARTIAL_TILE_MAX_AGE_SECONDS = 24 * 3600
 CHECKPOINT_PAGE_ROWS = 256
 TILES_PER_READ = 32
 """Hash tiles of 8 KB that one statement reads or derives."""
+TILES_KEPT_MAX = 256
+"""Hash tiles that a process keeps for the proofs of receipts: with what is computed from them, 10 MB at most."""
 TILES_DERIVED_MAX = 4_096
 """Full tiles that one proof may derive because they are not stored yet: about a million entries."""
 

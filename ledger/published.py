@@ -20,7 +20,7 @@ from ledger.core.merkle import check_inclusion, leaf_hash
 from ledger.core.note import Checkpoint, parse_checkpoint
 from ledger.core.tile import ENTRIES, TILE_HEIGHT, TILE_WIDTH, Tile
 from ledger.core.tlog_proof import encode_proof
-from ledger.log_tree import LogTree
+from ledger.log_tree import KeptTiles, LogTree
 from ledger.store import log as store
 from ledger.store.log import CheckpointRow
 
@@ -76,6 +76,7 @@ class Published:
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
+        self._kept = KeptTiles()
         self._served: dict[int, _Served] = {}
         self._waiting: dict[int, _Waiting] = {}
 
@@ -170,15 +171,15 @@ class Published:
 
     async def _prove(self, site_id: int, leaves: list[Leaf], head: _Head) -> list[str]:
         size, note = head.row.size, head.row.note
-        proofs = await LogTree(self._pool, site_id).inclusions([leaf.seq for leaf in leaves], size)
-        try:
-            for leaf, hashes in zip(leaves, proofs, strict=True):
-                check_inclusion(leaf.hash, leaf.seq, size, hashes, head.checkpoint.root)
-        except ProofInvalid as error:
-            log.error("site %d: what is stored does not lead to the root of checkpoint %d", site_id, size)
-            raise Unavailable(
-                "tree-altered", "What is stored does not lead to the root that was signed: run `verify`.", 60
-            ) from error
+        tree, indexes = LogTree(self._pool, site_id, self._kept), [leaf.seq for leaf in leaves]
+        proofs = await tree.inclusions(indexes, size)
+        if not _lead_to_root(leaves, proofs, head):
+            self._kept.forget(site_id)
+            proofs = await tree.inclusions(indexes, size)
+            if not _lead_to_root(leaves, proofs, head):
+                log.error("site %d: what is stored does not lead to the root of checkpoint %d", site_id, size)
+                detail = "What is stored does not lead to the root that was signed: run `verify`."
+                raise Unavailable("tree-altered", detail, 60)
         return [encode_proof(leaf.seq, hashes, note).decode() for leaf, hashes in zip(leaves, proofs, strict=True)]
 
     async def wait(self, site_id: int, leaf: Leaf, seconds: float = config.CHECKPOINT_WAIT_SECONDS) -> Proven:
@@ -249,6 +250,15 @@ def _parsed(row: CheckpointRow | None, known: _Head | None) -> _Head | None:
     if row is None:
         return None
     return known if known is not None and known.row == row else _Head(row, parse_checkpoint(row.note))
+
+
+def _lead_to_root(leaves: list[Leaf], proofs: list[list[bytes]], head: _Head) -> bool:
+    try:
+        for leaf, hashes in zip(leaves, proofs, strict=True):
+            check_inclusion(leaf.hash, leaf.seq, head.row.size, hashes, head.checkpoint.root)
+    except ProofInvalid:
+        return False
+    return True
 
 
 def _there(tile: Tile, data: bytes | None) -> bytes:

@@ -10,9 +10,8 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from ledger.core.errors import Malformed
-from ledger.core.merkle import HASH_BYTES, consistency_proof, inclusion_proof
+from ledger.core.merkle import HASH_BYTES, consistency_proof, inclusion_proof, node_hash
 from ledger.core.tile import TILE_HEIGHT, TILE_WIDTH, Tile
-from ledger.core.tree import complete_root
 
 
 class Node(NamedTuple):
@@ -75,23 +74,43 @@ def tile_at(level: int, n: int, size: int) -> Tile:
     return Tile(level, n, max(0, min(width, TILE_WIDTH)))
 
 
-class TileHashes:
-    """A `Subtree` over tiles at hand: (level, n) -> the tile's hashes, concatenated."""
+class HashedTile:
+    """A hash tile with the roots of its complete subtrees; each is computed once, and only when it is asked for."""
 
-    def __init__(self, tiles: Mapping[tuple[int, int], bytes]) -> None:
-        self._tiles = tiles
-        self._roots: dict[Node, bytes] = {}
+    __slots__ = ("_roots", "hashes")
+
+    def __init__(self, hashes: bytes) -> None:
+        self.hashes = hashes
+        self._roots: dict[tuple[int, int], bytes] = {}
+
+    @property
+    def width(self) -> int:
+        return len(self.hashes) // HASH_BYTES
+
+    def root(self, first: int, width: int) -> bytes:
+        """The root over `width` hashes from the `first`; the width is a power of two, and the tile reaches so far."""
+        if width == 1:
+            return self.hashes[first * HASH_BYTES : (first + 1) * HASH_BYTES]
+        root = self._roots.get((first, width))
+        if root is None:
+            half = width // 2
+            root = node_hash(self.root(first, half), self.root(first + half, half))
+            self._roots[first, width] = root
+        return root
+
+
+class TileHashes:
+    """A `Subtree` over tiles at hand, by (level, n): as such, or as their bytes."""
+
+    def __init__(self, tiles: Mapping[tuple[int, int], HashedTile | bytes]) -> None:
+        self._tiles = {at: tile if isinstance(tile, HashedTile) else HashedTile(tile) for at, tile in tiles.items()}
 
     def __call__(self, level: int, index: int) -> bytes:
         """The root of a subtree; `Malformed` where the tile that it follows from is missing or too short."""
-        node = Node(level, index)
-        root = self._roots.get(node)
-        if root is None:
-            width = 1 << (level % TILE_HEIGHT)
-            first = index * width % TILE_WIDTH
-            hashes = self._tiles.get(node.tile, b"")[first * HASH_BYTES : (first + width) * HASH_BYTES]
-            if len(hashes) != width * HASH_BYTES:
-                tile = Tile(*node.tile)
-                raise Malformed(f"{tile.path} does not reach hash {first + width - 1}")
-            root = self._roots[node] = complete_root(hashes)
-        return root
+        at = Node(level, index).tile
+        width = 1 << (level % TILE_HEIGHT)
+        first = index * width % TILE_WIDTH
+        tile = self._tiles.get(at)
+        if tile is None or tile.width < first + width:
+            raise Malformed(f"{Tile(*at).path} does not reach hash {first + width - 1}")
+        return tile.root(first, width)

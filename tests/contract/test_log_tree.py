@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple
 
 import asyncpg
@@ -14,7 +14,7 @@ from ledger.core import merkle
 from ledger.core.errors import NotFound, Unavailable
 from ledger.core.tile import ENTRIES, TILE_HEIGHT, TILE_WIDTH, Tile, decode_bundle, encode_bundle, tiles_of
 from ledger.core.tree import HashTile
-from ledger.log_tree import LogTree
+from ledger.log_tree import KeptTiles, LogTree
 from ledger.store import log as store
 from ledger.store.pool import open_pool
 from tests.checkpointing import tree_of
@@ -204,5 +204,38 @@ async def test_kept_checkpoints_come_in_ascending_order_page_by_page(
         for size in range(1, 9):
             await put_tiles(pool, size, [])
         assert [row.size async for row in store.kept_checkpoints(pool, SITE_ID, 7)] == [1, 2, 3, 4, 5, 6, 7]
+    finally:
+        pool.terminate()
+
+
+async def test_tiles_that_are_kept_spare_a_reading_and_change_no_proof(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(database, ENTRIES_IN_LOG)
+    pool = await open_pool(database.url)
+    await put_tiles(pool, SIZE, tree_of(LEAVES)[1])
+    read: list[Tile] = []
+    look = store.tiles
+
+    async def counted(pool: asyncpg.Pool, site_id: int, wanted: Sequence[Tile]) -> list[store.TileRow]:
+        read.extend(wanted)
+        return await look(pool, site_id, wanted)
+
+    monkeypatch.setattr(store, "tiles", counted)
+    try:
+        kept = KeptTiles(max_tiles=4)
+        tree = LogTree(pool, SITE_ID, kept)
+        for _ in range(3):
+            for index in (0, 300, 599):
+                assert await tree.inclusion(index, SIZE) == merkle.inclusion_proof(index, SIZE, SUBTREE)
+        assert sorted(read) == [Tile(0, 0), Tile(0, 1), Tile(0, 2, 88), Tile(1, 0, 2)]
+        read.clear()
+        for size in (599, 598, SIZE):  # of another width is another tile; the oldest had to go
+            assert await tree.inclusion(size - 1, size) == merkle.inclusion_proof(size - 1, size, SUBTREE)
+        assert len(read) >= 2
+        kept.forget(SITE_ID)
+        read.clear()
+        assert await tree.inclusion(0, SIZE) == merkle.inclusion_proof(0, SIZE, SUBTREE)
+        assert read
     finally:
         pool.terminate()

@@ -54,11 +54,11 @@ def subproof(m: int, start: int, end: int, whole: bool) -> tuple[bytes, ...]:
     return (*subproof(m - k, start + k, end, False), head(start, start + k))
 
 
-def tiles(size: int) -> dict[tuple[int, int], bytes]:
+def tiles(size: int) -> dict[tuple[int, int], proofs.HashedTile]:
     """The hash tiles of a tree of this size and no more, from the definition of c2sp.org/tlog-tiles."""
     return {
-        (tile.level, tile.n): b"".join(
-            SUBTREE(tile.level * TILE_HEIGHT, tile.n * TILE_WIDTH + i) for i in range(tile.width)
+        (tile.level, tile.n): proofs.HashedTile(
+            b"".join(SUBTREE(tile.level * TILE_HEIGHT, tile.n * TILE_WIDTH + i) for i in range(tile.width))
         )
         for tile in tiles_of(size)
         if tile.level != ENTRIES
@@ -119,7 +119,7 @@ def test_a_proof_in_a_large_log_needs_two_tiles_a_level_at_most() -> None:
 
 
 def test_a_tile_that_is_too_short_is_told_by_its_name() -> None:
-    subtree = proofs.TileHashes({(0, 0): bytes(32 * 5)})
+    subtree = proofs.TileHashes({(0, 0): proofs.HashedTile(bytes(32 * 5))})
     assert subtree(0, 4) == bytes(32)
     for level, index in ((0, 5), (2, 1), (8, 0)):
         with pytest.raises(Malformed, match="tile/"):
