@@ -16,10 +16,10 @@ from ledger.provision import SiteCredentials
 PASSPHRASE = "an odd passphrase of some length"
 
 
-async def command(settings: Settings, *arguments: str, answer: str = "") -> Result:
+async def command(settings: Settings, *arguments: str, answer: str = "", **environ: str) -> Result:
     """`consent-ledger …`, in a thread: it has a loop of its own. `answer` is its standard input."""
     invoke: Callable[[], Result] = lambda: CliRunner().invoke(  # noqa: E731
-        cli.main, list(arguments), env=settings.environment(), input=answer
+        cli.main, list(arguments), env=settings.environment() | environ, input=answer
     )
     return await asyncio.to_thread(invoke)
 
