@@ -187,7 +187,11 @@ WITNESS_CLOCK_SKEW_SECONDS = 50
 
 # A witness's own server
 WITNESS_MAX_IN_FLIGHT = 64
-"""Requests that are being read or answered at one time; further ones are told to come again."""
+"""Requests of one kind that wait for the witness's database; further ones are told to come again."""
+WITNESS_MAX_BODIES = 1_024
+"""Offers that are being read at one time, of at most 68 KB each."""
+WITNESS_ALARM_SECONDS = 60.0
+"""How often an alarm that goes on is logged."""
 WITNESS_BODY_TIMEOUT_SECONDS = 10.0
 WITNESS_BUSY_TIMEOUT_SECONDS = 5.0
 """How long another process may hold the witness's database."""

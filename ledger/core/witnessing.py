@@ -117,7 +117,7 @@ def trusted_lines(checkpoint: Checkpoint, trusted: Sequence[VerifierKey]) -> tup
     """The verified signature lines of trusted keys (type 1); a false line of one of them is `BadSignature`."""
     keys = [vkey for vkey in trusted if checkpoint.signed_by(vkey)]
     known = {(vkey.name, vkey.key_id) for vkey in keys}
-    return tuple(line for line in checkpoint.signatures if (line.name, line.key_id) in known)
+    return tuple(dict.fromkeys(line for line in checkpoint.signatures if (line.name, line.key_id) in known))
 
 
 def judge(offer: Offer, trusted: Sequence[VerifierKey], held: Checkpoint | None) -> Verdict:

@@ -8,13 +8,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry
+from prometheus_client import Counter as CounterMetric
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
@@ -40,9 +42,11 @@ class WitnessServer(Collector):
     def __init__(self, state: WitnessState) -> None:
         self._state = state
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="witness")
-        self._in_flight = 0
+        self._reading = 0
+        self._waiting: Counter[str] = Counter()
+        self._alarmed_at: dict[str, float] = {}
         self._registry = CollectorRegistry()
-        self._answers = Counter(
+        self._answers = CounterMetric(
             "consent_ledger_witness_answers", "Answers to add-checkpoint.", ("status",), registry=self._registry
         )
         self._registry.register(self)
@@ -61,17 +65,17 @@ class WitnessServer(Collector):
 
     async def add_checkpoint(self, request: web.Request) -> web.Response:
         """Judge an offer. Its codes and bodies are those of the specification."""
-        if self._in_flight >= config.WITNESS_MAX_IN_FLIGHT:
-            return self._counted(_refusal(503, "too many offers at once; try again", retry_after=1))
-        self._in_flight += 1
         try:
-            return self._counted(await self._answer(request))
-        finally:
-            self._in_flight -= 1
+            response = await self._answer(request)
+        except Unavailable as error:
+            self._alarm(error)
+            response = _refusal(503, str(error), retry_after=error.retry_after)
+        self._answers.labels(str(response.status)).inc()
+        return response
 
     async def _answer(self, request: web.Request) -> web.Response:
         try:
-            body = await _read(request)
+            body = await self._read(request)
             if body is None:
                 return _refusal(413, f"an offer has at most {MAX_OFFER_BYTES} bytes", close=True)
             offer = parse_offer(body)
@@ -79,11 +83,7 @@ class WitnessServer(Collector):
             return _refusal(408, f"the body did not come within {config.WITNESS_BODY_TIMEOUT_SECONDS:g} s", close=True)
         except Malformed as error:
             return _refusal(400, str(error))
-        try:
-            outcome = await self._use(lambda state: state.consider(offer))
-        except Unavailable as error:
-            log.error("nothing is cosigned: %s", error)
-            return _refusal(503, str(error), retry_after=error.retry_after)
+        outcome = await self._use("offer", lambda state: state.consider(offer))
         if outcome.found is not None:
             what = "signed two heads of one size" if outcome.found == FORK else "signed a head that it did not prove"
             level = logging.ERROR if outcome.found == FORK else logging.WARNING
@@ -102,7 +102,7 @@ class WitnessServer(Collector):
         origin_hash = request.match_info["origin_hash"]
         note = None
         if _HASH.fullmatch(origin_hash):
-            note = await self._use(lambda state: state.shown(origin_hash))
+            note = await self._use("look", lambda state: state.shown(origin_hash))
         if note is None:
             return _refusal(404, "this witness has cosigned no checkpoint of that log")
         response = web.Response(body=note, content_type="text/plain", charset="utf-8")
@@ -112,12 +112,12 @@ class WitnessServer(Collector):
 
     async def healthz(self, _request: web.Request) -> web.Response:
         """Whether the database answers."""
-        await self._use(lambda state: state.last_cosigned_at())
+        await self._use("look", lambda state: state.last_cosigned_at())
         return web.Response(text="ok\n")
 
     async def metrics(self, _request: web.Request) -> web.Response:
         """For Prometheus."""
-        exposition = await self._use(lambda _state: generate_latest(self._registry))
+        exposition = await self._use("look", lambda _state: generate_latest(self._registry))
         return web.Response(body=exposition, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     def collect(self) -> Iterator[Metric]:
@@ -137,25 +137,41 @@ class WitnessServer(Collector):
             evidence.add_metric([origin, kind], count)
         yield from (size, time, evidence)
 
-    async def _use(self, work: Callable[[WitnessState], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, self._state)
+    async def _use(self, kind: str, work: Callable[[WitnessState], T]) -> T:
+        """In the state's thread. A flood of readers takes no offer's place, nor the other way round."""
+        if self._waiting[kind] >= config.WITNESS_MAX_IN_FLIGHT:
+            raise Unavailable("crowded", "too many requests at once; try again")
+        self._waiting[kind] += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work, self._state)
+        finally:
+            self._waiting[kind] -= 1
 
-    def _counted(self, response: web.Response) -> web.Response:
-        self._answers.labels(str(response.status)).inc()
-        return response
+    async def _read(self, request: web.Request) -> bytes | None:
+        """The body, or None if it is too long."""
+        if (request.content_length or 0) > MAX_OFFER_BYTES:
+            return None
+        if self._reading >= config.WITNESS_MAX_BODIES:
+            raise Unavailable("crowded", "too many offers at once; try again")
+        self._reading += 1
+        received = bytearray()
+        try:
+            async with asyncio.timeout(config.WITNESS_BODY_TIMEOUT_SECONDS):
+                async for chunk in request.content.iter_any():
+                    received += chunk
+                    if len(received) > MAX_OFFER_BYTES:
+                        return None
+        finally:
+            self._reading -= 1
+        return bytes(received)
 
-
-async def _read(request: web.Request) -> bytes | None:
-    """The body, or None if it is too long."""
-    if (request.content_length or 0) > MAX_OFFER_BYTES:
-        return None
-    received = bytearray()
-    async with asyncio.timeout(config.WITNESS_BODY_TIMEOUT_SECONDS):
-        async for chunk in request.content.iter_any():
-            received += chunk
-            if len(received) > MAX_OFFER_BYTES:
-                return None
-    return bytes(received)
+    def _alarm(self, error: Unavailable) -> None:
+        """Now and then, while it goes on."""
+        now = asyncio.get_running_loop().time()
+        last = self._alarmed_at.get(error.reason)
+        if last is None or now - last >= config.WITNESS_ALARM_SECONDS:
+            self._alarmed_at[error.reason] = now
+            log.error("an offer is not cosigned: %s", error)
 
 
 def _refusal(
@@ -177,6 +193,8 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     except web.HTTPException as error:
         headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
         return _refusal(error.status, error.reason, headers=headers)
+    except Unavailable as error:
+        return _refusal(503, str(error), retry_after=error.retry_after)
     except (ConnectionError, asyncio.CancelledError):
         raise
     except Exception:

@@ -21,6 +21,8 @@ from ledger import config
 from ledger.core.ed25519 import SEED_BYTES, SigningKey
 from ledger.core.errors import ConfigInvalid, KeyRefused, Malformed, Unavailable
 from ledger.core.note import (
+    MAX_CHECKPOINT_BYTES,
+    MAX_SIGNATURES,
     TYPE_COSIGNATURE,
     TYPE_ED25519,
     Checkpoint,
@@ -197,6 +199,8 @@ class WitnessState:
             signature = cosign(checkpoint, self.vkey, self._key, seconds)
             signatures = (*trusted_lines(checkpoint, trusted), signature)
             note = checkpoint._replace(signatures=signatures).encode()
+            if len(note) > MAX_CHECKPOINT_BYTES or len(signatures) > MAX_SIGNATURES:  # it could not be read again
+                return Outcome(Verdict(400, "with a cosignature the checkpoint would be longer than one may be"))
             origin_hash = sha256(checkpoint.origin.encode()).hexdigest()
             connection.execute(_PUT_HEAD, (checkpoint.origin, origin_hash, checkpoint.size, note, seconds))
             connection.execute("update witness set last_cosigned_at = ?", (seconds,))

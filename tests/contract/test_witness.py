@@ -33,6 +33,7 @@ from ledger.core.note import Checkpoint, Signature, VerifierKey, parse_any_check
 from ledger.core.witnessing import Offer, cosign, origin_path, parse_cosignatures, parse_offer
 from ledger.witness.server import serving
 from ledger.witness.state import FORK, UNPROVEN, WitnessState, create, open_state
+from tests.harness import until
 from tests.logbuilder import key
 from tests.witnesses import ORIGIN, TreeLog
 
@@ -328,6 +329,14 @@ async def test_200_whatever_lines_of_other_keys_stand_in_the_note(witness: Witne
     assert [line.name for line in shown.signatures] == [ORIGIN, NAME]
 
 
+async def test_what_could_not_be_read_again_is_not_cosigned(witness: Witness) -> None:
+    doubled = signed(GOOD, *(GOOD.signatures * 100))
+    await witness.cosigned(OFFER._replace(checkpoint=doubled))
+    long = sign_checkpoint(LOG.head(9)._replace(extensions=("x" * 65_200,)), LOG.vkey, LOG.signer)
+    assert (await witness.offer(LOG.offer(8, 9)._replace(checkpoint=long))).status == 400
+    await witness.cosigned(LOG.offer(8, 9))
+
+
 async def test_200_for_a_log_of_another_make_with_extension_lines(tmp_path: Path) -> None:
     """Its origin is no `<prefix>/<site>`: a witness is for every log of C2SP."""
     log = TreeLog("go.sum-database-tree")
@@ -367,6 +376,22 @@ async def test_503_for_more_than_it_can_take_at_one_time(witness: Witness, monke
     assert (reply.status, reply.headers["Retry-After"]) == (503, "1")
     monkeypatch.undo()
     await witness.cosigned(OFFER)
+
+
+async def test_slow_senders_and_readers_take_no_offers_place(witness: Witness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "WITNESS_MAX_IN_FLIGHT", 2)
+    slow = [await asyncio.open_connection("127.0.0.1", int(witness.url.rpartition(":")[2])) for _ in range(40)]
+    for _, writer in slow:
+        writer.write(b"POST /add-checkpoint HTTP/1.1\r\nHost: w\r\nContent-Length: 100\r\n\r\nold 5\n")
+    await witness.cosigned(OFFER)
+    monkeypatch.setattr(config, "WITNESS_MAX_BODIES", 40)
+
+    async def is_crowded() -> bool:
+        return (await witness.offer(OFFER)).status == 503
+
+    await until(is_crowded)
+    for _, writer in slow:
+        writer.close()
 
 
 async def test_503_while_another_process_holds_the_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
