@@ -356,11 +356,12 @@ def simulate(site_name: str, visitors: int, minutes: float | None, concurrency: 
     "--data", type=click.Path(path_type=Path, file_okay=False), help="Of a running `up`; else one is started beside."
 )
 @click.option("--seconds", type=click.FloatRange(0.5, 600), default=5.0, show_default=True, help="Of each measurement.")
-def bench(data: Path | None, seconds: float) -> None:
+@click.option("--witnesses", type=click.IntRange(0, 16), default=2, show_default=True, help="Of a ledger of its own.")
+def bench(data: Path | None, seconds: float, witnesses: int) -> None:
     """Measure rates and latencies, beside pgbench's bare insert on the same server."""
     from ledger.bench.run import run_bench  # noqa: PLC0415
 
-    run_bench(data, seconds=seconds)
+    run_bench(data, seconds=seconds, witnesses=witnesses)
 
 
 @main.command()

@@ -18,7 +18,7 @@ from typing import cast
 
 import msgspec
 
-from ledger.bench.workload import EXPECTED_STATUS, Job, Measured, requests
+from ledger.bench.workload import EXPECTED_STATUS, POSTING, Job, Measured, requests
 from ledger.percentile import percentile
 
 CONNECT_TIMEOUT_SECONDS = 10.0
@@ -109,7 +109,7 @@ def _itself(connection: _Connection) -> _Connection:
 async def measure(job: Job) -> Measured:
     """Do one job. `OSError` or `TimeoutError` if the server cannot be reached."""
     loop = asyncio.get_running_loop()
-    numbers = itertools.count(job.first if job.call in ("event", "batch") else 0)
+    numbers = itertools.count(job.first if job.call in POSTING else 0)
     next_request = requests(job, numbers)
     recorder = _Recorder(EXPECTED_STATUS[job.call])
     connections: list[_Connection] = []

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -18,22 +19,26 @@ import nats
 
 from ledger.bench.baseline import baseline
 from ledger.bench.stack import Memory, server_memory
-from ledger.bench.workload import Call, Job, Measured, new_run
+from ledger.bench.workload import POSTING, Call, Job, Measured, new_run
 from ledger.core.encoding import decode_base64
 from ledger.core.errors import ConfigInvalid
 from ledger.core.stream import names
+from ledger.core.tlog_proof import parse_proof
 from ledger.credentials import Credentials, find_access, read_credentials
 from ledger.embedded.installation import DataDirectory
 from ledger.messages import CheckResults, Consent, Receipt
 from ledger.simulate.run import look_at_site
+from ledger.witness.policy import read_policy
 
 SITE = "weco.nexaxt.com"
 CONNECTIONS = (1, 16, 64)
+PROVEN_CONNECTIONS, PROVEN_MIN_SECONDS = 64, 10.0
 BATCH_CONNECTIONS, BATCH_LINES = 4, 250
 READ_CONNECTIONS = 16
 CHECK_CONNECTIONS, CHECK_VISITORS = 4, 1_000
 WARM_UP_SECONDS = 0.5
 FIRST_SECONDS = 2.0
+PROVEN_LEAD_SECONDS = 1.0
 CATCH_UP_SECONDS = 60.0
 CATCH_UP_PAUSE_SECONDS = 0.1
 GENERATOR = "ledger.bench.load"
@@ -59,6 +64,8 @@ class Report(NamedTuple):
     payload_bytes: int
     events: dict[int, Measured]
     plain: dict[int, float]
+    proven: Measured
+    witnesses: int
     lag: Lag
     batch: Measured
     reads: Measured
@@ -93,7 +100,7 @@ class _Generator:
         measured = msgspec.json.decode(line, type=Measured)
         if measured.unexpected or not measured.answers:
             raise ConfigInvalid(f"{call}: unexpected answers {measured.unexpected}: {measured.sample[:500]}")
-        if call in ("event", "batch"):
+        if call in POSTING:
             self._job = msgspec.structs.replace(self._job, first=measured.next_number)
         return measured
 
@@ -115,6 +122,9 @@ def measure(data: Path, seconds: float, tell: Callable[[str], None]) -> Report:
                 events[connections] = generator.measure("event", access.publishable, connections, seconds)
         tell("waiting for stream and projection")
         lag = asyncio.run(_caught_up(credentials))
+        tell("events until a checkpoint covers them")
+        proven = _measure_proven(generator, data, access.publishable, max(seconds, PROVEN_MIN_SECONDS))
+        witnesses = _look_at_proof(proven, data)
         tell("batches")
         batch = generator.measure("batch", access.secret, BATCH_CONNECTIONS, seconds, BATCH_LINES)
         if (accepted := batch.sample.count('"status":201')) != BATCH_LINES:
@@ -127,7 +137,9 @@ def measure(data: Path, seconds: float, tell: Callable[[str], None]) -> Report:
         check = generator.measure("check", access.secret, CHECK_CONNECTIONS, seconds, CHECK_VISITORS)
     _look_at_samples(reads, check)
     log_size = asyncio.run(_log_size(credentials))
-    return Report(payload_bytes, events, plain, lag, batch, reads, check, server_memory(data), log_size)
+    return Report(
+        payload_bytes, events, plain, proven, witnesses, lag, batch, reads, check, server_memory(data), log_size
+    )
 
 
 def _first_job(data: Path) -> Job:
@@ -161,6 +173,30 @@ def _generator(job: Job) -> Iterator[_Generator]:
     finally:
         process.kill()
         process.communicate()
+
+
+def _measure_proven(generator: _Generator, data: Path, key: str, seconds: float) -> Measured:
+    """Events that wait for their checkpoint, beside one connection that posts as fast as it is answered."""
+    beside = msgspec.structs.replace(_first_job(data), call="event", key=key, seconds=seconds)
+    with _generator(beside) as load, ThreadPoolExecutor(1) as thread:
+        loading = thread.submit(load.measure, "event", key, 1, seconds + PROVEN_LEAD_SECONDS)
+        time.sleep(PROVEN_LEAD_SECONDS)
+        proven = generator.measure("proven", key, PROVEN_CONNECTIONS, seconds)
+        loading.result()
+    return proven
+
+
+def _look_at_proof(proven: Measured, data: Path) -> int:
+    """How many witnesses cosigned what a client got; `ConfigInvalid` unless it is a proof with its quorum."""
+    receipt = msgspec.json.decode(proven.sample, type=Receipt)
+    if receipt.proof is None:
+        raise ConfigInvalid("no checkpoint covered an event in time: is the worker running, and every witness?")
+    proof = parse_proof(receipt.proof.encode())
+    proof.check(decode_base64(receipt.leaf_hash))
+    policy = read_policy(DataDirectory(data).settings().witness_policy)
+    if not policy.accepts(proof.checkpoint):
+        raise ConfigInvalid("an answer came under a checkpoint without its quorum of witnesses")
+    return len(policy.cosigners(proof.checkpoint))
 
 
 def _look_at_samples(reads: Measured, check: Measured) -> None:

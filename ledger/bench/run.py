@@ -22,6 +22,7 @@ from ledger.bench.measure import (
     BATCH_LINES,
     CHECK_CONNECTIONS,
     CHECK_VISITORS,
+    PROVEN_CONNECTIONS,
     READ_CONNECTIONS,
     Report,
     measure,
@@ -30,15 +31,18 @@ from ledger.bench.stack import own_stack
 from ledger.bench.workload import Measured
 
 
-def run_bench(data: Path | None = None, *, seconds: float = 5.0, console: Console | None = None) -> Report:
-    """Measure and print. `data` is the directory of a running `up`, whose log keeps the events; None: one of its own.
+def run_bench(
+    data: Path | None = None, *, seconds: float = 5.0, witnesses: int = 2, console: Console | None = None
+) -> Report:
+    """Measure and print. `data` is the directory of a running `up`, whose log keeps the events; None: one of its own,
+    which so many witnesses cosign, each a process of its own.
 
     `ConfigInvalid` if the ledger cannot be reached or answers otherwise than it should.
     """
     columns = (TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task("starting a ledger of its own" if data is None else "starting", total=None)
-        with own_stack() if data is None else nullcontext(data) as directory:
+        with own_stack(witnesses) if data is None else nullcontext(data) as directory:
             report = measure(directory, seconds, lambda text: progress.update(task, description=text))
     _print(report, seconds, console or Console())
     return report
@@ -51,6 +55,8 @@ def _print(report: Report, seconds: float, console: Console) -> None:
     console.print(_table(report))
     for memory in report.memory:
         console.print(f"memory of the {memory.name}: {memory.now_mb:.0f} MB, at its highest {memory.peak_mb:.0f} MB")
+    cosigned = f" that {report.witnesses} witnesses have cosigned" if report.witnesses else ""
+    console.print(f"proven events: until a checkpoint{cosigned} covers them, beside a connection that does not wait")
     console.print(f"batches of {BATCH_LINES:,} events, checks of {CHECK_VISITORS:,} visitors")
     behind = f"stream {report.lag.stream} and projection {report.lag.projection} entries behind"
     console.print(f"after the single events: {behind}, caught up in {report.lag.seconds:.1f} s")
@@ -64,6 +70,7 @@ def _table(report: Report) -> Table:
     for connections, measured in report.events.items():
         plain = (f"{report.plain[connections]:,.0f}", f"{report.ratio(connections):.2f}")
         table.add_row("single events", *_figures(connections, measured), *plain)
+    table.add_row("proven events", *_figures(PROVEN_CONNECTIONS, report.proven))
     table.add_row("batched events", *_figures(BATCH_CONNECTIONS, report.batch))
     table.add_row("reads", *_figures(READ_CONNECTIONS, report.reads))
     table.add_row("visitors checked", *_figures(CHECK_CONNECTIONS, report.check))

@@ -15,10 +15,14 @@ from typing import NamedTuple
 
 import msgspec
 
+from ledger.bench.witnesses import Witnesses, witnessing
 from ledger.core.errors import ConfigInvalid
+from ledger.core.note import TYPE_ED25519, VerifierKey
 from ledger.credentials import CREDENTIALS_NAME
+from ledger.embedded.found import EXAMPLE_SITES
 from ledger.embedded.installation import DataDirectory
 from ledger.embedded.records import Record
+from ledger.key_files import log_keys
 
 START_TIMEOUT_SECONDS = 90.0
 STOP_TIMEOUT_SECONDS = 60.0
@@ -34,33 +38,49 @@ class Memory(NamedTuple):
 
 
 @contextmanager
-def own_stack() -> Iterator[Path]:
-    """The data directory of an `up` of its own."""
+def own_stack(witnesses: int = 0) -> Iterator[Path]:
+    """The data directory of an `up` of its own, whose logs so many witnesses cosign."""
     directory = Path(tempfile.mkdtemp(prefix="consent-ledger-bench-"))
     data = directory / "data"
     command = [sys.executable, "-P", "-m", "ledger", "up", "--data", str(data), "--port", "0"]
     try:
-        with (directory / "up.log").open("wb") as log:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        try:
-            _wait_for(process, data / CREDENTIALS_NAME, directory / "up.log")
-            yield data
-        finally:
-            process.send_signal(signal.SIGTERM)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(STOP_TIMEOUT_SECONDS)
-            process.kill()
-            process.wait()
+        with witnessing(directory, witnesses) as beside:
+            data.mkdir(mode=0o700)
+            if beside.policy:
+                DataDirectory(data).witnesses.write_text(beside.policy, encoding="utf-8")
+            with (directory / "up.log").open("wb") as log:
+                process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            try:
+                _wait_for(process, data, directory / "up.log", beside)
+                yield data
+            finally:
+                process.send_signal(signal.SIGTERM)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(STOP_TIMEOUT_SECONDS)
+                process.kill()
+                process.wait()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _wait_for(process: subprocess.Popen[bytes], credentials: Path, log: Path) -> None:
+def _wait_for(process: subprocess.Popen[bytes], data: Path, log: Path, witnesses: Witnesses) -> None:
+    """Until it answers. A site is ready once its first checkpoint is cosigned: witnesses get to know it before."""
     deadline = time.monotonic() + START_TIMEOUT_SECONDS
-    while not credentials.exists():
+    while not (data / CREDENTIALS_NAME).exists():
         if process.poll() is not None or time.monotonic() > deadline:
             raise ConfigInvalid(f"the ledger to be measured does not start:\n{log.read_text(errors='replace')[-2000:]}")
+        witnesses.trust(_log_vkeys(data))
         time.sleep(_PAUSE_SECONDS)
+
+
+def _log_vkeys(data: Path) -> Iterator[str]:
+    """Of the example sites that are being founded: their keys are there before anything else of them."""
+    with suppress(ConfigInvalid):  # it has not begun
+        settings = DataDirectory(data).settings()
+        for site in EXAMPLE_SITES:
+            with suppress(ConfigInvalid):
+                for key in log_keys(settings, site):
+                    yield str(VerifierKey(f"{settings.origin_prefix}/{site}", TYPE_ED25519, key.public))
 
 
 def server_memory(data: Path) -> list[Memory]:

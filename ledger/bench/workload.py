@@ -15,7 +15,7 @@ import msgspec
 
 from ledger.core.encoding import encode_time
 
-Call = Literal["event", "batch", "read", "check"]
+Call = Literal["event", "proven", "batch", "read", "check"]
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -59,7 +59,9 @@ class Measured(msgspec.Struct, frozen=True):
         return self.items / self.seconds
 
 
-EXPECTED_STATUS = {"event": 201, "batch": 200, "read": 200, "check": 200}
+POSTING = frozenset({"event", "proven", "batch"})
+"""Calls that take numbers which no event had before."""
+EXPECTED_STATUS = {"event": 201, "proven": 201, "batch": 200, "read": 200, "check": 200}
 
 
 def new_run() -> tuple[str, int]:
@@ -69,7 +71,7 @@ def new_run() -> tuple[str, int]:
 
 def requests(job: Job, numbers: Iterator[int]) -> Callable[[], bytes]:
     """The next request of a job, whoever asks."""
-    build = {"event": _events, "batch": _batches, "read": _reads, "check": _checks}[job.call]
+    build = {"event": _events, "proven": _proven_events, "batch": _batches, "read": _reads, "check": _checks}[job.call]
     return build(job, numbers)
 
 
@@ -78,10 +80,15 @@ def visitor(job: Job, number: int) -> str:
     return f"bench-{job.run}{number:010x}"
 
 
-def _events(job: Job, numbers: Iterator[int]) -> Callable[[], bytes]:
+def _proven_events(job: Job, numbers: Iterator[int]) -> Callable[[], bytes]:
+    """Answered when a checkpoint with its quorum covers the event."""
+    return _events(job, numbers, "events?wait=checkpoint")
+
+
+def _events(job: Job, numbers: Iterator[int], path: str = "events") -> Callable[[], bytes]:
     template = _event_template(job)
     size = len(template % (0, 0))
-    head = _head(job, "POST", "events", size)
+    head = _head(job, "POST", path, size)
     return lambda: head + template % ((number := next(numbers)), number)
 
 

@@ -60,6 +60,12 @@ def test_every_event_of_the_workload_is_a_good_one_with_its_own_id_and_visitor()
     assert events[0].decisions["preferences"] == "granted"
 
 
+def test_an_event_that_waits_for_its_proof_is_asked_for_as_such() -> None:
+    request = requests(job("proven"), itertools.count(10))()
+    assert request.startswith(f"POST /v1/sites/{SITE}/events?wait=checkpoint HTTP/1.1\r\n".encode())
+    assert parse_input(body_of(request)).visitor == visitor(job("proven"), 10)
+
+
 def test_a_batch_has_as_many_good_lines_as_it_says() -> None:
     build = requests(job("batch", items=30), itertools.count(10))
     lines = [*body_of(build()).splitlines(), *body_of(build()).splitlines()]
@@ -122,12 +128,22 @@ def test_one_run_prints_rates_latencies_pgbench_ratio_and_memory() -> None:
     report = run_bench(None, seconds=1.0, console=console)
     assert set(report.events) == set(report.plain) == set(CONNECTIONS)
     assert all(report.plain[connections] > 0 for connections in CONNECTIONS)
-    measured = [*report.events.values(), report.batch, report.reads, report.check]
+    assert report.witnesses == 2
+    measured = [*report.events.values(), report.proven, report.batch, report.reads, report.check]
     assert all(0 < one.p50_ms <= one.p99_ms and one.rate > 0 for one in measured)
     assert report.log_size > sum(one.answers for one in report.events.values()) + report.batch.items
     assert [memory.name for memory in report.memory] == ["server", "worker"]
     assert all(0 < memory.now_mb <= memory.peak_mb <= MEMORY_MAX_MB for memory in report.memory)
     assert isinstance(console.file, io.StringIO)
     printed = console.file.getvalue()
-    for text in ("single events", "batched events", "reads", "visitors checked", "pgbench", "memory of the"):
+    for text in (
+        "single events",
+        "proven events",
+        "2 witnesses",
+        "batched events",
+        "reads",
+        "visitors checked",
+        "pgbench",
+        "memory of the",
+    ):
         assert text in printed
