@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import asyncpg
@@ -83,6 +84,7 @@ class SiteCheckpointer:
         clients: Sequence[WitnessClient] = (),
         bus: Callable[[], Bus] | None = None,
         wrote: Callable[[str], None] = lambda _: None,
+        memory: Path | None = None,
     ) -> None:
         self.site = site
         self._settings = settings
@@ -91,7 +93,8 @@ class SiteCheckpointer:
         self._wrote = wrote
         self._tree = LogTree(pool, site.site_id)
         self._tiles = NewTiles(pool, site.site_id)
-        self._follower = LogFollower(pool, site, settings.anchors / f"{site.site}.memory", self._tiles.add)
+        memory = memory or settings.anchors / f"{site.site}.memory"
+        self._follower = LogFollower(pool, site, memory, self._tiles.add)
         self._anchor = Anchor(settings.anchors / f"{site.site}.anchor")
         self._kv = NatsRecord(site.origin)
         self._stream = names(site.site)
@@ -102,6 +105,35 @@ class SiteCheckpointer:
 
     def close(self) -> None:
         self._follower.close()
+
+    @property
+    def log_size(self) -> int:
+        """How far the log was judged."""
+        return self._follower.log.size
+
+    async def look_at_all(self) -> Looked:
+        """As `look`, over the whole log, however much of it is not signed yet."""
+        await self._follower.open()
+        while True:
+            looked = await self.look()
+            if self.log_size >= looked.moment.size:
+                return looked
+
+    async def write_record(self, looked: Looked, place: str, checkpoint: Checkpoint) -> None:
+        """Write one place's record, which is lost, by compare and swap."""
+        note = checkpoint.encode()
+        if place == agreement.NATS and self._bus is not None and looked.kv is not None:
+            await self._kv.write(self._bus(), note, looked.kv.revision)
+        elif place == agreement.ANCHOR:
+            written = {name: said.size for name, said in looked.said.items() if isinstance(said, Agrees)}
+            await in_thread(self._anchor.write, note, None, written)
+        elif place == agreement.DATABASE:
+            size, previous = checkpoint.size, looked.moment.written
+            new = NewTiles(self._pool, self._site_id)
+            tiles = await new.up_to(previous, size, checkpoint.root) if previous < size else []
+            note, cosigned = self.cosigning.note(checkpoint)
+            if not await store.put_checkpoint(self._pool, self._site_id, previous, size, note, cosigned, tiles):
+                raise RecordChanged(f"the database says that a checkpoint of size {previous} was written: look again")
 
     async def round(self) -> Outcome:
         """`NotSigned` says what is wrong; `RecordChanged`, `BusError` and `Unavailable`: try again."""
@@ -125,6 +157,11 @@ class SiteCheckpointer:
         moment = await store.moment(self._pool, self._site_id)
         if moment.size == 0:
             raise NotSigned("no-genesis", "the log is empty")
+        followed = self._follower.log.size
+        if followed > moment.size:  # of what is missing nothing else can be judged
+            shorter = agreement.decide({agreement.MEMORY: Ahead(followed)}, moment.size)
+            assert isinstance(shorter, Refuse)
+            raise NotSigned(shorter.reason, shorter.detail)
         notes = {
             agreement.NATS: kv.note if isinstance(kv, Revised) else None,
             agreement.ANCHOR: anchored.note if anchored else None,
@@ -141,8 +178,6 @@ class SiteCheckpointer:
                 said[name] = await self._judge(name, note, checkpoints)
         if moment.note is not None and _claimed_size(moment.note) != moment.noted:
             said[agreement.DATABASE] = Disagrees(f"the checkpoint in its row of size {moment.noted} is of another size")
-        if self._follower.log.size > moment.size:
-            said[agreement.MEMORY] = Ahead(self._follower.log.size)
         said.setdefault(agreement.MEMORY, Nothing(lost=False))
         said.setdefault(agreement.DATABASE, Nothing(lost=True))
         said.setdefault(agreement.ANCHOR, unreachable or Nothing(lost=True))

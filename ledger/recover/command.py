@@ -23,6 +23,11 @@ The log goes on from entry {last}, recorded {time}.
 Every later entry that was acknowledged is lost: grants, refusals and withdrawals. What is appended from now on takes
 the same positions, so there are two continuations of one log, and whoever holds a receipt or a checkpoint of a lost
 entry can show that. This command cannot be undone."""
+_SIGNED = (
+    "{place} has a signed checkpoint of {site} over {size} entries, which is more than there are. This log cannot go "
+    "on, for its key would vouch for two histories: bring the entries back, or begin the log anew under another prefix "
+    "(deploy/runbooks/older-copy.md)"
+)
 _RESTART = """\
 Now restart every server of this ledger: one that saw the lost entries refuses to append until then. Tell each consumer
 of the stream to go back to {site}:{last}, and the site's controller what was lost and when."""
@@ -80,6 +85,9 @@ async def _from_stream(settings: Settings, admin_url: str, site: str, bodies: Se
 
 async def _accept_loss(settings: Settings, admin_url: str, site: str) -> None:
     async with _open(settings, admin_url, site, ()) as recovery:
+        signed = await recovery.signed_beyond(settings.anchors / f"{site}.anchor")
+        if signed is not None:
+            raise ConfigInvalid(_SIGNED.format(site=site, place=signed[0], size=signed[1]))
         copy = await recovery.is_copy()
         if not copy:
             with bar("verifying", "entries") as progress:

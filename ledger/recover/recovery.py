@@ -19,11 +19,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from hashlib import sha256
+from pathlib import Path
 from typing import NamedTuple
 
 import asyncpg
 
 from ledger.bus import Bus
+from ledger.checkpointer.records import NatsRecord, claimed_size, signed_size
 from ledger.config import CONNECT_TIMEOUT_SECONDS, RECOVER_LOCK_TIMEOUT_SECONDS, RECOVER_WINDOW_ENTRIES
 from ledger.core import stream
 from ledger.core.entry import Kind, decode, decode_seqs
@@ -156,6 +158,17 @@ class Recovery:
         if entry is None:
             raise NotFound(f"the log of {self._site.site} has no genesis entry, and no stream holds one")
         return entry
+
+    async def signed_beyond(self, anchor: Path) -> tuple[str, int] | None:
+        """Who knows a signed checkpoint over more entries than the ledger has, and over how many; None if nobody does.
+
+        `anchor`: the file of this machine's checkpointer. A place that cannot be read says nothing.
+        """
+        size = decode(await self.last_entry()).seq + 1
+        noted = (await NatsRecord(self._site.origin).read(self._bus)).note
+        known = {"NATS": 0 if noted is None else claimed_size(noted), f"the anchor {anchor}": signed_size(anchor)}
+        place = max(known, key=lambda name: known[name])
+        return (place, known[place]) if known[place] > size else None
 
     async def discard_stream(self) -> None:
         """Delete the stream; the relay builds it again from the ledger."""
