@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from base64 import b64decode
 from collections.abc import Callable
+from hashlib import sha512
 from typing import Any
 
 from ledger.core import entry, keys
+from ledger.core.tlog_proof import encode_proof
 from tests.logbuilder import LogBuilder, key, witness
 from tests.receipts import Receipt, b64, encode, proof_of, receipt_of
 
@@ -74,10 +76,32 @@ def bad(line: str) -> str:
     return f"{head} {b64(bytes(data))}"
 
 
+def signature_of(r: bytes, s: int) -> str:
+    """The log's line with another signature: R as it is, S as a number."""
+    return f"— {LOG.origin} {b64(LOG.log_vkey.key_id + r + s.to_bytes(32, 'little'))}"
+
+
+def neutral_line() -> str:
+    """A line that fulfils the equation of Ed25519 with the neutral point for R; only who knows the key can make it."""
+    digest = bytearray(sha512(LOG.log.seed).digest()[:32])
+    digest[0] &= 248
+    digest[31] = digest[31] & 63 | 64
+    r = (1).to_bytes(32, "little")
+    k = int.from_bytes(sha512(r + LOG.log.public + HEAD.body).digest(), "little")
+    return signature_of(r, k * int.from_bytes(digest, "little") % ORDER)
+
+
+ORDER = 2**252 + 27742317777372353535851937790883648493
+PAST_TIME = b64decode(GOOD["entry"])[:9] + (2**53).to_bytes(8, "big") + b64decode(GOOD["entry"])[17:]
 FAR_AHEAD = b64decode(GOOD["entry"])[:9] + (2**53 - 1).to_bytes(8, "big") + b64decode(GOOD["entry"])[17:]
 FIRST_HASH = GOOD["proof"].split("\n")[2]
 LOG_LINE = next(line for line in GOOD["proof"].split("\n") if line.startswith("— ledger."))
 WITNESS_LINE = next(line for line in GOOD["proof"].split("\n") if line.startswith("— witness."))
+
+LOG_SIGNATURE = b64decode(LOG_LINE.split(" ")[2])[4:]
+R, S = LOG_SIGNATURE[:32], int.from_bytes(LOG_SIGNATURE[32:], "little")
+ROOT = b64(LOG.root_hash(len(LOG.leaves)))
+UNKNOWN_LINE = f"— other.example/w9 {b64(bytes(76))}"
 
 TAMPERED: dict[str, tuple[list[str], Receipt]] = {
     "the id is of another event": (["payload"], GOOD | {"id": "01980000-0000-7000-8000-00000000000f"}),
@@ -121,6 +145,7 @@ TAMPERED: dict[str, tuple[list[str], Receipt]] = {
     "the entry is a key's": (["entry"], of_other_entry(entry.Kind.KEY, keys.retire_ingest(LOG.ingest.public))),
     "the event's entry says something in public": (["entry"], forged(public=b"hello")),
     "the entry's time is beyond the calendar": (["position", "inclusion", "time"], GOOD | {"entry": b64(FAR_AHEAD)}),
+    "the entry's time is not below 2^53": (["entry"], GOOD | {"entry": b64(PAST_TIME)}),
     "the time is beyond the calendar": (["position"], GOOD | {"recordedAt": "+010000-01-01T00:00:00.000Z"}),
     "the payload is no event": (["payload"], with_payload(lambda _: b'{"a":"b"}')),
     "the payload has white space": (["payload"], with_payload(lambda payload: payload.replace(b":", b": ", 1))),
@@ -132,6 +157,51 @@ TAMPERED: dict[str, tuple[list[str], Receipt]] = {
         ["payload"],
         with_payload(lambda payload: payload.replace(b"weco.nexaxt.com", b"weco.nexaxt.net")),
     ),
+    "the payload's members are not sorted": (
+        ["payload"],
+        with_payload(
+            lambda payload: (
+                b'{"visitor"'
+                + payload.partition(b',"visitor"')[2][:-1]
+                + b","
+                + payload.partition(b',"visitor"')[0][1:]
+                + b"}"
+            )
+        ),
+    ),
+    "the payload has an escape too many": (
+        ["payload"],
+        with_payload(lambda payload: payload.replace(b"1.0", b"1\\u002e0")),
+    ),
+    "the payload has a half surrogate pair": (
+        ["payload"],
+        with_payload(
+            lambda payload: payload.replace(b'"policyVersion"', b'"citedPolicyVersion"').replace(b"1.0", b"\\ud800")
+        ),
+    ),
+    "the payload has an unknown member": (["payload"], with_payload(lambda payload: payload[:-1] + b',"zone":"x"}')),
+    "the payload says false": (
+        ["payload"],
+        with_payload(lambda payload: payload.replace(b'"id"', b'"gpc":false,"id"')),
+    ),
+    "the payload says null": (["payload"], with_payload(lambda payload: payload.replace(b'"1.0"', b"null"))),
+    "the payload decides nothing": (
+        ["payload"],
+        with_payload(lambda payload: payload.replace(b'"analytics":"granted","marketing":"denied"', b"")),
+    ),
+    "the payload decides neither yes nor no": (
+        ["payload"],
+        with_payload(lambda payload: payload.replace(b"denied", b"unsure")),
+    ),
+    "the payload's day is none of the calendar": (
+        ["payload"],
+        with_payload(lambda payload: payload.replace(b"2026-11-21T", b"2026-11-31T")),
+    ),
+    "the payload lacks the visitor": (
+        ["payload"],
+        with_payload(lambda payload: payload.partition(b',"visitor"')[0] + b"}"),
+    ),
+    "the payload is an array": (["payload"], with_payload(lambda payload: b"[" + payload + b"]")),
     "the payload is empty": (["payload"], with_payload(lambda _: b"")),
     "the proof is of the entry before": (["proof"], GOOD | {"proof": proof_of(LOG, SEQ - 1, HEAD)}),
     "the proof names another index": (["proof"], with_proof(lambda text: text.replace("index 5", "index 4"))),
@@ -139,6 +209,33 @@ TAMPERED: dict[str, tuple[list[str], Receipt]] = {
     "the proof has an extra line": (["proof"], with_proof(lambda text: text.replace("@v1\n", "@v1\nextra AAAA\n"))),
     "the proof has lines ended as on Windows": (["proof"], with_proof(lambda text: text.replace("\n", "\r\n"))),
     "the proof has a space behind it": (["proof"], with_proof(lambda text: text + " ")),
+    "the proof's index has a zero in front": (["proof"], with_proof(lambda text: text.replace("index 5", "index 05"))),
+    "the proof has no index": (["proof"], with_proof(lambda text: text.replace("index 5\n", ""))),
+    "the proof's index is the size": (
+        ["proof"],
+        GOOD | {"proof": encode_proof(SEQ, [], LOG.checkpoint(SEQ).encode()).decode()},
+    ),
+    "the proof has 65 hashes": (
+        ["proof"],
+        with_proof(lambda text: text.replace(FIRST_HASH, "\n".join([FIRST_HASH] * 62))),
+    ),
+    "the proof has no empty line above its checkpoint": (
+        ["proof"],
+        with_proof(lambda text: text.replace(f"\n\n{LOG.origin}", f"\n{LOG.origin}")),
+    ),
+    "the checkpoint has an extension line": (["proof"], with_proof(lambda text: text.replace(ROOT, f"{ROOT}\nmore"))),
+    "the checkpoint's size has a zero in front": (
+        ["proof"],
+        with_proof(lambda text: text.replace("\n13\n", "\n013\n")),
+    ),
+    "the checkpoint's root is short": (["proof"], with_proof(lambda text: text.replace(ROOT, b64(bytes(31))))),
+    "the checkpoint's last line does not end": (["proof"], with_proof(lambda text: text[:-1])),
+    "the checkpoint has 101 signature lines": (["proof"], with_proof(lambda text: text + f"{UNKNOWN_LINE}\n" * 99)),
+    "a signature line begins with a hyphen": (["proof"], with_proof(lambda text: text.replace("— w", "- w"))),
+    "a signature line has no signature": (
+        ["proof"],
+        with_proof(lambda text: f"{text}— other.example {b64(bytes(4))}\n"),
+    ),
     "a hash of the proof is missing": (["inclusion"], with_proof(lambda text: text.replace(f"{FIRST_HASH}\n", ""))),
     "a hash of the proof is there twice": (
         ["inclusion"],
@@ -173,6 +270,18 @@ TAMPERED: dict[str, tuple[list[str], Receipt]] = {
         ["checkpoint"],
         with_proof(lambda text: text.replace(LOG_LINE, f"{LOG_LINE}\n{bad(LOG_LINE)}")),
     ),
+    "the log's line has an S beyond the order": (
+        ["checkpoint"],
+        with_proof(lambda text: text.replace(LOG_LINE, signature_of(R, S + ORDER))),
+    ),
+    "the log's line has the neutral point for R": (
+        ["checkpoint"],
+        with_proof(lambda text: text.replace(LOG_LINE, neutral_line())),
+    ),
+    "the log's line is short": (
+        ["checkpoint"],
+        with_proof(lambda text: text.replace(LOG_LINE, f"— {LOG.origin} {b64(LOG.log_vkey.key_id + R)}")),
+    ),
     "the witness's line is bad": (
         ["witnesses"],
         with_proof(lambda text: text.replace(WITNESS_LINE, bad(WITNESS_LINE))),
@@ -185,6 +294,15 @@ TAMPERED: dict[str, tuple[list[str], Receipt]] = {
     "the whole receipt is another site's": (["log"], cosigned(OTHER_LOG, SEQ)),
     "the whole receipt is of another log of the site": (["checkpoint"], cosigned(LATER, SEQ)),
 }
+
+
+SIGNED: dict[str, tuple[list[str], Receipt]] = {
+    "the ingest key signed": ([], forged()),
+    "a thief's key signed": (["signature"], forged(signer=key("thief"))),
+    "the signature is for another log": (["signature"], forged(log=bytes(32))),
+    "the signature is of zeros": (["signature"], forged(signature=bytes(64))),
+}
+"""Verified with the log id and the ingest key beside the log's key and the witness."""
 
 
 def text(change: Callable[[str], str]) -> bytes:

@@ -154,6 +154,7 @@ function proves({ verdict, proof, receipt, cosigned, checks }) {
 function doesNotProve({ verdict, cosigned }) {
   if (verdict === "failed") return ["That somebody cheated: a file that was damaged on its way fails as well."];
   return [
+    $("filled-in").hidden ? null : "That the key of the log is the right one: the server filled it in. Compare it with a copy from elsewhere.",
     verdict === "verified" ? null : "That the event is in the log: get the receipt again, once a checkpoint covers it, and verify that one.",
     "Who the visitor is: the identifier is a random one that the site gave to a browser.",
     "That the visitor understood the question. The receipt names the policy's version; its text is a document of its own, published by the ledger.",

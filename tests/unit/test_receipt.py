@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ledger.core.quorum import parse_policy
 from ledger.core.receipt import CheckName, ReceiptReport, Result, Verdict, verify_receipt
 from tests.logbuilder import key
-from tests.receipt_cases import COSIGNED_AT, GOOD, LOG, NO_RECEIPT, SEQ, TAMPERED, W1, W2
+from tests.receipt_cases import COSIGNED_AT, GOOD, LOG, NO_RECEIPT, SEQ, SIGNED, TAMPERED, W1, W2
 from tests.receipts import Receipt, b64, encode, proof_of, receipt_of
 
 
@@ -115,6 +115,13 @@ def test_a_receipt_that_was_tampered_with_fails_and_tells_by_which_check(name: s
     expected, receipt = TAMPERED[name]
     report = verify(receipt, witnesses=[W1])
     assert (failed(report), report.verdict) == (expected, Verdict.FAILED)
+
+
+@pytest.mark.parametrize("name", list(SIGNED))
+def test_an_event_that_the_ingest_key_did_not_sign_fails_where_the_key_is_known(name: str) -> None:
+    expected, receipt = SIGNED[name]
+    report = verify(receipt, witnesses=[W1], log_id=LOG.log_id, ingest=LOG.ingest.public)
+    assert failed(report) == expected
 
 
 @pytest.mark.parametrize("name", list(NO_RECEIPT))

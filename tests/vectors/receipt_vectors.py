@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.logbuilder import key
-from tests.receipt_cases import COSIGNED_AT, GOOD, LOG, NO_RECEIPT, SEQ, TAMPERED, W1, W2
+from tests.receipt_cases import COSIGNED_AT, GOOD, LOG, NO_RECEIPT, SEQ, SIGNED, TAMPERED, UNKNOWN_LINE, W1, W2
 from tests.receipts import b64, encode, receipt_of
 
 PATH = Path(__file__).resolve().parents[2] / "proto" / "vectors" / "receipt.json"
@@ -28,6 +28,7 @@ def vectors() -> dict[str, Any]:
     bare = {name: value for name, value in GOOD.items() if name != "proof"}
     both = receipt_of(LOG, SEQ, cosigned=[(W1.name, COSIGNED_AT + 5), (W2.name, COSIGNED_AT)])
     rotating = receipt_of(LOG, SEQ, LOG.checkpoint(signers=[LOG.log, key("log 2")]))
+    strange = GOOD | {"proof": GOOD["proof"] + f"{UNKNOWN_LINE}\n" * 3}
     alone = receipt_of(LOG, SEQ, LOG.checkpoint(SEQ + 1))
     later = {"note": "of a later version", "nested": {"a": [1.5, None, False]}} | GOOD
     witnessed, signed = {"witnesses": ["w1"]}, {"signature": True}
@@ -38,9 +39,14 @@ def vectors() -> dict[str, Any]:
         case("sound, signed by a second log key too, which is not known", encode(rotating), "verified", []),
         case("sound, and the log ended there", encode(alone), "verified", []),
         case("sound, indented, with unknown members", json.dumps(later, indent=2).encode(), "verified", []),
+        case("sound, with signatures of nobody known", encode(strange), "verified", []),
         case("without a proof", encode(bare), "unproven", []),
         case("without a proof, signed by the ingest key", encode(bare), "accepted", [], **signed),
         case("a second witness is demanded", encode(GOOD), "failed", ["witnesses"], witnesses=["w1", "w2"]),
+        *(
+            case(what, encode(receipt), "failed" if failed else "verified", failed, **witnessed, **signed)
+            for what, (failed, receipt) in SIGNED.items()
+        ),
         *(case(what, encode(receipt), "failed", failed, **witnessed) for what, (failed, receipt) in TAMPERED.items()),
         *(
             case(what, file, "failed", ["receipt"])

@@ -157,7 +157,7 @@ class _One:
         demand(len(lines) >= 2 and lines[1].startswith("index "), 1, "no index")
         index = decimal(lines[1].removeprefix("index "))
         self.path = [b64(line) for line in lines[2:]]
-        demand(all(len(one) == 32 for one in self.path), 1, "a hash of another length")
+        demand(len(self.path) <= 64 and all(len(one) == 32 for one in self.path), 1, "too many hashes, or no hashes")
         self.head = parse_checkpoint(note)
         demand(index < self.head.size and index == self.members["seq"], 3, "another index")
         return True
