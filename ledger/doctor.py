@@ -22,6 +22,7 @@ from ledger.core.entry import key_hash
 from ledger.key_files import keys_here, paths_of, root_path, site_directory
 from ledger.sealed_key import ROLES
 from ledger.store.migrate import migrations
+from ledger.store.reads import CheckpointerRow, checkpoint_trouble
 
 
 class Verdict(Enum):
@@ -59,6 +60,11 @@ select s.site_id, s.site, coalesce((select max(e.seq) + 1 from ledger.entry e wh
 """
 _ACTIVE = """
 select array_agg(key_hash) from ledger.signer where site_id = $1 and role = 'ingest' and until is null
+"""
+_ACTIVE_LOG_KEYS = "select array_agg(k.public) from ledger.log_keys($1) k where k.active"
+_CHECKPOINTER = """
+select state, reason, detail, witnesses, extract(epoch from now() - seen_at)::float8 as silent
+  from ledger.checkpointer where site_id = $1
 """
 LAG_ADVICE_ENTRIES = 100_000
 
@@ -127,20 +133,41 @@ async def _site(connection: asyncpg.Connection, settings: Settings, row: asyncpg
         f"{row['size']} entries, {lag} of them not yet in the projection"
         + ("" if lag < LAG_ADVICE_ENTRIES else ": reads get slow; is a worker running?"),
     )
+    async for finding in _keys(connection, settings, row):
+        yield finding
+
+
+async def _keys(connection: asyncpg.Connection, settings: Settings, row: asyncpg.Record) -> AsyncIterator[Finding]:
+    site = row["site"]
+    reported = await connection.fetchrow(_CHECKPOINTER, row["site_id"])
+    checkpointer = None if reported is None else CheckpointerRow(*reported)
+    trouble = checkpoint_trouble(checkpointer)
+    signs = (
+        checkpointer is not None
+        and checkpointer.state == "signing"
+        and checkpointer.silent < config.CHECKPOINT_DEAD_SECONDS
+    )
+    yield Finding(
+        Verdict.GOOD if trouble is None else Verdict.ADVICE if signs else Verdict.BAD,
+        f"{site} checkpoints",
+        "signed" if trouble is None else f"{trouble} (`consent-ledger checkpoint status {site}` tells more)",
+    )
     active = set(await connection.fetchval(_ACTIVE, row["site_id"]) or ())
-    ingest = keys_here(settings, site, "ingest")
-    if any(key_hash(key.public) in active for key in ingest.keys.values()):
+    here = {role: keys_here(settings, site, role) for role in ROLES}
+    if any(key_hash(key.public) in active for key in here["ingest"].keys.values()):
         yield Finding(Verdict.GOOD, f"{site} ingest key", "active in the log")
     else:
-        reasons = "; ".join(ingest.problems.values()) or f"none that is active lies in {site_directory(settings, site)}"
+        where = site_directory(settings, site)
+        reasons = "; ".join(here["ingest"].problems.values()) or f"none that is active lies in {where}"
         yield Finding(Verdict.BAD, f"{site} ingest key", f"{reasons}: this machine cannot record")
-    problems = {
-        **ingest.problems,
-        **keys_here(settings, site, "log").problems,
-        **keys_here(settings, site, "root").problems,
-    }
-    for problem in problems.values():
-        yield Finding(Verdict.BAD, f"{site} keys", problem)
+    log_keys = {key.public for key in here["log"].keys.values()}
+    if log_keys.intersection(await connection.fetchval(_ACTIVE_LOG_KEYS, row["site_id"]) or ()):
+        yield Finding(Verdict.GOOD, f"{site} log key", "active in the log")
+    else:
+        detail = "no active one lies here: a worker on this machine cannot sign checkpoints"
+        yield Finding(Verdict.ADVICE, f"{site} log key", detail)
+    for path, problem in {path: text for of_role in here.values() for path, text in of_role.problems.items()}.items():
+        yield Finding(Verdict.BAD, f"{site} key {path.name}", problem)
     files = [path for role in ROLES for path in paths_of(settings, site, role)]
     open_to_others = [path.name for path in files if _mode(path) & 0o077]
     if open_to_others:

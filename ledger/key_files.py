@@ -50,11 +50,6 @@ def log_keys(settings: Settings, site: str) -> list[SigningKey]:
     return _some(settings, site, "log")
 
 
-def load_key(settings: Settings, site: str, role: str) -> SigningKey:
-    """One key of the role, where it does not matter which; `ConfigInvalid` if none can be used."""
-    return _some(settings, site, role)[0]
-
-
 def keys_here(settings: Settings, site: str, role: str) -> KeysHere:
     """Look at every file of a role. One that is damaged, or still being copied here, takes no other away."""
     keys: dict[Path, SigningKey] = {}
@@ -171,7 +166,7 @@ def sync_directory(path: Path) -> None:
 def _some(settings: Settings, site: str, role: str) -> list[SigningKey]:
     here = keys_here(settings, site, role)
     if not here.keys:
-        where = root_path(settings, site) if role == "root" else site_directory(settings, site) / f"{role}-*.key"
+        where = site_directory(settings, site) / f"{role}-*.key"
         raise ConfigInvalid("; ".join(here.problems.values()) or f"no {role} key of {site}: expected a file {where}")
     return list({key.public: key for key in here.keys.values()}.values())
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import asyncpg
 
-from ledger import key_files
 from ledger.bus import Bus
 from ledger.checkpointer.records import Anchor, NatsRecord
 from ledger.checkpointer.site import Outcome, SiteCheckpointer
@@ -22,6 +21,7 @@ from ledger.store.append import Head
 from ledger.store.pool import open_pool
 from ledger.store.reads import Reads, SiteRow
 from ledger.witness.client import WitnessClient
+from tests.fault.keys import load_key
 from tests.fault.writer import Writer
 from tests.founding import ORIGIN, SITE, Founded
 from tests.harness import found
@@ -128,7 +128,7 @@ async def founded_site(settings: Settings) -> Site:
     assert head.entry is not None
     assert genesis is not None
     log_id = leaf_hash(genesis)
-    root, ingest, log = (key_files.load_key(settings, SITE, role) for role in ("root", "ingest", "log"))
+    root, ingest, log = (load_key(settings, SITE, role) for role in ("root", "ingest", "log"))
     hasher = SiteHasher(settings.master_secret, log_id)
     return Site(
         settings, credentials, Founded(1, log_id, root, ingest, log, Head(head.size, leaf_hash(head.entry)), hasher)

@@ -11,9 +11,16 @@ from click.testing import CliRunner, Result
 
 from ledger import cli
 from ledger.config import Settings
+from ledger.core.ed25519 import SigningKey
+from ledger.key_files import keys_here
 from ledger.provision import SiteCredentials
 
 PASSPHRASE = "an odd passphrase of some length"
+
+
+def load_key(settings: Settings, site: str, role: str) -> SigningKey:
+    """A key of the role from this machine's files, where it does not matter which."""
+    return next(iter(keys_here(settings, site, role).keys.values()))
 
 
 async def command(settings: Settings, *arguments: str, answer: str = "", **environ: str) -> Result:

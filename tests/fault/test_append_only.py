@@ -197,6 +197,7 @@ async def test_the_service_executes_what_it_needs_and_nothing_else(
         *("write_state", "begin_projection", "flip_projection", "sweep_states", "settle"),
         *("put_checkpoint", "put_cosignatures", "report_checkpointer", "thin_checkpoints"),
         *("u64", "leaf_hash", "entry_ms", "entry_kind", "entry_commit", "entry_bytes", "core_hash"),
+        *("vkey_public", "log_keys"),
     }
     to_all = await superuser.fetch(
         """select p.proname from pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a

@@ -26,7 +26,7 @@ from ledger.doctor import Verdict, examine
 from ledger.key_operations import LogKeys
 from ledger.provision import SiteCredentials, create_site
 from ledger.store.pool import open_pool
-from tests.fault.keys import PASSPHRASE, command, ids, key, listed, refused
+from tests.fault.keys import PASSPHRASE, command, ids, key, listed, load_key, refused
 from tests.harness import check_log, document, found, new_site_name
 
 SMALL_ORDER = bytes([1]) + bytes(31)
@@ -169,7 +169,7 @@ async def test_unfit_keys_are_refused_and_leave_no_entry(
 ) -> None:
     origin, log_id = origin_of(site), bytes.fromhex(site.log_id)
     log = await LogKeys.of_site(pool, site.site)
-    root, ingest, log_key = (key_files.load_key(settings, site.site, role) for role in ("root", "ingest", "log"))
+    root, ingest, log_key = (load_key(settings, site.site, role) for role in ("root", "ingest", "log"))
     fresh = SigningKey(b"\x05" * 32)
     unfit = {
         "small order": bytes((keys.INTRODUCE_INGEST,)) + SMALL_ORDER + bytes(64),
@@ -200,8 +200,8 @@ async def test_the_database_too_refuses_operations_that_would_break_the_log(
     other = await found(settings)
     origin, log_id = origin_of(site), bytes.fromhex(site.log_id)
     log = await LogKeys.of_site(pool, site.site)
-    root, ingest, log_key = (key_files.load_key(settings, site.site, role) for role in ("root", "ingest", "log"))
-    others_ingest, others_log = (key_files.load_key(settings, other.site, role) for role in ("ingest", "log"))
+    root, ingest, log_key = (load_key(settings, site.site, role) for role in ("root", "ingest", "log"))
+    others_ingest, others_log = (load_key(settings, other.site, role) for role in ("ingest", "log"))
     fresh = SigningKey(b"\x05" * 32)
     monkeypatch.setattr(keys.KeySet, "apply", lambda *_: None)
     vkey = VerifierKey(origin, TYPE_ED25519, fresh.public)
@@ -243,7 +243,7 @@ async def test_the_root_key_goes_offline_and_comes_back_for_key_commands_alone(
     safe.mkdir()
     offline = safe / f"{site.site}-root.key"
     root = key_files.root_path(settings, site.site)
-    seed = key_files.load_key(settings, site.site, "root").seed
+    seed = load_key(settings, site.site, "root").seed
     told = await key(settings, "take-offline", site.site, str(safe), answer=PASSPHRASE + "\n")
     assert str(offline) in told
     assert not root.exists()
@@ -357,5 +357,9 @@ async def test_doctor_looks_at_the_key_files(settings: Settings, site: SiteCrede
 
     bad = (await findings(replace(settings, master_secret=bytes(32)), site))[Verdict.BAD]
     assert "LEDGER_MASTER_SECRET" in bad
+    assert "log key: active" in (await findings(settings, site))[Verdict.GOOD]
+    (log,) = key_files.paths_of(settings, site.site, "log")
+    shutil.move(log, tmp_path / log.name)
+    assert "cannot sign checkpoints" in (await findings(settings, site))[Verdict.ADVICE]
     shutil.move(ingest, tmp_path / ingest.name)
     assert "cannot record" in (await findings(settings, site))[Verdict.BAD]

@@ -13,7 +13,6 @@ import asyncpg
 import pytest
 
 from ledger import config as bounds
-from ledger import key_files
 from ledger.config import Settings
 from ledger.core.ed25519 import SigningKey
 from ledger.core.entry import Kind, commitment, core_bytes, key_hash
@@ -24,7 +23,7 @@ from ledger.provision import SiteCredentials
 from ledger.secrets import new_salt
 from ledger.store import errors as sql
 from ledger.store.append import EventDraft, Head, append_events
-from tests.fault.keys import command, ids, key, listed, refused
+from tests.fault.keys import command, ids, key, listed, load_key, refused
 from tests.harness import (
     Browser,
     Load,
@@ -282,7 +281,7 @@ async def test_what_a_retired_key_signs_afterwards_is_refused_by_the_database_an
 ) -> None:
     site = await found(settings)
     (old,) = await ids(settings, site, "ingest")
-    thiefs = key_files.load_key(settings, site.site, "ingest")
+    thiefs = load_key(settings, site.site, "ingest")
     await key(settings, "new", site.site, "ingest")
     (new,) = await ids(settings, site, "ingest", "not introduced")
     await key(settings, "introduce", site.site, new)

@@ -189,9 +189,9 @@ def test_one_file_that_cannot_be_used_takes_no_other_away(settings: Settings, ha
 
 
 def test_a_missing_key_says_where_it_was_looked_for(settings: Settings) -> None:
-    for role in ROLES:
+    for keys_of in (key_files.ingest_keys, key_files.log_keys):
         with pytest.raises(ConfigInvalid, match=str(settings.keys_dir / SITE)):
-            key_files.load_key(settings, SITE, role)
+            keys_of(settings, SITE)
 
 
 def test_a_file_in_another_sites_or_roles_place_is_not_taken(settings: Settings) -> None:
@@ -200,9 +200,9 @@ def test_a_file_in_another_sites_or_roles_place_is_not_taken(settings: Settings)
     elsewhere.parent.mkdir()
     elsewhere.write_bytes(path.read_bytes())
     path.with_name("log-00000000.key").write_bytes(path.read_bytes())
-    for site, role in (("shop.example.com", "ingest"), (SITE, "log")):
+    for site, keys_of in (("shop.example.com", key_files.ingest_keys), (SITE, key_files.log_keys)):
         with pytest.raises(ConfigInvalid, match="does not belong there"):
-            key_files.load_key(settings, site, role)
+            keys_of(settings, site)
 
 
 def test_the_wrong_master_secret_is_named_and_no_key_is_told(settings: Settings) -> None:

@@ -112,3 +112,4 @@ begin
 end $$;
 
 revoke all on function ledger.vkey_public, ledger.log_keys, ledger.check_key_operation from public;
+grant execute on function ledger.vkey_public, ledger.log_keys to ledger_service;  -- for who looks, like `doctor`
