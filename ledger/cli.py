@@ -35,6 +35,12 @@ def _verify() -> click.Command:
     return verify_command
 
 
+def _checkpoint() -> click.Command:
+    from ledger.checkpointer.command import checkpoint_command  # noqa: PLC0415
+
+    return checkpoint_command
+
+
 def _witness() -> click.Command:
     from ledger.witness.command import witness_command  # noqa: PLC0415
 
@@ -60,6 +66,7 @@ def _key() -> click.Command:
 
 
 _ELSEWHERE = {
+    "checkpoint": _checkpoint,
     "export": _export,
     "key": _key,
     "monitor": _monitor,

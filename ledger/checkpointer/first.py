@@ -20,6 +20,8 @@ from ledger.checkpointer.site import SiteCheckpointer
 from ledger.config import Settings
 from ledger.core.agreement import Unreachable
 from ledger.core.errors import ConfigInvalid, Unavailable
+from ledger.core.note import TYPE_ED25519, VerifierKey
+from ledger.key_files import log_keys
 from ledger.store import checkpoints as store
 from ledger.store.reads import SiteRow
 from ledger.witness.policy import read_policy
@@ -45,14 +47,17 @@ async def first_checkpoint(
         try:
             if link is not None:
                 await link.try_once()
-            await _until_ready(checkpointer, pool, timeout_seconds)
+            vkey = VerifierKey(site.origin, TYPE_ED25519, log_keys(settings, site.site)[0].public)
+            await _until_ready(checkpointer, pool, timeout_seconds, vkey)
         finally:
             checkpointer.close()
             if link is not None:
                 await link.close()
 
 
-async def _until_ready(checkpointer: SiteCheckpointer, pool: asyncpg.Pool, timeout_seconds: float) -> None:
+async def _until_ready(
+    checkpointer: SiteCheckpointer, pool: asyncpg.Pool, timeout_seconds: float, vkey: VerifierKey
+) -> None:
     deadline = time.monotonic() + timeout_seconds
     trouble = ""
     while not await store.is_ready(pool, checkpointer.site.site_id):
@@ -75,6 +80,6 @@ async def _until_ready(checkpointer: SiteCheckpointer, pool: asyncpg.Pool, timeo
             raise Unavailable(
                 "not-checkpointed",
                 f"the first checkpoint of {checkpointer.site.site} has no quorum of witnesses yet ({trouble}); "
-                "run this again once they answer",
+                f"let them know its log vkey, {vkey} (`witness add-log`), and run this again",
             )
         await asyncio.sleep(_PAUSE_SECONDS)

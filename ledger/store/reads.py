@@ -62,11 +62,13 @@ class ApiKeyRow(NamedTuple):
 
 
 class CheckpointerRow(NamedTuple):
-    """How a site's checkpointer fares, and for how long it gave no sign of life (seconds)."""
+    """How a site's checkpointer fares, what it knows of each witness (JSON), and for how long it gave no sign of life
+    (seconds)."""
 
     state: str
     reason: str
     detail: str
+    witnesses: str
     silent: float
 
 
@@ -167,7 +169,8 @@ _KEY_SEQS = "select site_id, max(seq) from ledger.key_entry group by site_id"
 _CHECKPOINTED = "select exists (select 1 from ledger.checkpoint where site_id = $1 and cosigned)"
 
 _CHECKPOINTERS = """
-select site_id, state, reason, detail, extract(epoch from now() - seen_at)::float8 as silent from ledger.checkpointer
+select site_id, state, reason, detail, witnesses, extract(epoch from now() - seen_at)::float8 as silent
+  from ledger.checkpointer
 """
 
 _KEY_ENTRIES = """

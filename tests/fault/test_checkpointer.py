@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,7 +31,7 @@ PLACES = (NATS, MEMORY, ANCHOR, DATABASE)
 
 
 @pytest_asyncio.fixture
-async def broker(tmp_path: Path):  # type: ignore[no-untyped-def]
+async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
     broker = Broker(tmp_path / "nats")
     await broker.start()
     yield broker
@@ -275,7 +276,7 @@ class Crash(Exception):
     """The process ends here."""
 
 
-def crash_after(place: str):  # type: ignore[no-untyped-def]
+def crash_after(place: str) -> Callable[[str], None]:
     def wrote(written: str) -> None:
         if written == place:
             raise Crash
