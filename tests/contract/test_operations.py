@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
+from base64 import b64encode
+from hashlib import sha256
 from typing import Any
 
 import aiohttp
@@ -79,6 +83,29 @@ async def test_the_demo_page_is_told_the_publishable_keys_and_no_secrets(client:
     assert answer.headers["Cache-Control"] == "no-store"
 
 
+KNOWN_LOGS = re.compile(rb'<script type="application/json" id="known-logs">(.*?)</script>')
+
+
+async def test_the_page_that_verifies_receipts_is_one_file_that_can_open_no_connection(client: Client) -> None:
+    answer = await client.call("GET", "/verify")
+    assert answer.status == 200
+    policy = answer.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "connect-src 'none'" in policy
+    assert not {"unsafe", "self", "http"} & set(re.findall(r"[a-z]+", policy))
+    page = answer.body.decode()
+    assert f'content="{policy.partition("; frame-ancestors")[0]}"' in page, "a saved copy keeps its policy"
+    assert re.findall(r'(?:src|href)="(?!data:|#)([^"]*)"', page) == ["/verify"], "its link to save it, and no more"
+    for kind, element in (("script", '<script type="module">'), ("style", "<style>")):
+        inside = page.partition(element)[2].partition(f"</{kind}>")[0]
+        assert f"{kind}-src 'sha256-{b64encode(sha256(inside.encode()).digest()).decode()}'" in policy
+    told = json.loads(KNOWN_LOGS.findall(answer.body)[0])
+    demo = (await client.call("GET", "/web/config.json")).json["sites"]
+    assert told[SITE] == demo[SITE]["logVkey"]
+    again = await client.call("GET", "/verify", headers={"If-None-Match": answer.headers["ETag"]})
+    assert again.status == 304
+
+
 @pytest.mark.parametrize("path", ["/web/", "/web/nothing.js", "/web/.git", "/web/..%2fconfig.py", "/web/a/b"])
 async def test_there_is_no_other_file(client: Client, path: str) -> None:
     assert_problem(await client.call("GET", path), 404, "not-found")
@@ -91,3 +118,12 @@ async def test_a_server_that_is_no_demo_serves_no_page_and_trusts_no_page_of_its
             answer: Any = await client.call("GET", path)
             assert_problem(answer, 404, "not-found")
         assert_problem(await client.post(grant(), Origin=api.url), 403, "origin-not-allowed")
+
+
+async def test_receipts_are_verified_in_no_demo_too_and_it_tells_no_strangers_which_sites_it_has(
+    settings: Settings,
+) -> None:
+    async with running_api(settings) as api, aiohttp.ClientSession() as session:
+        answer = await Client(api, session).call("GET", "/verify")
+    assert answer.status == 200
+    assert KNOWN_LOGS.findall(answer.body) == [b"{}"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -305,6 +307,23 @@ def test_a_visitor_hands_a_fresh_receipt_over_and_it_is_verified_under_the_serve
     expect(page.locator("#entries > li")).not_to_have_count(0)
     assert visit.complaints == []
     page.close()
+
+    # And what the page showed, a command gets from the server and finds the same.
+    keys = ledger.sites[SITE]
+    environ = {"LEDGER_URL": ledger.base_url, "LEDGER_PUBLISHABLE_KEY": "pk", "LEDGER_SECRET_KEY": keys.secret}
+    got = run_receipt("get", SITE, receipt["id"], env=environ)
+    assert {name: value for name, value in json.loads(got).items() if name != "proof"} == {
+        name: value for name, value in receipt.items() if name != "proof"
+    }
+    told = json.loads(run_receipt("verify", "-", "--log-vkey", keys.log_vkey, "--json", data=got))
+    assert (told["verdict"], told["seq"]) == ("verified", receipt["seq"])
+
+
+def run_receipt(*arguments: str, data: str = "", env: dict[str, str] | None = None) -> str:
+    command = [sys.executable, "-m", "ledger", "receipt", *arguments]
+    done = subprocess.run(command, input=data, env=env or {}, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr + done.stdout
+    return done.stdout
 
 
 def test_a_saved_receipt_is_verified_by_the_saved_page_without_any_server(
