@@ -79,14 +79,14 @@ class Heads:
         self.at.setdefault(size, []).append(head)
         for witness in self.pins.witnesses:
             try:
-                seconds = head.checkpoint.cosigned_at(witness)
+                times = head.checkpoint.cosignature_times(witness)  # a witness may have signed the same head again
             except BadSignature as error:
                 self.faults.add(6, f"{head.name} has a bad cosignature of {witness.name}: {error}")  # 6
                 continue
-            if seconds is not None:
+            if times:
                 self.cosigned[str(witness)] += 1
-                self._cosigned_at.add(seconds)
-                self._earliest[size] = min(seconds, self._earliest.get(size, seconds))
+                self._cosigned_at.update(times)
+                self._earliest[size] = min(*times, self._earliest.get(size, times[0]))
         return True
 
     def close(self) -> None:

@@ -537,6 +537,14 @@ def rule_6_an_entry_more_than_60_s_after_a_cosignature_that_covers_it(case: Case
 
 
 @breaks
+def rule_6_an_earlier_cosignature_beside_a_later_one_of_the_same_witness(case: Case) -> Expected:
+    case.witnesses = (witness(),)
+    early, late = seconds_before(case.log, 5, 60_000), seconds_before(case.log, 5, 0)
+    case.checkpoint = case.log.checkpoint(cosigned=[("witness.example/w1", early), ("witness.example/w1", late)])
+    return [(6, 6)]
+
+
+@breaks
 def rule_6_a_kept_cosignature_bounds_the_entries_it_covers(case: Case) -> Expected:
     case.witnesses = (witness(),)
     early = [("witness.example/w1", seconds_before(case.log, 2, 60_000))]
