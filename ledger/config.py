@@ -91,6 +91,8 @@ VERIFY_CHUNKS_AHEAD = 4
 """Entry bundles in flight for each worker: keeps every worker supplied, and bounds memory."""
 VERIFY_IN_FLIGHT_MAX_BYTES = 64 * 1024 * 1024
 """Of entry bundles with their openings; a hostile bundle has large ones."""
+OPENINGS_AHEAD_BYTES = 1024 * 1024
+"""Of payloads.ndjson that are read at a time: the openings of a few entry bundles."""
 TAR_MAX_MEMBERS = 1_000_000
 """Files of a bundle in a tar: two for every 256 entries."""
 TAR_MAX_EXTENDED_BYTES = 65_536
