@@ -44,7 +44,14 @@ def receipt_command() -> None:
 
 @receipt_command.command("verify")
 @click.argument("file", type=click.File("rb"))
-@click.option("--log-vkey", metavar="VKEY", help="The log's key, as it was given to you out of band.")
+@click.option(
+    "--log-vkey",
+    "log_vkeys",
+    multiple=True,
+    metavar="VKEY",
+    help="The log's key, as it was given to you out of band. Repeated, as after a rotation: one of them has to have "
+    "signed.",
+)
 @click.option("--log-id", metavar="HEX", help="The log's id; with --ingest-key the event's own signature is checked.")
 @click.option("--ingest-key", metavar="BASE64", help="The public key that signed the event; needs --log-id.")
 @click.option(
@@ -62,7 +69,7 @@ def receipt_command() -> None:
 def verify_command(
     context: click.Context,
     file: BinaryIO,
-    log_vkey: str | None,
+    log_vkeys: tuple[str, ...],
     log_id: str | None,
     ingest_key: str | None,
     witnesses: tuple[str, ...],
@@ -77,11 +84,11 @@ def verify_command(
     """
     try:
         policy = None if policy_file is None else _read_policy(policy_file)
-        if log_vkey is None and (policy is None or not policy.logs):
+        if not log_vkeys and (policy is None or not policy.logs):
             raise ConfigInvalid("name the log's key by --log-vkey, or a policy with a log line by --policy")
         if ingest_key is not None and log_id is None:
             raise ConfigInvalid("--ingest-key needs --log-id: the signature covers the log's id")
-        keys = () if log_vkey is None else (_option("--log-vkey", partial(parse_vkey, log_vkey, TYPE_ED25519)),)
+        keys = tuple(_option("--log-vkey", partial(parse_vkey, text, TYPE_ED25519)) for text in log_vkeys)
         trusted = tuple(_option("--witness", partial(parse_vkey, text, TYPE_COSIGNATURE)) for text in witnesses)
         report = verify_receipt(
             _read(file, MAX_RECEIPT_BYTES),

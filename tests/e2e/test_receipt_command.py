@@ -92,6 +92,13 @@ def test_a_policy_brings_log_keys_and_a_quorum(tmp_path: Path) -> None:
     assert "quorum is not reached" in done.stdout
 
 
+def test_after_a_rotation_several_log_keys_may_be_brought() -> None:
+    new = key("log 2")
+    after = receipt_of(LOG, SEQ, LOG.checkpoint(signers=[new]))
+    assert run(after, *VKEY).exit_code == 1
+    assert run(after, *VKEY, "--log-vkey", str(LOG.vkey(new))).exit_code == 0
+
+
 def test_a_proof_fetched_apart_takes_the_place_of_the_receipts_own(tmp_path: Path) -> None:
     file = tmp_path / "event.tlog-proof"
     file.write_text(proof_of(LOG, SEQ, LOG.checkpoint()))
