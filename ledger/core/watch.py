@@ -61,13 +61,15 @@ _FAULTS = frozenset(
 
 class Finding(NamedTuple):
     """One thing that is wrong. `rule` is the audit rule (0: none of them), `seq` the entry, where one is to blame;
-    `notes` are the signed checkpoints that it rests on."""
+    `notes` are the signed checkpoints that it rests on, and `tiles` what shows that they do not go together: from these
+    anybody can rebuild the larger one's root, and the root that the smaller one should have had."""
 
     kind: Kind
     detail: str
     rule: int = 0
     seq: int | None = None
     notes: tuple[Checkpoint, ...] = ()
+    tiles: tuple[tuple[Tile, bytes], ...] = ()
 
 
 class Head(NamedTuple):
@@ -124,18 +126,20 @@ def cosignatures(checkpoint: Checkpoint, policy: TrustPolicy) -> dict[VerifierKe
     return times
 
 
-def fresh(policy: TrustPolicy, seen: Mapping[VerifierKey, int], now: int, max_age: int, max_ahead: int) -> bool:
-    """Whether a quorum gave a sign of life of late: `seen` are each witness's latest times, all in unix seconds."""
-    return policy.satisfied([key for key, seconds in seen.items() if now - max_age <= seconds <= now + max_ahead])
+def fresh(policy: TrustPolicy, seen: Mapping[str, int], now: int, max_age: int, max_ahead: int) -> bool:
+    """Whether a quorum gave a sign of life of late: vkey -> each witness's latest time, all in unix seconds."""
+    times = {witness.vkey: seen.get(str(witness.vkey), 0) for witness in policy.witnesses}
+    return policy.satisfied([key for key, seconds in times.items() if now - max_age <= seconds <= now + max_ahead])
 
 
-def fork(a: Checkpoint, b: Checkpoint) -> Finding:
-    """Two checkpoints, signed by the log, that no one log can have."""
+def fork(a: Checkpoint, b: Checkpoint, tiles: Mapping[tuple[int, int], bytes] | None = None) -> Finding:
+    """Two checkpoints, signed by the log, that no one log can have; `tiles` are those that `judge_growth` had."""
     if a.size == b.size:
         return Finding(Kind.FORK, f"two signed checkpoints of size {a.size} have different roots", 4, None, (a, b))
     small, large = sorted((a, b), key=lambda checkpoint: checkpoint.size)
     detail = f"the log of size {large.size} does not continue the signed one of size {small.size}"
-    return Finding(Kind.FORK, detail, 4, None, (small, large))
+    shown = tuple((tile_at(level, n, large.size), hashes) for (level, n), hashes in sorted((tiles or {}).items()))
+    return Finding(Kind.FORK, detail, 4, None, (small, large), shown)
 
 
 # --- growth, from hash tiles ------------------------------------------------------------------------------------------

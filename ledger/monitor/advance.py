@@ -108,11 +108,11 @@ async def read_tile(client: LogClient, tile: Tile, *, fresh: bool = False) -> by
         return None
 
 
-async def judge_between(client: LogClient, old: Head, new: Head, *, fresh: bool = False) -> Growth:
-    """How the log at `new` relates to the one at `old`, by the tiles that `client` reads."""
-    tiles = Tiles(client, new.size, fresh=fresh)
+async def judge_between(client: LogClient, old: Head, new: Head) -> tuple[Growth, dict[tuple[int, int], bytes]]:
+    """How the log at `new` relates to the one at `old`, and the tiles that tell it, as `client` reads them."""
+    tiles = Tiles(client, new.size)
     await tiles.fetch((tile.level, tile.n) for tile in tiles_of_growth(old.size, new.size))
-    return judge_growth(old, new, tiles.hashes)
+    return judge_growth(old, new, tiles.hashes), tiles.hashes
 
 
 class Advance:
@@ -150,7 +150,7 @@ class Advance:
         await self._tiles.fetch((tile.level, tile.n) for tile in tiles_of_growth(old.size, new.size))
         growth = judge_growth(old, new, self._tiles.hashes)
         if growth is Growth.FORK and self._start.checkpoint is not None:
-            raise Found(fork(self._start.checkpoint, self._checkpoint))
+            raise Found(fork(self._start.checkpoint, self._checkpoint, self._tiles.hashes))
         if growth is not Growth.SOUND:
             detail = f"the tiles are not those of the checkpoint of size {new.size}, or some are missing"
             raise Found(Finding(Kind.TILES, detail, 2, None, (self._checkpoint,)))

@@ -217,6 +217,9 @@ class Record:
         (kept / name).mkdir(mode=0o700, exist_ok=True)
         for number, checkpoint in enumerate(finding.notes, 1):
             _write(kept / name / f"{number}-size-{checkpoint.size}.checkpoint", checkpoint.encode())
+        for tile, hashes in finding.tiles:
+            (kept / name / tile.path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _write(kept / name / tile.path, hashes)
         _write(kept / name / "finding.json", msgspec.json.format(msgspec.json.encode(fault), indent=1))
         return f"{EVIDENCE}/{name}"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -372,19 +373,17 @@ class Watch:
         known = self.record.root_at(view.size)
         if (view.url, view.head) in self._behind or known == view.checkpoint.root:
             return True
-        growth = Growth.FORK if known is not None else Growth.TILES
-        able = [other.client for other in views if other.checkpoint.size >= head.size]
-        for client in able if growth is Growth.TILES else ():
-            try:
-                growth = await judge_between(client, view.head, head)
-            except (LogUnreachable, LogGuarded):
-                continue
-            if growth is not Growth.TILES:
-                break
+        growth, tiles = (Growth.TILES if known is None else Growth.FORK), dict[tuple[int, int], bytes]()
+        for client in (other.client for other in views if other.size >= head.size):
+            with suppress(LogUnreachable, LogGuarded):
+                told, shown = await judge_between(client, view.head, head)
+                if told is not Growth.TILES:
+                    growth, tiles = told, shown
+                    break
         if growth is Growth.FORK:
             checkpoint = self.record.checkpoint
             assert checkpoint is not None
-            self._found(view.client, fork(view.checkpoint, checkpoint))
+            self._found(view.client, fork(view.checkpoint, checkpoint, tiles))
             return False
         if growth is Growth.SOUND:
             self._behind = {(view.url, view.head), *list(self._behind)[:1_000]}
@@ -392,19 +391,18 @@ class Watch:
 
     def _judge_witnesses(self, views: Sequence[View], now: int) -> None:
         """The quorum over the largest view, and how long ago each witness gave a sign of life."""
-        policy, seen = self.aim.policy, self.record.state.witnesses
+        aim, seen = self.aim, self.record.state.witnesses
         for view in views:
             for key, seconds in view.cosigned.items():
                 seen[str(key)] = max(seconds, seen.get(str(key), 0))
-        if not policy.witnesses or not self.record.state.size:
+        if not aim.policy.witnesses or not self.record.state.size:
             return
-        if views and not policy.satisfied(views[-1].cosigned.keys()):
-            have = f"{len(views[-1].cosigned)} of {len(policy.witnesses)} witnesses"
-            detail = f"the checkpoint of size {views[-1].checkpoint.size} is cosigned by {have}: no quorum"
+        if views and not aim.policy.satisfied(views[-1].cosigned.keys()):
+            have = f"{len(views[-1].cosigned)} of {len(aim.policy.witnesses)} witnesses"
+            detail = f"the checkpoint of size {views[-1].size} is cosigned by {have}: no quorum"
             self.conditions[Kind.QUORUM, ""] = detail
-        times = {witness.vkey: seen.get(str(witness.vkey), 0) for witness in policy.witnesses}
-        if not fresh(policy, times, now, self.aim.max_age_seconds, MONITOR_CLOCK_SKEW_SECONDS):
-            detail = f"no quorum of witnesses has cosigned within {self.aim.max_age_seconds} seconds"
+        if not fresh(aim.policy, seen, now, aim.max_age_seconds, MONITOR_CLOCK_SKEW_SECONDS):
+            detail = f"no quorum of witnesses has cosigned within {aim.max_age_seconds} seconds"
             self.conditions[Kind.STALE, ""] = detail
 
     def _found(self, client: LogClient, finding: Finding) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ledger import log_client
 from ledger.core import keys
 from ledger.core.note import parse_checkpoint
 from ledger.core.quorum import TrustPolicy
+from ledger.core.watch import Growth, Head, judge_growth, tiles_of_growth
 from ledger.log_client import LogClient, open_session
 from ledger.monitor import advance, view, watch
 from ledger.monitor.command import read_policy
@@ -208,15 +210,37 @@ async def test_a_log_that_was_rewritten_is_a_fork_with_its_evidence(
     assert [parse_checkpoint(note.read_bytes()).root for note in notes] == [old.root, rewritten.checkpoint().root]
     assert all(note.stat().st_mode & 0o777 == 0o600 for note in notes)
     assert auditor.report.size == old.size, "it stays with what it verified"
+    if grown:
+        small, large = (parse_checkpoint(note.read_bytes()) for note in notes)
+        places = {(t.level, t.n): (evidence / t.path).read_bytes() for t in tiles_of_growth(small.size, large.size)}
+        assert judge_growth(Head(small.size, small.root), Head(large.size, large.root), places) is Growth.FORK
 
 
 async def test_a_fork_that_is_smaller_is_found_from_the_tiles_of_the_larger_one(auditor: Auditor) -> None:
     other = another(auditor.log, 150)
     async with LogServer(other) as second:
+        await auditor.look()
         auditor.servers.append(second)
         second.serve(other.checkpoint(200))
         assert await auditor.look() == (1, ["fork"], [])
-        assert {fault.url for fault in auditor.report.faults} in ({second.url}, {auditor.servers[0].url})
+        assert auditor.report.faults[0].url == second.url
+        evidence = auditor.where / auditor.report.faults[0].evidence
+        assert len(list(evidence.glob("*.checkpoint"))) == 2
+        assert (evidence / "tile/0/000").is_file()
+
+
+async def test_a_smaller_view_that_was_never_signed_convicts_nobody_of_a_fork(auditor: Auditor) -> None:
+    await auditor.look()
+    auditor.servers[0].serve(auditor.log.checkpoint(200, signers=[key("stranger")], root=bytes(32)))
+    assert (await auditor.look())[1] == ["unsigned"]
+
+
+async def test_of_two_forks_the_smaller_one_may_come_first(auditor: Auditor) -> None:
+    other = another(auditor.log, 150)
+    async with LogServer(other) as second:
+        auditor.servers.append(second)
+        second.serve(other.checkpoint(200))
+        assert await auditor.look() == (1, ["fork"], [])
 
 
 async def test_a_log_shown_differently_to_each_reader_is_found_by_who_compares(auditor: Auditor) -> None:
@@ -225,6 +249,13 @@ async def test_a_log_shown_differently_to_each_reader_is_found_by_who_compares(a
         assert await auditor.look() == (1, ["fork"], [])
         assert auditor.report.faults[0].url == second.url
         assert len(auditor.report.faults[0].evidence) > 0
+
+
+async def test_a_fork_is_found_even_where_one_side_of_it_is_withheld(auditor: Auditor) -> None:
+    auditor.servers[0].lies = {"tile/0/000": 503}
+    async with LogServer(another(auditor.log, 301)) as second:
+        auditor.servers.append(second)
+        assert (await auditor.look())[:2] == (1, ["fork"])
 
 
 async def test_one_reader_alone_finds_the_lie_when_it_is_told_the_other_story(auditor: Auditor) -> None:
@@ -309,6 +340,22 @@ async def test_a_higher_tile_that_does_not_match_is_a_fault_of_whoever_reads_til
         server.lies = {"tile/1/000.p/2": right[:32] + bytes(32)}
         for entries in (True, False):
             assert await Auditor(log, tmp_path / str(entries), [server], entries=entries).look() == (1, ["tiles"], [])
+
+
+async def test_a_full_tile_away_from_the_edges_that_does_not_match_is_a_fault(tmp_path: Path) -> None:
+    log = a_log(0)
+    log.leaves += [sha256(b"%d" % i).digest() for i in range(2 * 65_536)]
+    async with LogServer(log) as server:
+        server.serve(log.checkpoint(len(log.leaves)))
+        right = server._read("tile/1/000") or b""
+        server.lies = {"tile/1/000": right[:-32] + bytes(32)}
+        auditor = Auditor(log, tmp_path, [server], entries=False)
+        assert await auditor.look() == (1, ["tiles"], [])
+        assert auditor.report.faults[0].detail == "tile/1/000 does not hold the root of tile/0/255"
+        server.lies = {}
+        with Record(auditor.directory, log.origin) as record:
+            record.acknowledge()
+        assert await auditor.look() == SOUND
 
 
 async def test_entries_that_do_not_match_their_tiles_are_a_fault(auditor: Auditor) -> None:
@@ -493,9 +540,14 @@ async def test_a_log_key_that_the_root_introduced_takes_over(auditor: Auditor) -
     log.events(3)
     auditor.servers[0].serve(log.checkpoint(signers=[new]))
     assert await auditor.look() == SOUND
-    log.events(1)
-    auditor.servers[0].serve(log.checkpoint(signers=[log.log]))
-    assert await auditor.look() == (1, ["unsigned"], [])
+    for more in (0, 1):
+        log.events(more)
+        auditor.servers[0].serve(log.checkpoint(signers=[log.log]))
+        assert await auditor.look() == (1, ["unsigned"], [])
+        with Record(auditor.directory, log.origin) as record:
+            record.acknowledge()
+    auditor.servers[0].serve(log.checkpoint(len(log.entries) - 7, signers=[log.log]))
+    assert await auditor.look() == (1, [], ["rewound"]), "an old checkpoint was signed by the key of its time"
 
 
 async def test_a_new_key_alone_on_the_first_look_needs_the_log_id(auditor: Auditor) -> None:

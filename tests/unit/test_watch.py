@@ -80,6 +80,13 @@ def test_tiles_that_are_not_those_of_the_new_root_convict_nobody() -> None:
         assert judge_growth(log.head(old), log.head(70_000), {}) is Growth.TILES
 
 
+def test_a_first_look_takes_no_tiles_that_are_not_those_of_the_root() -> None:
+    log, other, nothing = tree(), tree(1), Head(0, merkle.EMPTY_ROOT)
+    assert judge_growth(nothing, log.head(300), log.tiles(tiles_of_growth(0, 300))) is Growth.SOUND
+    assert judge_growth(nothing, log.head(300), other.tiles(tiles_of_growth(0, 300))) is Growth.TILES
+    assert judge_growth(Head(0, bytes(32)), log.head(300), log.tiles(tiles_of_growth(0, 300))) is Growth.FORK
+
+
 def test_no_byte_of_the_tiles_can_be_altered_so_that_a_fork_is_claimed_of_an_honest_log() -> None:
     log, old, new = tree(), 300, 600
     tiles = log.tiles(tiles_of_growth(old, new))
@@ -156,7 +163,7 @@ def test_cosignatures_are_those_of_the_trusted_witnesses() -> None:
     ],
 )
 def test_a_sign_of_life_is_neither_old_nor_of_the_future(seen: dict[str, int], expected: bool) -> None:
-    times = {witness(name): seconds for name, seconds in seen.items()}
+    times = {str(witness(name)): seconds for name, seconds in seen.items()}
     assert fresh(POLICY, times, now=1000, max_age=100, max_ahead=10) is expected
 
 
