@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from click.testing import CliRunner, Result
@@ -29,6 +32,19 @@ async def command(settings: Settings, *arguments: str, answer: str = "", **envir
         cli.main, list(arguments), env=settings.environment() | environ, input=answer
     )
     return await asyncio.to_thread(invoke)
+
+
+async def auditor(*words: str | Path) -> tuple[int, str]:
+    """`consent-ledger …` on a machine that knows nothing of the ledger: its exit code and what it said."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "ledger", *map(str, words)),
+        env={name: value for name, value in os.environ.items() if not name.startswith("LEDGER_")},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, output.decode()
 
 
 async def key(settings: Settings, *arguments: str, answer: str = "") -> str:

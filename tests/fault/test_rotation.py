@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from ledger.provision import SiteCredentials
 from ledger.secrets import new_salt
 from ledger.store import errors as sql
 from ledger.store.append import EventDraft, Head, append_events
-from tests.fault.keys import command, ids, key, listed, load_key, refused
+from tests.fault.keys import auditor, command, ids, key, listed, load_key, refused
 from tests.harness import (
     Browser,
     Load,
@@ -205,6 +206,49 @@ async def test_a_log_key_rotated_under_load_signs_beside_the_old_one_and_then_al
         verdict = await command(settings, "verify", str(bundle), *pins)
         assert verdict.exit_code == code, verdict.output
         assert code == 0 or "rule 4" in verdict.output
+
+
+@pytest.mark.slow
+async def test_receipts_and_monitors_go_with_the_old_key_over_to_the_new_one(
+    settings: Settings, tmp_path: Path
+) -> None:
+    site = await found(settings)
+    old = site.log_vkey
+    (tmp_path / "key").write_text(site.secret)
+    (tmp_path / "key").chmod(0o600)
+    async with Process(settings, tmp_path) as server, aiohttp.ClientSession() as session:
+        browser = Browser(session, server.url, site)
+
+        async def receipt(name: str) -> Path:
+            posted = await browser.call("POST", "events?wait=checkpoint", refusal())
+            assert posted.status == 201, posted.json
+            (tmp_path / name).write_text(json.dumps(posted.json))
+            return tmp_path / name
+
+        async def receipt_by(file: Path, vkey: str) -> int:
+            return (await auditor("receipt", "verify", file, "--log-vkey", vkey, "--log-id", site.log_id))[0]
+
+        async def sees(state: str, vkey: str, code: int) -> None:
+            """Without the log's id, which by itself vouches for the root key and so for every key after it."""
+            url, pins = f"{server.url}/logs/{site.site}", ("--log-vkey", vkey)
+            watch = ("--state", tmp_path / "watch" / state.replace(" ", "-"), "--key-file", tmp_path / "key", "--once")
+            ended, said = await auditor("monitor", url, *pins, *watch)
+            assert ended == code, f"{state}: {said}"
+
+        before = await receipt("before")
+        await sees("old", old, 0)
+        await key(settings, "new", site.site, "log")
+        (new_id,) = await ids(settings, site, "log", "not introduced")
+        (new,) = [row["vkey"] for row in await listed(settings, site) if row["keyId"] == new_id]
+        await key(settings, "introduce", site.site, new_id)
+        between = await receipt("between")
+        await sees("between", new, 0)
+        await key(settings, "retire", site.site, old.split("+")[1], "--yes")
+        after = await receipt("after")
+        assert [await receipt_by(file, old) for file in (before, between, after)] == [0, 0, 1]
+        assert [await receipt_by(file, new) for file in (before, between, after)] == [1, 0, 0]
+        for state, vkey, code in (("old", old, 0), ("between", new, 0), ("new", new, 0), ("too late", old, 1)):
+            await sees(state, vkey, code)
 
 
 async def newest_note(settings: Settings, size: int) -> bytes:
