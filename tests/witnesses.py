@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+import time
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -17,10 +18,11 @@ from ledger.config import Settings
 from ledger.core import merkle
 from ledger.core.ed25519 import SigningKey
 from ledger.core.errors import ConfigInvalid
-from ledger.core.note import TYPE_COSIGNATURE, TYPE_ED25519, Checkpoint, VerifierKey, parse_vkey, sign_checkpoint
+from ledger.core.note import TYPE_ED25519, Checkpoint, VerifierKey, sign_checkpoint
 from ledger.core.witnessing import Offer
 from ledger.key_files import log_keys
 from ledger.provision import SiteCredentials
+from ledger.witness import state
 from tests.harness import found, new_site_name, until
 from tests.logbuilder import key
 
@@ -93,13 +95,18 @@ class WitnessProcess:
 
     @classmethod
     async def create(cls, directory: Path, name: str, *logs: VerifierKey) -> WitnessProcess:
-        code, said = await command("init", directory, "--name", name)
-        assert code == 0, said
-        vkey = said.splitlines()[0].split()[1]
-        for log in logs:
-            code, said = await command("add-log", directory, str(log))
-            assert code == 0, said
-        return cls(directory, parse_vkey(vkey, TYPE_COSIGNATURE))
+        made = cls(directory, state.create(directory, name))
+        made.trust(*logs)
+        return made
+
+    def trust(self, *logs: VerifierKey) -> None:
+        """As `witness add-log` does."""
+        opened = state.open_state(self.directory, time.time)
+        try:
+            for log in logs:
+                opened.add_log(log)
+        finally:
+            opened.close()
 
     @property
     def pid(self) -> int:
@@ -164,8 +171,7 @@ async def found_witnessed(settings: Settings, *witnesses: WitnessProcess) -> Sit
     (key,) = log_keys(settings, name)
     vkey = VerifierKey(f"{settings.origin_prefix}/{name}", TYPE_ED25519, key.public)
     for witness in witnesses:
-        code, said = await command("add-log", witness.directory, str(vkey))
-        assert code == 0, said
+        witness.trust(vkey)
     return await founding
 
 

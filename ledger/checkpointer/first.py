@@ -33,7 +33,7 @@ async def first_checkpoint(
     settings: Settings,
     pool: asyncpg.Pool,
     site: SiteRow,
-    timeout_seconds: float = config.CHECKPOINT_FIRST_TIMEOUT_SECONDS,
+    timeout_seconds: float | None = None,
 ) -> None:
     """See to it that the site has a checkpoint with its quorum. `ConfigInvalid` where it cannot have one, and
     `Unavailable` where it has none in time: nothing is lost, and the next run goes on from there."""
@@ -48,7 +48,7 @@ async def first_checkpoint(
             if link is not None:
                 await link.try_once()
             vkey = VerifierKey(site.origin, TYPE_ED25519, log_keys(settings, site.site)[0].public)
-            await _until_ready(checkpointer, pool, timeout_seconds, vkey)
+            await _until_ready(checkpointer, pool, timeout_seconds or config.CHECKPOINT_FIRST_TIMEOUT_SECONDS, vkey)
         finally:
             checkpointer.close()
             if link is not None:

@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from ledger.core.errors import WitnessAhead, WitnessConflict, WitnessUnreachable
-from ledger.core.note import parse_any_checkpoint
+from ledger.core.note import TYPE_COSIGNATURE, parse_any_checkpoint, parse_vkey
 from ledger.core.quorum import WitnessEntry
 from ledger.core.witnessing import origin_path
 from ledger.witness.client import WitnessClient
@@ -210,6 +210,12 @@ async def test_the_commands_tell_an_auditor_what_there_is(witness: WitnessProces
     with pytest.raises(WitnessUnreachable, match="404") as caught:
         await client.cosign(LOG.checkpoint(8), LOG.prove)
     assert caught.value.permanent
+    code, said = await command("init", witness.directory.parent / "second", "--name", "witness.example.org/w2")
+    assert code == 0
+    vkey = parse_vkey(said.splitlines()[0].removeprefix("vkey    "), TYPE_COSIGNATURE)
+    assert f"policy  witness {vkey.name} {vkey} URL\n" in said
+    code, said = await command("add-log", witness.directory.parent / "second", str(LOG.vkey))
+    assert (code, said) == (0, f"{LOG.vkey.name}: trusted\n")
     for wrong in (
         ("init", witness.directory, "--name", NAME),
         ("init", witness.directory.parent / "x", "--name", "a b"),

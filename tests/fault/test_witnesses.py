@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 from collections.abc import AsyncIterator
@@ -16,8 +17,10 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from ledger import config
 from ledger.config import Settings
 from ledger.core.encoding import decode_base64
+from ledger.core.errors import Unavailable
 from ledger.core.merkle import check_consistency, consistency_proof, leaf_hash, root_of, subtrees_of
 from ledger.core.note import TYPE_ED25519, Checkpoint, VerifierKey, parse_checkpoint, parse_vkey, sign_checkpoint
 from ledger.core.quorum import TrustPolicy, parse_policy
@@ -25,8 +28,10 @@ from ledger.core.tlog_proof import parse_proof
 from ledger.core.witnessing import Offer
 from ledger.key_files import log_keys
 from ledger.provision import SiteCredentials
-from tests.harness import Browser, Load, Process, grant, until
-from tests.witnesses import WitnessProcess, found_witnessed, policy_text
+from tests.harness import Browser, Load, Process, found, grant, new_site_name, until
+from tests.witnesses import WitnessProcess, command, found_witnessed, policy_text
+
+pytestmark = pytest.mark.slow
 
 _STATE = """
 select c.state, c.reason, c.detail, c.witnesses, p.size, p.cosigned
@@ -209,3 +214,22 @@ async def test_a_witness_that_has_seen_a_longer_log_signed_with_our_key_stops_th
     assert (await watched.state())["size"] == signed
     kept = [path.read_bytes() for path in watched.settings.anchors.rglob("*.txt")]
     assert any(beyond.body in text for text in kept)
+
+
+async def test_a_site_whose_witnesses_do_not_know_it_takes_no_events_and_says_whom_to_tell(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config, "CHECKPOINT_FIRST_TIMEOUT_SECONDS", 2.0)
+    async with await WitnessProcess.create(tmp_path / "w1", "witness.example.org/w1") as witness:
+        policy = tmp_path / "policy"
+        policy.write_text(policy_text("all", witness))
+        settings = replace(settings, witness_policy=policy)
+        name = new_site_name()
+        with pytest.raises(Unavailable, match="404: it does not know this log") as caught:
+            await found(settings, name)
+        vkey = re.search(rf"{settings.origin_prefix}/{name}\+\S+\+[^ ,]+", str(caught.value))
+        assert vkey is not None
+        code, said = await command("add-log", witness.directory, vkey[0])
+        assert code == 0, said
+        site = await found(settings, name)
+        assert site.log_vkey == vkey[0]
