@@ -79,7 +79,7 @@ def audit(url: str, site: SiteCredentials, witnesses: list[str], receipts: list[
 async def test_what_a_running_ledger_gives_out_satisfies_tools_that_know_nothing_of_it(
     settings: Settings, tmp_path: Path
 ) -> None:
-    one, two = [WitnessProcess.create(tmp_path / f"w{i}", f"witness.example.org/w{i}") for i in (1, 2)]
+    one, two = [await WitnessProcess.create(tmp_path / f"w{i}", f"witness.example.org/w{i}") for i in (1, 2)]
     async with one, two, aiohttp.ClientSession() as session:
         policy = tmp_path / "policy"
         policy.write_text(policy_text("all", one, two))
