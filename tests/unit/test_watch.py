@@ -39,9 +39,12 @@ class Tree:
     def __init__(self, differs: int = MAX_SIZE) -> None:
         self.leaves = [leaf_hash(b"%d" % i + b"other" * (i >= differs)) for i in range(MAX_SIZE)]
         self.subtree = merkle.subtrees_of(self.leaves)
+        self._heads: dict[int, Head] = {}
 
     def head(self, size: int) -> Head:
-        return Head(size, merkle.root_of(self.leaves[:size]))
+        if size not in self._heads:
+            self._heads[size] = Head(size, merkle.root_of(self.leaves[:size]))
+        return self._heads[size]
 
     def tiles(self, wanted: list[Tile]) -> dict[tuple[int, int], bytes]:
         return {
@@ -65,7 +68,7 @@ def test_a_log_that_only_grew_is_sound_between_any_two_sizes(new: int) -> None:
 @pytest.mark.parametrize("new", [size for size in SIZES if size > 1])
 def test_a_log_that_was_changed_anywhere_below_the_old_size_is_a_fork(new: int) -> None:
     log = tree()
-    for differs in (0, 1, 299):
+    for differs in (1, 299):
         other = tree(differs)
         for old in (size for size in SIZES if differs < size <= new):
             tiles = other.tiles(tiles_of_growth(old, new))
@@ -102,8 +105,8 @@ def test_no_byte_of_the_tiles_can_be_altered_so_that_a_fork_is_claimed_of_an_hon
 
 
 def test_two_roots_at_one_size_are_a_fork() -> None:
-    log, other = tree(), tree(5)
-    for size in (6, 256, 600):
+    log, other = tree(), tree(1)
+    for size in (2, 256, 600):
         tiles = other.tiles(tiles_of_growth(size, size))
         assert judge_growth(log.head(size), other.head(size), tiles) is Growth.FORK
 
