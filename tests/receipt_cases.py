@@ -296,9 +296,27 @@ TAMPERED: dict[str, tuple[list[str], Receipt]] = {
 }
 
 
+def under_another_name() -> Receipt:
+    """An event that the ingest key signed, in an entry that names another signer."""
+    log = LogBuilder()
+    made = entry.decode(log.entries[log.event()])
+    log.entries.pop()
+    log.leaves.pop()
+    seq = log.append_bytes(entry.encode(made._replace(signer=entry.key_hash(key("thief").public))))
+    return cosigned(log, seq)
+
+
+def under_another_logs_checkpoint() -> Receipt:
+    """The good receipt, but the checkpoint that covers its entry is one of another site's log."""
+    log = LogBuilder(OTHER_LOG.origin)
+    log.entries, log.leaves = LOG.entries, LOG.leaves
+    return GOOD | {"proof": proof_of(log, SEQ, log.checkpoint())}
+
+
 SIGNED: dict[str, tuple[list[str], Receipt]] = {
     "the ingest key signed": ([], forged()),
     "a thief's key signed": (["signature"], forged(signer=key("thief"))),
+    "the ingest key signed, and the entry names another": (["signature"], under_another_name()),
     "the signature is for another log": (["signature"], forged(log=bytes(32))),
     "the signature is of zeros": (["signature"], forged(signature=bytes(64))),
 }

@@ -16,7 +16,7 @@ from playwright.sync_api import BrowserContext, Download, Page, Request, expect
 from ledger.core.receipt import verify_receipt
 from ledger.credentials import Credentials
 from tests.e2e.browsing import CONTRAST, Visit
-from tests.receipt_cases import GOOD, LOG, NO_RECEIPT, SIGNED, TAMPERED, W1
+from tests.receipt_cases import GOOD, LOG, NO_RECEIPT, OTHER_LOG, SIGNED, TAMPERED, W1, under_another_logs_checkpoint
 from tests.receipts import b64, encode
 from tests.vectors.spec_notes import P, acceptable, add, decode_point, encode_point
 
@@ -198,6 +198,15 @@ JUDGE = """async ([files, key, witness, keys]) => {
   }
   return found;
 }"""
+
+
+def test_keys_of_several_logs_may_be_brought_and_only_the_sites_own_counts(verifying: Verifying) -> None:
+    keys = f"{OTHER_LOG.log_vkey}\n{KEY}\n"
+    verifying.bring(GOOD, keys)
+    assert verifying.verify() == "verified"
+    verifying.bring(under_another_logs_checkpoint(), keys)
+    assert verifying.verify() == "failed"
+    assert verifying.failed() == ["checkpoint"]
 
 
 def test_without_a_proof_it_is_never_called_verified(verifying: Verifying) -> None:

@@ -13,7 +13,19 @@ from hypothesis import strategies as st
 from ledger.core.quorum import parse_policy
 from ledger.core.receipt import CheckName, ReceiptReport, Result, Verdict, verify_receipt
 from tests.logbuilder import key
-from tests.receipt_cases import COSIGNED_AT, GOOD, LOG, NO_RECEIPT, SEQ, SIGNED, TAMPERED, W1, W2
+from tests.receipt_cases import (
+    COSIGNED_AT,
+    GOOD,
+    LOG,
+    NO_RECEIPT,
+    OTHER_LOG,
+    SEQ,
+    SIGNED,
+    TAMPERED,
+    W1,
+    W2,
+    under_another_logs_checkpoint,
+)
 from tests.receipts import Receipt, b64, encode, proof_of, receipt_of
 
 
@@ -97,6 +109,21 @@ def test_a_quorum_of_a_policy_has_to_have_cosigned() -> None:
     assert failed(verify(GOOD, policy=policy("all", W1, W2))) == ["witnesses"]
     none = parse_policy(f"log {LOG.log_vkey}\nwitness w2 {W2}\nquorum none\n")
     assert verify(GOOD, policy=none).result(CheckName.WITNESSES) == Result.NOT_CHECKED
+
+
+def test_a_bad_line_of_one_witness_is_not_made_good_by_another() -> None:
+    head = LOG.checkpoint(cosigned=[(W1.name, COSIGNED_AT), (W2.name, COSIGNED_AT)])
+    value = head.signatures[-1].value
+    head = head._replace(signatures=(*head.signatures[:-1], head.signatures[-1]._replace(value=value[:-1] + b"\x00")))
+    report = verify(receipt_of(LOG, SEQ, head), policy=policy("any", W1, W2))
+    assert failed(report) == ["witnesses"]
+    assert "the cosignature of witness.example/w2 is bad" in report.failures[0].detail
+
+
+def test_the_checkpoint_is_one_of_the_sites_log_even_where_keys_of_other_logs_are_brought() -> None:
+    report = verify(under_another_logs_checkpoint(), log_vkeys=[LOG.log_vkey, OTHER_LOG.log_vkey])
+    assert failed(report) == ["checkpoint"]
+    assert report.result(CheckName.INCLUSION) == Result.OK
 
 
 def test_every_witness_that_is_named_has_to_have_cosigned() -> None:

@@ -49,6 +49,7 @@ LINES = TEXT.split("\n")
         TEXT.replace("index 6", "index  6"),
         TEXT.replace("index 6", "Index 6"),
         TEXT.replace("index 6\n", ""),
+        LINES[0] + "\n\n" + TEXT.partition("\n\n")[2],
         TEXT.replace("index 6", "index 13"),
         TEXT.replace("index 6", "index 9007199254740992"),
         TEXT.replace("\n\n", "\n", 1),
