@@ -174,6 +174,11 @@ class Cosigning:
         except LedgerError as error:  # the proof could not be made just now
             state.said = Unreachable(str(error))
             state.failures += 1
+        except Exception as error:
+            if state.said is None:
+                log.exception("site %s: the witness %s could not be asked", self._site.site, state.name)
+            state.said = Unreachable(f"unexpected-{type(error).__name__}")
+            state.failures += 1
         else:
             state.said, state.held, state.failures = None, None, 0
             state.size, state.offered = checkpoint.size, checkpoint

@@ -26,7 +26,7 @@ from ledger.checkpointer.follower import NotSigned
 from ledger.checkpointer.records import RecordChanged, RecordUnreachable
 from ledger.checkpointer.site import SiteCheckpointer
 from ledger.config import Settings
-from ledger.core.errors import LedgerError, Unavailable
+from ledger.core.errors import ConfigInvalid, LedgerError, Unavailable
 from ledger.core.quorum import TrustPolicy
 from ledger.memory import MemoryDamaged
 from ledger.store import checkpoints as store
@@ -214,14 +214,26 @@ class Checkpointer(Collector):
     async def run(self) -> None:
         """Until cancelled; it may be run again then."""
         self._sites.clear()
-        self.policy = read_policy(self.settings.witness_policy)
         async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
-            clients = witness_clients(session, self.policy)
+            clients = await self._witnesses(session)
             if self.link is not None:
                 await self.link.try_once()
                 group.create_task(self.link.stay())
             group.create_task(self._heartbeat())
             await self._watch_heads(group, clients)
+
+    async def _witnesses(self, session: aiohttp.ClientSession) -> list[WitnessClient]:
+        """Those of the trust policy. While that cannot be read nothing is signed: who has to cosign is not known."""
+        told = ""
+        while True:
+            try:
+                self.policy = read_policy(self.settings.witness_policy)
+                return witness_clients(session, self.policy)
+            except ConfigInvalid as error:
+                if str(error) != told:
+                    log.error("no checkpoint is signed: %s", error)
+                told = str(error)
+                await asyncio.sleep(config.CHECKPOINT_LOOK_SECONDS)
 
     @property
     def status(self) -> list[SiteStatus]:

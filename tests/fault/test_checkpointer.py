@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from ledger import config
 from ledger.bus import Bus
 from ledger.checkpointer import first
 from ledger.checkpointer.follower import NotSigned
@@ -97,6 +98,15 @@ async def test_a_memory_that_is_lost_or_damaged_is_made_anew_from_the_log(site: 
     site.memory.write_bytes(b"damaged" * 1000)
     await site.grow(1)
     assert (await site.round()).size == 1_504
+    await site.signed()
+
+
+async def test_a_long_log_that_was_never_signed_is_signed_in_steps(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "CHECKPOINT_MAX_GROWTH_ENTRIES", 300)
+    await site.grow(1_000)
+    async with site.checkpointer() as checkpointer:
+        sizes = [(await checkpointer.round()).size for _ in range(5)]
+    assert sizes == [301, 601, 901, 1_002, 1_002]
     await site.signed()
 
 
