@@ -425,6 +425,10 @@ async def test_a_running_ledger_is_watched_under_load_at_two_of_its_servers(
         code, said = await command.run("--once", "--log-id", site.log_id)
         assert code == 0, said
         assert "every entry judged" in said
+        del command.environ["LEDGER_AUDIT_KEY"]
+        code, said = await command.run("--once", "--log-id", site.log_id, "--state", tmp_path / "stranger")
+        assert code == 0, said
+        assert "entries were not read" in said
 
 
 async def test_a_stranger_with_the_log_key_alone_cannot_pass_off_another_log(
