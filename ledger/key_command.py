@@ -126,11 +126,13 @@ def key_retire(site_name: str, key: str, root_file: Path | None, yes: bool, forc
 
     async def work(log: LogKeys) -> None:
         term = _find_term(await log.history(), key)
+        root = load_root(settings, log.origin, root_file)
         if not force and term.active:
+            click.echo("looking whether something still needs it …", err=True)
             await rotation.check_replaced(settings, log, term)
         if not yes and not click.confirm(f"Retire the {term.role} key {key} of {site_name} for good?", err=True):
             raise ConfigInvalid("nothing was changed")
-        done = await log.retire(load_root(settings, log.origin, root_file), term)
+        done = await log.retire(root, term)
         click.echo(f"retired{' before' if done.already else ''} as entry {done.seq}")
 
     _run(settings, site_name, work)

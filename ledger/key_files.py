@@ -10,6 +10,7 @@ Which keys count is what the log says and not what lies here. What a file holds 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
@@ -22,6 +23,8 @@ from ledger.config import Settings
 from ledger.core.ed25519 import SEED_BYTES, SigningKey
 from ledger.core.errors import ConfigInvalid, LedgerError
 from ledger.sealed_key import SealedKey, parse_sealed_key, seal, unseal
+
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 class KeysHere(NamedTuple):
@@ -138,20 +141,32 @@ def write_key_file(path: Path, sealed: SealedKey) -> None:
     """Mode 0600, whole or not at all, safe from a power cut; it never replaces a file."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
-        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(sealed.encode())
-                file.flush()
-                os.fsync(file.fileno())
+            _write(unfinished, sealed)
             os.link(unfinished, path)  # unlike a rename, it never replaces a key
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            _write(path, sealed)  # a medium with FAT; half a file after a power cut is refused when it is read
         finally:
-            unfinished.unlink()
+            unfinished.unlink(missing_ok=True)
         sync_directory(path.parent)
     except FileExistsError as error:
         raise ConfigInvalid(f"{path} is there already, and a key file is never replaced") from error
     except OSError as error:
         raise ConfigInvalid(f"the key file {path} cannot be written: {error.strerror}") from error
+
+
+def _write(path: Path, sealed: SealedKey) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(sealed.encode())
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        path.unlink()
+        raise
 
 
 def sync_directory(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -152,6 +153,24 @@ def test_files_are_the_owners_alone_and_are_never_replaced(settings: Settings) -
         key_files.write_key_file(path, SEALED)
     assert path.read_bytes() == before
     assert [other.name for other in path.parent.iterdir()] == [path.name], "no unfinished file is left"
+
+
+def test_a_medium_without_hard_links_takes_a_key_too_and_keeps_what_it_has(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_links(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)
+    path = key_files.new_key(settings, ORIGIN, "log")
+    assert len(key_files.log_keys(settings, SITE)) == 1
+    before = path.read_bytes()
+    with pytest.raises(ConfigInvalid, match="never replaced"):
+        key_files.write_key_file(path, SEALED)
+    assert path.read_bytes() == before
+    assert [other.name for other in path.parent.iterdir()] == [path.name]
+    with pytest.raises(ConfigInvalid, match="cannot be written"):
+        key_files.write_key_file(settings.keys_dir / "nowhere" / "root.key", SEALED)
 
 
 def test_a_role_has_several_keys_each_named_by_its_id(settings: Settings) -> None:
