@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from ledger.config import Settings
 from ledger.http import analytics, auditors, auth, bulk, frontends, operations, policies, problem, receipts
-from ledger.http.edge import EDGE, SHARED_WITH, SITE, DemoKeys, Edge
+from ledger.http.edge import EDGE, HELD, SHARED_WITH, SITE, DemoKeys, Edge
 from ledger.http.limits import DEFAULT_LIMITS, Limits
 from ledger.http.metrics import Meters
 from ledger.service import Service
@@ -119,7 +119,8 @@ async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     if pages is not None and not response.prepared:
         _share(request, response, edge, site, pages)
     name = "" if site is None else site.site
-    edge.meters.request(request.method, template, response.status, name, time.perf_counter() - started)
+    label = f"{template}?wait=checkpoint" if request.get(HELD) else template
+    edge.meters.request(request.method, label, response.status, name, time.perf_counter() - started)
     return response
 
 

@@ -36,6 +36,8 @@ SITE: web.RequestKey[Site] = web.RequestKey("site", Site)
 """The site a request is about, once it was found."""
 SHARED_WITH: web.RequestKey[str] = web.RequestKey("shared_with", str)
 """The page's origin, once it was found to be allowed."""
+HELD: web.RequestKey[bool] = web.RequestKey("held", bool)
+"""Set where the answer was held for a checkpoint: its time says nothing of the time that recording takes."""
 
 encode = msgspec.json.Encoder().encode
 

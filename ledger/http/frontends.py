@@ -7,7 +7,7 @@ from aiohttp import hdrs, web
 from ledger.core.errors import InputRefused
 from ledger.core.event import parse_input
 from ledger.http import auth, body, parameters, receipts
-from ledger.http.edge import EDGE, json_response
+from ledger.http.edge import EDGE, HELD, json_response
 from ledger.messages import Receipt, ReceiptMinimal
 from ledger.service import ConsentQuestion
 
@@ -24,6 +24,7 @@ async def post_event(request: web.Request) -> web.Response:
     if replayed:
         headers["Idempotent-Replayed"] = "true"
     if waits:
+        request[HELD] = True
         receipt, proven = await receipts.awaited(edge, site, receipt)
         headers |= receipts.pending(proven)
     answer: Receipt | ReceiptMinimal = receipt

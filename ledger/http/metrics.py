@@ -30,6 +30,12 @@ class Meters:
         self._lines = Counter(
             "consent_ledger_http_batch_lines", "Lines of batches answered", ("status",), registry=registry
         )
+        self._waits = Counter(
+            "consent_ledger_http_checkpoint_waits",
+            "Posts that waited for their checkpoint: those that got a proof with its quorum, and those that did not",
+            ("outcome",),
+            registry=registry,
+        )
         self._request_children: dict[tuple[str, str, int, str], Counter] = {}
         self._second_children: dict[tuple[str, str], Histogram] = {}
 
@@ -48,6 +54,10 @@ class Meters:
     def line(self, status: int) -> None:
         """Count one answered line of a batch."""
         self._lines.labels(str(status)).inc()
+
+    def wait(self, outcome: str) -> None:
+        """Count one post that waited for its checkpoint: `proven`, or `pending` when its time was over."""
+        self._waits.labels(outcome).inc()
 
     def exposition(self) -> bytes:
         """Everything in the registry, in the text format of Prometheus."""

@@ -63,6 +63,7 @@ async def _proven(request: web.Request) -> tuple[Receipt, Proven]:
 async def awaited(edge: Edge, site: Site, receipt: Receipt) -> tuple[Receipt, Proven]:
     """The receipt of a recorded event once a checkpoint covers it, or after a while as it is."""
     proven = await edge.service.published.wait(site.site_id, _leaf(receipt), edge.limits.checkpoint_wait_seconds)
+    edge.meters.wait("pending" if proven.pending else "proven")
     return with_proof(receipt, proven), proven
 
 

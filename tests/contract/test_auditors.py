@@ -507,6 +507,21 @@ async def test_when_the_time_is_over_the_event_is_recorded_all_the_same(impatien
     assert parse_proof(receipt.json["proof"].encode()).checkpoint == signed.checkpoint
 
 
+async def test_a_post_that_was_held_is_metered_apart(impatient: Log) -> None:
+    await wait_post(impatient, grant())
+    await impatient.post(event := grant())
+    await impatient.sign()
+    await wait_post(impatient, event)
+    text = (await impatient.call("GET", "/metrics")).body.decode()
+    for line in (
+        'consent_ledger_http_checkpoint_waits_total{outcome="pending"} 1.0',
+        'consent_ledger_http_checkpoint_waits_total{outcome="proven"} 1.0',
+        'request_seconds_count{method="POST",route="/v1/sites/{site}/events?wait=checkpoint"} 2.0',
+        'request_seconds_count{method="POST",route="/v1/sites/{site}/events"} 1.0',
+    ):
+        assert line in text
+
+
 async def test_without_the_quorum_the_time_ends_with_a_proof_that_is_marked(
     impatient: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
