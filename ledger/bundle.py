@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from ledger.config import OPENINGS_AHEAD_BYTES
 from ledger.core.entry import MAX_ENTRY_BYTES
 from ledger.core.errors import ConfigInvalid, Malformed
 from ledger.core.faults import Faults
@@ -103,33 +104,41 @@ class OpeningLines:
     def __init__(self, file: BinaryIO, faults: Faults) -> None:
         self._file = file
         self._faults = faults
-        self._ahead: list[bytes] = []
+        self._read = b""
+        self._at = 0
+        self._ended = False
 
     def take(self, first: int, end: int) -> bytes:
         """The next lines, up to one that opens entry `end` or a later one; at most two for each entry."""
-        width = end - first
-        lines = self._more(width)
-        # The usual case, no gap: if the lines ascend, which is judged later, they are these and no others.
-        if len(lines) == width and peek_seq(lines[0]) == first and peek_seq(lines[-1]) == end - 1:
-            return b"".join(lines)
-        lines += self._more(width)
-        for index, line in enumerate(lines):
+        return self._whole(first, end) or self._dealt(end, 2 * (end - first))
+
+    def _whole(self, first: int, end: int) -> bytes:
+        """The usual case, no gap: if the lines ascend, which is judged later, they are these and no others."""
+        if len(self._read) - self._at < OPENINGS_AHEAD_BYTES:
+            self._fill()
+        data, at = self._read, self._at
+        if not data.startswith(b'{"seq":%d,' % first, at):
+            return b""
+        stop = data.find(b"\n", data.find(b'\n{"seq":%d,' % (end - 1), at) + 1) + 1
+        if data.count(b"\n", at, stop) != end - first:
+            return b""
+        self._at = stop
+        return data[at:stop]
+
+    def _dealt(self, end: int, most: int) -> bytes:
+        """Line by line; what is found to come later is put back."""
+        lines: list[bytes] = []
+        while len(lines) < most and (line := self._next()):
             seq = peek_seq(line)
             if seq is not None and seq >= end:
-                self._ahead = lines[index:] + self._ahead
-                return b"".join(lines[:index])
-        return b"".join(lines)
-
-    def _more(self, count: int) -> list[bytes]:
-        """So many lines, or as many as there are left."""
-        lines, self._ahead = self._ahead[:count], self._ahead[count:]
-        while len(lines) < count and (line := self._next()):
+                self._read, self._at = line + self._read[self._at :], 0
+                break
             lines.append(line)
-        return lines
+        return b"".join(lines)
 
     def finish(self, size: int) -> None:
         """After the last bundle: what is left opens entries that are not there, or are open already."""
-        line = self._ahead[0] if self._ahead else self._next()
+        line = self._next()
         if line:
             seq = peek_seq(line)
             if seq is None:
@@ -137,12 +146,25 @@ class OpeningLines:
             else:
                 self._faults.add(10, f"an opening too many: of entry {seq}, and the log has {size} entries")
 
+    def _fill(self) -> bool:
+        """Read on; False at the end."""
+        if not self._ended:
+            data = self._file.read(OPENINGS_AHEAD_BYTES)
+            self._ended = not data
+            self._read, self._at = self._read[self._at :] + data, 0
+        return not self._ended
+
     def _next(self) -> bytes:
         """The next line with its newline; empty at the end, or where a line has no end in reach."""
-        line = self._file.readline(MAX_LINE_BYTES + 1)
+        while not (stop := self._read.find(b"\n", self._at) + 1):
+            if len(self._read) - self._at > MAX_LINE_BYTES or not self._fill():
+                stop = len(self._read)
+                break
+        line = self._read[self._at : stop]
+        self._at = stop
         if len(line) > MAX_LINE_BYTES:
             self._faults.add(1, f"{PAYLOADS}: a line is longer than {MAX_LINE_BYTES} bytes")
-            self._file.seek(0, os.SEEK_END)
+            self._read, self._at, self._ended = b"", 0, True
             return b""
         return line if line.endswith(b"\n") or not line else line + b"\n"
 

@@ -306,10 +306,15 @@ class _ChunkAudit:
     def check_event(self, seq: int, commit: bytes, opening: Opening | None) -> None:
         """10, and what 9 asks of an opened event."""
         self.opened |= 1 << (seq - self.chunk.first)
-        if opening is None or not self.fits(seq, commit, opening):
+        if opening is None:
+            return
+        payload = opening.payload
+        if (
+            sha256(COMMIT_LABEL + opening.salt + payload).digest() != commit or len(opening.salt) != SALT_BYTES
+        ) and not self.fits(seq, commit, opening):
             return
         try:
-            event_id, site, version, shown = self.outlines.read(opening.payload)
+            event_id, (site, version, shown) = self.outlines.read(payload)
         except Malformed as error:
             self.faults.add(10, str(error), seq)
             return

@@ -34,9 +34,8 @@ _VALUES = tuple(
 
 
 class Citations(NamedTuple):
-    """An event's id, its site, and what it cites: a policy version, the hash of a document in hex."""
+    """An event's site, and what it cites: a policy version, the hash of a document in hex."""
 
-    id: bytes
     site: str
     policy_version: str | None
     shown: str | None
@@ -48,52 +47,56 @@ class Outlines:
     __slots__ = ("_known",)
 
     def __init__(self) -> None:
-        self._known: dict[tuple[bytes, ...], tuple[str, str | None, str | None]] = {}
+        self._known: dict[tuple[bytes, ...], Citations] = {}
 
-    def read(self, payload: bytes) -> Citations:
-        """`Malformed` for exactly what `decode_event` calls so."""
-        at = payload.find(_ID) + len(_ID)
+    def read(self, payload: bytes) -> tuple[bytes, Citations]:
+        """The event's id, and what it cites; `Malformed` for exactly what `decode_event` calls so."""
+        # Unrolled: this is done for every event of a log. A member that is not found ends where it would begin.
+        find = payload.find
+        at = find(_ID) + 7
         end = at + _ID_BYTES
-        values = payload[at:end]
-        rest: list[bytes] = [payload[:at]]
-        times: list[bytes] = []
-        for anchor in (_OCCURRED, _SENT):
-            found = payload.find(anchor, end)
-            if found >= 0:
-                found += len(anchor)
-                rest.append(payload[end:found])
-                end = found + _TIME_BYTES
-                times.append(payload[found:end])
-        found = payload.find(_VISITOR, end) + len(_VISITOR)
-        if at < len(_ID) or found < end:
+        occurred = find(_OCCURRED, end) + 15
+        if occurred > 14:
+            first = payload[end:occurred]
+            end = occurred + _TIME_BYTES
+            times = b" " + payload[occurred:end]
+        else:
+            first = times = b""
+        sent = find(_SENT, end) + 11
+        if sent > 10:
+            second = payload[end:sent]
+            end = sent + _TIME_BYTES
+            times += b" " + payload[sent:end]
+        else:
+            second = b""
+        visitor = find(_VISITOR, end) + 12
+        if at < 7 or visitor < 12:
             return self._learn(payload)
-        visitor = payload[found:-2]
-        rest.append(payload[end:found])
-        rest.append(payload[-2:])
-        outline = tuple(rest)
+        outline = (payload[:at], first, second, payload[end:visitor], payload[-2:])
+        values = payload[at : at + _ID_BYTES] + b" " + payload[visitor:-2] + times
         known = self._known.get(outline)
-        if known is None or _VALUES[len(times)].fullmatch(b" ".join((values, visitor, *times))) is None:
-            return self._learn(payload, outline, (values, visitor, *times))
-        day = b""
-        for time in times:
-            if time[:10] != day:
-                day = time[:10]
-                _check_day(day)
-        return Citations(values, *known)
+        if known is None or _VALUES[len(times) // 25].fullmatch(values) is None:
+            return self._learn(payload, outline, values)
+        if times:
+            day = times[1:11]
+            _check_day(day)
+            if len(times) > 25 and times[26:36] != day:
+                _check_day(times[26:36])
+        return payload[at : at + _ID_BYTES], known
 
     def _learn(
-        self, payload: bytes, outline: tuple[bytes, ...] | None = None, values: tuple[bytes, ...] = ()
-    ) -> Citations:
+        self, payload: bytes, outline: tuple[bytes, ...] | None = None, values: bytes = b""
+    ) -> tuple[bytes, Citations]:
         """Judge it whole. Its outline is remembered if what was cut out were these members, and no others."""
         event = decode_event(payload)
-        cited = (event.site, event.policy_version, event.shown)
+        cited = Citations(event.site, event.policy_version, event.shown)
         if outline is not None and len(payload) <= MAX_OUTLINE_BYTES:
             members = [event.id, event.visitor, *(time for time in (event.occurred_at, event.sent_at) if time)]
-            if [member.encode() for member in members] == list(values):
+            if " ".join(members).encode() == values:
                 if len(self._known) >= MAX_OUTLINES:
                     self._known.clear()
                 self._known[outline] = cited
-        return Citations(event.id.encode(), *cited)
+        return event.id.encode(), cited
 
 
 @lru_cache(maxsize=4_096)

@@ -47,6 +47,8 @@ def decode_line(line: bytes) -> Opening:
     """An opening from one line, with or without its newline. White space and the order of members are free; a doubled
     or unknown member, or base64 that is not canonical, is `Malformed`."""
     line = line.rstrip(b"\r\n")
+    if len(line) >= MAX_LINE_BYTES:
+        raise Malformed(f"a line is longer than {MAX_LINE_BYTES} bytes")
     try:
         opening = _decoder.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

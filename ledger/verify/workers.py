@@ -6,6 +6,7 @@ and one whose parent was killed reads the end of its pipe.
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterator
@@ -77,6 +78,7 @@ def _worker() -> Iterator[Connection]:
 
 def _work(connection: Connection) -> None:
     """A worker's life: to the end of its pipe, or until that breaks."""
+    gc.disable()  # nothing here makes cycles, and the tuples of each chunk would set it off again and again
     outlines = Outlines()
     with suppress(EOFError, ConnectionError):
         while True:

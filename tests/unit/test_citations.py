@@ -27,7 +27,8 @@ WARM = (PLAIN, LOG.payload(occurredAt=None), LOG.payload(sentAt="2026-11-21T03:0
 
 def judged(outlines: Outlines, payload: bytes) -> tuple[object, ...] | None:
     try:
-        return tuple(outlines.read(payload))
+        event_id, cited = outlines.read(payload)
+        return event_id, *cited
     except Malformed:
         return None
 
