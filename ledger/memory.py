@@ -50,6 +50,12 @@ class MemoryDamaged(Malformed):
     """The file is no memory, or one of another log, or cannot be read."""
 
 
+def forget(path: Path) -> None:
+    """Remove a memory: who opens it next reads the log from genesis. A process that has it open keeps what it knows."""
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
 class SqliteMemory:
     """The `Memory` of core/follow in a file of mode 0600. Close it, or use it as a context.
 

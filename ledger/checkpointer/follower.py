@@ -22,7 +22,7 @@ from ledger.core.faults import Fault, Faults
 from ledger.core.follow import Follower, Step
 from ledger.core.heads import COSIGNED_SLACK_MS
 from ledger.core.merkle import leaf_hash
-from ledger.memory import MemoryDamaged, SqliteMemory
+from ledger.memory import MemoryDamaged, SqliteMemory, forget
 from ledger.store import checkpoints as store
 from ledger.store.reads import SiteRow
 
@@ -84,8 +84,7 @@ class LogFollower:
             log.error("%s: %s; it is moved to %s and made anew", self._site.site, error, aside.name)
             self.close()
             self._path.rename(aside)
-            for rest in ("-wal", "-shm"):
-                self._path.with_name(self._path.name + rest).unlink(missing_ok=True)
+            forget(self._path)
             await in_thread(self._open)
 
     def _open(self) -> None:

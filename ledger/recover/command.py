@@ -13,6 +13,7 @@ from ledger.config import Settings
 from ledger.core.encoding import encode_time
 from ledger.core.entry import decode
 from ledger.core.errors import ConfigInvalid, Unavailable
+from ledger.memory import forget
 from ledger.progress import bar
 from ledger.recover.recovery import Recovery, connect, find_site
 
@@ -106,4 +107,5 @@ async def _accept_loss(settings: Settings, admin_url: str, site: str) -> None:
         if not copy:
             await recovery.discard_stream()
             click.echo("the stream is deleted")
+        forget(settings.anchors / f"{site}.memory")  # of a checkpointer that followed what is given up
         click.echo(_RESTART.format(site=site, last=last.seq))

@@ -21,6 +21,7 @@ from ledger.config import Settings
 from ledger.core.agreement import ANCHOR, DATABASE, MEMORY, NATS
 from ledger.core.note import Checkpoint, VerifierKey, parse_checkpoint, sign_checkpoint
 from ledger.embedded.postgres import Postgres
+from ledger.memory import forget
 from tests.conftest import Database, admin, service_url
 from tests.fault.checkpoints import Site, founded_site
 from tests.fault.streams import Broker, relaying, until
@@ -247,6 +248,19 @@ async def test_a_log_that_was_cut_or_rewritten_is_not_signed(site: Site, databas
     insert = "insert into ledger.entry values (1, $1, $2)"
     await site.execute(insert, rows[0]["seq"], changed, admin_url=database.admin_url)
     assert (await refusal(site)).reason.startswith("rule-")
+
+
+async def test_entries_that_were_followed_and_never_signed_are_missed_until_their_loss_is_accepted(
+    site: Site, database: Database
+) -> None:
+    await site.grow(5)
+    async with site.checkpointer() as checkpointer:
+        await checkpointer.look_at_all()  # and the process ends before it signs
+    await site.execute("delete from ledger.entry where seq = 6", admin_url=database.admin_url)
+    assert (await refusal(site)).reason == "memory-ahead"
+    forget(site.memory)
+    assert (await site.round()).size == 6
+    await site.signed()
 
 
 async def test_entries_that_the_stream_holds_and_the_log_lost_stop_the_signing(
