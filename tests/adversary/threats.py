@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tests.adversary.attacks import ATTACKS, LOG, OPERATOR, THIEF
+from tests.adversary.attacks import ATTACKS, LOG, OPERATOR, SUPERUSER, THIEF
 
 
 class Threat(NamedTuple):
@@ -42,6 +42,24 @@ ELSEWHERE = (
         f"{OPERATOR}; {THIEF}",
         "the monitor: two signed heads where the log is as long, an alarm where it is shorter",
         "test_a_monitor_that_was_here_before_finds_a_log_that_was_rewritten",
+    ),
+    Threat(
+        "a stored log that breaks a rule, under an honest checkpointer",
+        SUPERUSER,
+        "the checkpointer: it signs nothing over it",
+        "test_it_does_not_sign_what_breaks_a_rule",
+    ),
+    Threat(
+        "Postgres, or NATS, or both put back to an older copy",
+        "an operator's mistake",
+        "the checkpointer: anchor, NATS and witnesses know more; it signs nothing, and nothing is appended",
+        "test_both_put_back_leaves_a_newer_postgres_or_a_log_begun_anew",
+    ),
+    Threat(
+        "a row edited from which answers are given: a visitor's state, a policy, a signer",
+        SUPERUSER,
+        "`verify --live`, which makes every such row anew from the log",
+        "test_an_edited_row_is_found_and_named_without_a_visitor",
     ),
     Threat(
         "a history of one's own shown to who has never seen the log, and was given its vkey alone",
