@@ -26,6 +26,7 @@ from tests.e2e.test_monitor import a_log, another
 from tests.harness import DEADLINE_SECONDS, Load, Process, found, until
 from tests.logbuilder import LogBuilder, key, witness
 from tests.logserver import LogServer, silent
+from tests.witnesses import WitnessProcess, found_witnessed, policy_text
 
 
 class Running:
@@ -429,6 +430,37 @@ async def test_a_running_ledger_is_watched_under_load_at_two_of_its_servers(
         code, said = await command.run("--once", "--log-id", site.log_id, "--state", tmp_path / "stranger")
         assert code == 0, said
         assert "entries were not read" in said
+
+
+@pytest.mark.slow
+async def test_the_witnesses_of_a_running_ledger_are_watched_with_it(settings: Settings, tmp_path: Path) -> None:
+    one, two = [await WitnessProcess.create(tmp_path / f"w{i}", f"witness.example.org/w{i}") for i in (1, 2)]
+    async with one, two:
+        policy = tmp_path / "policy"
+        policy.write_text(policy_text("all", one, two))
+        settings = replace(settings, witness_policy=policy)
+        site = await found_witnessed(settings, one, two)
+        async with Process(settings, tmp_path) as server:
+            command = Command(tmp_path, site.log_vkey, [f"{server.url}/logs/{site.site}"])
+            arguments = ("--once", "--policy", policy, "--max-age", 600)
+            code, said = await command.run(*arguments)
+            assert code == 0, said
+            await two.stop()
+            async with Load([server.url], site, clients=1) as load:
+                await load.more(5)
+
+            async def alarms() -> bool:
+                code, said = await command.run(*arguments)
+                assert "FAULT" not in said
+                return code == 1 and "ALARM quorum" in said and "ALARM stale" not in said
+
+            await until(alarms)
+            await two.start()
+
+            async def is_over() -> bool:
+                return (await command.run(*arguments))[0] == 0
+
+            await until(is_over)
 
 
 async def test_a_stranger_with_the_log_key_alone_cannot_pass_off_another_log(
