@@ -20,7 +20,7 @@ from tests.adversary.test_attacks import nothing
 from tests.adversary.victim import SITE, Auditor, Honest, Victim, victim
 from tests.conftest import service_url
 
-# Stored tiles are not exported: they are made anew from the entries. Over HTTP, where they are shown, a monitor finds them.
+# Stored tiles are not exported, but made anew from the entries. Over HTTP, where they are shown, a monitor finds them.
 BY_A_SUPERUSER = [one for one in ATTACKS.values() if one.who == SUPERUSER and one.name != "a_tile_that_does_not_match"]
 
 
