@@ -162,7 +162,6 @@ async def test_a_lost_root_key(
     settings: Settings,
     postgres: Postgres,
     database: Database,
-    template_database: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -185,7 +184,7 @@ async def test_a_lost_root_key(
 
     name = f"{database.url.rpartition('/')[2]}_anew"
     async with admin(postgres) as connection:
-        await connection.execute(f"create database {name} template {template_database}")
+        await connection.execute(f"create database {name}")
     try:
         (tmp_path / "site.yaml").write_bytes(document(site.site))
         anew = replace(
@@ -197,7 +196,8 @@ async def test_a_lost_root_key(
         )
         reader.settings = anew
         reader.words["NEW_FILE"] = str(tmp_path / "new-root.key")
-        await reader.expect(migrate, LEDGER_ADMIN_DATABASE_URL=postgres.url(name))
+        applied = await reader.expect(migrate, LEDGER_ADMIN_DATABASE_URL=postgres.url(name))
+        assert "applied 0001" in applied
         told = await reader.expect(add)
         assert f"ledger-2.test/{site.site}+" in told
         assert not key_files.root_path(anew, site.site).exists()
