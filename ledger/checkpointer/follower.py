@@ -18,6 +18,7 @@ from typing import ParamSpec, TypeVar
 import asyncpg
 
 from ledger import config
+from ledger.core.errors import Malformed, Unavailable
 from ledger.core.faults import Fault, Faults
 from ledger.core.follow import Follower, Step
 from ledger.core.heads import COSIGNED_SLACK_MS
@@ -69,6 +70,10 @@ class LogFollower:
         self._documents: OrderedDict[bytes, None] = OrderedDict()
 
     @property
+    def is_open(self) -> bool:
+        return self._follower is not None
+
+    @property
     def log(self) -> Follower:
         assert self._follower is not None
         return self._follower
@@ -79,7 +84,7 @@ class LogFollower:
             return
         try:
             await in_thread(self._open)
-        except MemoryDamaged as error:
+        except Malformed as error:
             aside = self._path.with_name(f"{self._path.name}.damaged-{time.time_ns()}")
             log.error("%s: %s; it is moved to %s and made anew", self._site.site, error, aside.name)
             self.close()
@@ -121,9 +126,15 @@ class LogFollower:
             self.close()  # opened again, it is made anew
             raise
         except BaseException:
-            if self._follower is not None:
-                await in_thread(self._follower.drop)
+            await self._drop()
             raise
+
+    async def _drop(self) -> None:
+        """Back to what was kept last."""
+        try:
+            await in_thread(self.log.drop)
+        except (Malformed, Unavailable):
+            self.close()  # opened again, or made anew
 
     async def _is_continued(self, moment: store.Moment) -> bool:
         """Whether what is there is what was followed, as far as one row tells; the chain tells the rest."""

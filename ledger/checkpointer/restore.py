@@ -7,6 +7,7 @@ ahead or disagrees ends it.
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -26,8 +27,12 @@ from ledger.core import agreement
 from ledger.core.agreement import Agrees, Ahead, Disagrees, Nothing, Said, Unreachable
 from ledger.core.errors import ConfigInvalid
 from ledger.core.note import Checkpoint
+from ledger.progress import bar
+from ledger.store import checkpoints as store
 from ledger.store.reads import SiteRow
 from ledger.witness.policy import read_policy
+
+_PROGRESS_SECONDS = 0.2
 
 
 class Found(NamedTuple):
@@ -60,7 +65,7 @@ async def examining(
             try:
                 if link is not None:
                     await link.try_once()
-                yield checkpointer, await _examine(checkpointer)
+                yield checkpointer, await _examine(pool, checkpointer)
             except NotSigned as refusal:
                 raise ConfigInvalid(f"{refusal.reason}: {refusal.detail}") from refusal
             finally:
@@ -69,8 +74,13 @@ async def examining(
                     await link.close()
 
 
-async def _examine(checkpointer: SiteCheckpointer) -> Found:
-    looked = await checkpointer.look_at_all()
+async def _examine(pool: asyncpg.Pool, checkpointer: SiteCheckpointer) -> Found:
+    showing = asyncio.create_task(_show_progress(pool, checkpointer))
+    try:
+        looked = await checkpointer.look_at_all()
+    finally:
+        showing.cancel()
+        await asyncio.wait([showing])
     del looked.said[agreement.MEMORY]  # it is new
     agreeing = {name: said.size for name, said in looked.said.items() if isinstance(said, Agrees)}
     known = max(agreeing.values(), default=0)
@@ -83,6 +93,14 @@ async def _examine(checkpointer: SiteCheckpointer) -> Found:
     vouching = tuple(name for name, size in agreeing.items() if size == known)
     vouching += tuple(f"witness {s.name}" for s in checkpointer.cosigning.states if newest and s.said is None)
     return Found(looked, newest, vouching, checkpointer.log_size)
+
+
+async def _show_progress(pool: asyncpg.Pool, checkpointer: SiteCheckpointer) -> None:
+    total = (await store.moment(pool, checkpointer.site.site_id)).size
+    with bar("Judging", "entries") as progress:
+        while True:
+            progress(checkpointer.log_size, total)
+            await asyncio.sleep(_PROGRESS_SECONDS)
 
 
 def check(found: Found, place: str) -> Checkpoint:

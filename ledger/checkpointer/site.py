@@ -109,7 +109,7 @@ class SiteCheckpointer:
     @property
     def log_size(self) -> int:
         """How far the log was judged."""
-        return self._follower.log.size
+        return self._follower.log.size if self._follower.is_open else 0
 
     async def look_at_all(self) -> Looked:
         """As `look`, over the whole log, however much of it is not signed yet."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -99,6 +100,11 @@ async def test_a_memory_that_is_lost_or_damaged_is_made_anew_from_the_log(site: 
     site.memory.write_bytes(b"damaged" * 1000)
     await site.grow(1)
     assert (await site.round()).size == 1_504
+    with contextlib.closing(sqlite3.connect(site.memory)) as memory:
+        memory.execute("delete from key_entry")
+        memory.commit()
+    await site.grow(1)
+    assert (await site.round()).size == 1_505
     await site.signed()
 
 

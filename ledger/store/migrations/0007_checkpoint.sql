@@ -54,7 +54,11 @@ begin
         select p_site_id, t.level, t.n, t.hashes from unnest(p_level, p_n, p_hashes) t(level, n, hashes)
         on conflict do nothing;
     insert into ledger.checkpoint (site_id, size, note, cosigned) values (p_site_id, p_size, p_note, p_cosigned);
-    update ledger.checkpointer c set size = p_size, state = 'signing', reason = '', detail = '', seen_at = now()
+    update ledger.checkpointer c
+       set size = p_size, state = 'signing', seen_at = now(),
+           -- What is told of places that cannot be asked stands until it is told otherwise.
+           reason = case c.state when 'signing' then c.reason else '' end,
+           detail = case c.state when 'signing' then c.detail else '' end
      where c.site_id = p_site_id;
     return true;
 end $$;
