@@ -96,7 +96,7 @@ def newcomer() -> Iterator[Newcomer]:
 
 
 def test_every_block_that_can_be_typed_is_typed_by_a_test() -> None:
-    typed = {"command: run", "command: test", "try: frontend", "try: simulate", "try: verify"}
+    typed = {"command: run", "command: test", "try: frontend", "try: simulate", "try: stranger", "try: verify"}
     assert {block.mark for block in BLOCKS if block.language != "text"} == typed
 
 
@@ -114,6 +114,13 @@ def test_a_frontend_records_a_consent_and_its_withdrawal(newcomer: Newcomer) -> 
     assert re.fullmatch(r"recorded at weco\.nexaxt\.com:\d+ with leaf hash \S{44}", recorded)
     assert before == "analytics: granted"
     assert after == "after the withdrawal: withdrawn"
+
+    asked = newcomer.types(block("try: stranger"))
+    assert asked.returncode == 0, asked.stdout + asked.stderr
+    assert asked.stdout.startswith("VERIFIED"), asked.stdout
+    receipt = newcomer.directory / "receipt.json"
+    receipt.write_text(receipt.read_text().replace('"position": "weco', '"position": "wecq'))
+    assert newcomer.types(block("try: stranger")).returncode == 1
 
 
 def test_a_day_of_visitors_is_exported_and_found_sound_until_a_byte_is_changed(newcomer: Newcomer) -> None:
@@ -139,7 +146,8 @@ def test_a_day_of_visitors_is_exported_and_found_sound_until_a_byte_is_changed(n
 
 def test_the_commands_that_up_suggests_work_as_they_are_printed(newcomer: Newcomer) -> None:
     suggested = re.findall(r"^  (\S*consent-ledger .*)$", newcomer.screen, flags=re.MULTILINE)
-    assert [command.split()[1] for command in suggested] == ["simulate", "export", "verify"]
+    assert [command.split()[1] for command in suggested] == ["simulate", "export", "verify", "key"]
+    assert suggested.pop().endswith(" key take-offline SITE FILE")
     shutil.rmtree(newcomer.directory / "bundle", ignore_errors=True)
     for command in suggested:
         done = newcomer.types(command)
