@@ -34,9 +34,9 @@ def open_source(place: str, key: str | None = None) -> Iterator[Source]:
     `key` is sent to a log whose entries are guarded. OSError or `Malformed` if it is none of these.
     """
     if place.startswith(("http://", "https://")):
-        from ledger.log_client import HttpSource  # noqa: PLC0415 - the command starts fast
+        from ledger.log_client import HttpSource, check_key  # noqa: PLC0415 - the command starts fast
 
-        with HttpSource(place, key) as log:
+        with HttpSource(place, None if key is None else check_key(key)) as log:
             yield log
     elif place == "-":
         with Tar(sys.stdin.buffer) as tar:
@@ -137,7 +137,7 @@ def verify_command(
     """
     try:
         pins = read_pins(log_vkey, log_id, old, witnesses)
-        key = None if key_file is None else key_file.readline().strip()
+        key = None if key_file is None else key_file.read()
         report = run_verify(place, pins, processes=processes, key=key, live=data if live else None)
     except KeyboardInterrupt:
         click.echo("could not run: interrupted", err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import subprocess
@@ -16,8 +17,10 @@ from ledger.bundle import Directory
 from ledger.config import VERIFY_SMALL_LOG_ENTRIES
 from ledger.core.entry import Kind
 from ledger.core.heads import Pins
+from ledger.tar import pack
 from ledger.verify import Report, verify
 from tests.logbuilder import LogBuilder, full_log, key, witness
+from tests.logserver import LogServer
 
 COMMAND = [sys.executable, "-m", "ledger", "verify"]
 
@@ -34,7 +37,7 @@ def bundle(log: LogBuilder, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=300)
 
 
 def test_a_sound_bundle_is_0(bundle: Path, log: LogBuilder) -> None:
@@ -111,6 +114,48 @@ def test_no_bundle_is_2(log: LogBuilder, tmp_path: Path, what: str) -> None:
     assert "Traceback" not in done.stderr
 
 
+# Other places than a directory
+
+
+@pytest.mark.parametrize("name", ["bundle.tar", "bundle.tar.gz", "-"])
+def test_a_tar_is_verified_as_its_directory_is_also_from_standard_input(
+    bundle: Path, log: LogBuilder, tmp_path: Path, name: str
+) -> None:
+    place = tmp_path / (name if name != "-" else "piped.tar.gz")
+    with place.open("wb") as file:
+        pack(bundle, file, compress=place.suffix == ".gz")
+    arguments = [*COMMAND, name if name == "-" else str(place), "--log-vkey", str(log.log_vkey)]
+    data = place.read_bytes() if name == "-" else b""
+    done = subprocess.run(arguments, input=data, capture_output=True, check=False, timeout=300)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.startswith(b"sound: ")
+    place.write_bytes(place.read_bytes()[:-5000])
+    done = subprocess.run([*COMMAND, str(place), *arguments[-2:]], capture_output=True, check=False, timeout=300)
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"could not run: ")
+
+
+async def test_a_log_over_http_is_log_only_at_best_and_a_lie_of_its_server_is_found(
+    log: LogBuilder, tmp_path: Path
+) -> None:
+    async with LogServer(log) as server:
+        (tmp_path / "key").write_text("sk_audit\n")
+        arguments = (server.url, "--log-vkey", log.log_vkey, "--key-file", tmp_path / "key")
+        done = await asyncio.to_thread(run, *arguments)
+        assert (done.returncode, done.stderr) == (3, "")
+        assert done.stdout.startswith("log only: ")
+        assert all(headers["Authorization"] == "Bearer sk_audit" for headers in server.headers)
+        server.lies["tile/0/000"] = bytes(8192)
+        done = await asyncio.to_thread(run, *arguments)
+        assert done.returncode == 1
+        assert "rule 2: tile/0/000 does not hold the hashes of the entries" in done.stdout
+        done = await asyncio.to_thread(run, server.url + "x/nowhere", *arguments[1:])
+        assert done.returncode == 2
+    done = await asyncio.to_thread(run, *arguments)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
 # Large enough for worker processes
 
 
@@ -152,17 +197,17 @@ def test_ctrl_c_ends_it_all_at_once_with_2(large: tuple[LogBuilder, Path]) -> No
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - it takes no lock
     ) as running:
         family = psutil.Process(running.pid)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while len(children := family.children(recursive=True)) < 2:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         for process in (*children, family):  # a terminal signals the whole group
             process.send_signal(signal.SIGINT)
-        _, errors = running.communicate(timeout=30)
+        _, errors = running.communicate(timeout=120)
     assert running.returncode == 2, errors
     assert "interrupted" in errors
     assert "Traceback" not in errors
-    assert psutil.wait_procs(children, timeout=10)[1] == []
+    assert psutil.wait_procs(children, timeout=60)[1] == []
 
 
 def test_workers_of_a_killed_audit_end_too(large: tuple[LogBuilder, Path]) -> None:
@@ -170,12 +215,12 @@ def test_workers_of_a_killed_audit_end_too(large: tuple[LogBuilder, Path]) -> No
     arguments = [*COMMAND, str(bundle), "--log-vkey", str(log.log_vkey), "--processes", "2"]
     with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
         family = psutil.Process(running.pid)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while len(children := family.children(recursive=True)) < 3:  # two workers and their resource tracker
             assert time.monotonic() < deadline
             time.sleep(0.01)
         running.kill()
-    assert psutil.wait_procs(children, timeout=20)[1] == []
+    assert psutil.wait_procs(children, timeout=60)[1] == []
 
 
 def test_a_worker_that_is_killed_is_2(large: tuple[LogBuilder, Path]) -> None:
@@ -183,12 +228,12 @@ def test_a_worker_that_is_killed_is_2(large: tuple[LogBuilder, Path]) -> None:
     arguments = [*COMMAND, str(bundle), "--log-vkey", str(log.log_vkey), "--processes", "2"]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         family = psutil.Process(running.pid)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not (workers := [child for child in family.children() if "spawn_main" in " ".join(child.cmdline())]):
             assert time.monotonic() < deadline
             time.sleep(0.01)
         workers[0].kill()
-        _, errors = running.communicate(timeout=30)
+        _, errors = running.communicate(timeout=120)
     assert running.returncode == 2
     assert "worker" in errors
     assert "Traceback" not in errors
