@@ -267,8 +267,11 @@ class Watch:
         """A view of the head's own size."""
         if view.checkpoint.root != head.root:
             known = self.record.checkpoint
-            if not self._is_signed(view) or known is None:
+            if not self._is_signed(view):
                 self._found(view.client, unsigned(view.checkpoint, "no key that counts"))
+            elif known is None:
+                what = Finding(Kind.TILES, "this is not the root of an empty log", 2, None, (view.checkpoint,))
+                self._found(view.client, what)
             else:
                 self._found(view.client, fork(known, view.checkpoint))
             return False
@@ -283,7 +286,7 @@ class Watch:
     def _take_note(self, view: View, now: int) -> None:
         """The same head with other lines: cosignatures come later than signatures."""
         state = self.record.state
-        if state.checkpoint != view.note and len(view.cosigned) >= len(self._cosigned_so_far()):
+        if view.size and state.checkpoint != view.note and len(view.cosigned) >= len(self._cosigned_so_far()):
             state.checkpoint, state.changed_at = view.note, now
 
     def _cosigned_so_far(self) -> dict[VerifierKey, int]:

@@ -14,7 +14,7 @@ import msgspec
 
 from ledger import __version__
 from ledger.config import MONITOR_WEBHOOK_PAUSES_SECONDS, MONITOR_WEBHOOK_TIMEOUT_SECONDS
-from ledger.monitor.record import Record
+from ledger.monitor.record import Notice, Record
 
 log = logging.getLogger(__name__)
 
@@ -42,10 +42,7 @@ class Webhook:
                 notice = waiting[0]
                 problem = await self._post(session, msgspec.json.encode(notice))
                 if problem is None:
-                    if notice in waiting:
-                        waiting.remove(notice)
-                    self._record.save()
-                    self._delivered.set()
+                    self._settle(notice)
                     failed = 0
                     continue
                 if failed == 0:
@@ -54,6 +51,17 @@ class Webhook:
                 pause = MONITOR_WEBHOOK_PAUSES_SECONDS[min(failed, len(MONITOR_WEBHOOK_PAUSES_SECONDS) - 1)]
                 failed += 1
                 await asyncio.sleep(pause)
+
+    def _settle(self, notice: Notice) -> None:
+        """It was taken. If that cannot be written down now, it may be told again: at least once is the promise."""
+        waiting = self._record.state.notices
+        if notice in waiting:
+            waiting.remove(notice)
+        try:
+            self._record.save()
+        except OSError as error:
+            log.error("the state cannot be written: %s", error)
+        self._delivered.set()
 
     async def _post(self, session: aiohttp.ClientSession, body: bytes) -> str | None:
         """None if the receiver has it, else what went wrong."""

@@ -272,12 +272,32 @@ async def test_another_root_at_the_same_size_is_a_fork(auditor: Auditor) -> None
     assert await auditor.look() == (1, ["fork"], [])
 
 
+async def test_an_empty_log_has_the_root_of_an_empty_tree(auditor: Auditor) -> None:
+    auditor.servers[0].serve(auditor.log.checkpoint(0))
+    assert await auditor.look() == SOUND
+    auditor.servers[0].serve(auditor.log.checkpoint(0, root=bytes(32)))
+    assert await auditor.look() == (1, ["tiles"], [])
+
+
 async def test_a_checkpoint_of_a_stranger_is_no_checkpoint(auditor: Auditor) -> None:
     auditor.servers[0].serve(auditor.log.checkpoint(signers=[key("stranger")]))
     assert await auditor.look() == (1, ["unsigned"], [])
     assert auditor.report.size == 0
     auditor.entries = False
     assert (await auditor.look())[1] == ["unsigned"]
+
+
+async def test_nothing_that_leads_up_to_a_stranger_s_checkpoint_is_kept(
+    auditor: Auditor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(advance, "MONITOR_KEEP_ENTRIES", 256)
+    auditor.servers[0].serve(auditor.log.checkpoint(signers=[key("stranger")]))
+    await auditor.look()
+    auditor.servers[0].note = None
+    auditor.forget_requests()
+    await auditor.look()
+    assert auditor.report.size == len(auditor.log.entries)
+    assert auditor.servers[0].requests["tile/entries/000"] == 1
 
 
 async def test_a_false_signature_of_a_known_key_is_a_fault(auditor: Auditor) -> None:
