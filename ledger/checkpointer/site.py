@@ -330,7 +330,10 @@ class SiteCheckpointer:
         if not behind:
             return False
         checkpoint = self._signed(size, log.root() if size == log.size else log.log_id)
-        note, written = checkpoint.encode(), {agreement.DATABASE: size}
+        note, written = (
+            checkpoint.encode(),
+            {name: each.size for name, each in said.items() if isinstance(each, Agrees)},
+        )
         if agreement.NATS in behind and self._bus is not None and looked.kv is not None:
             # Whoever is second here has signed nothing that anybody saw.
             await self._kv.write(self._bus(), note, looked.kv.revision)

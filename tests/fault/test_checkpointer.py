@@ -189,6 +189,17 @@ async def test_nats_that_is_set_up_later_gets_its_record_then(settings: Settings
     assert (await refusal(site)).reason == "nats-lost"
 
 
+async def test_a_machine_is_let_in_while_there_is_only_the_first_checkpoint_and_knows_what_others_had(
+    site: Site, database: Database
+) -> None:
+    assert (await site.round(machine="second")).size == 1
+    await site.grow(1)
+    assert (await site.round(machine="second")).size == 3
+    assert (await refusal(site, machine="third")).reason == "anchor-lost"
+    await lose(site, NATS, database)
+    assert (await refusal(site, machine="second")).reason == "nats-lost"
+
+
 # --- a place that is older, ahead, or forged --------------------------------------------------------------------------
 
 
