@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import shlex
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -16,6 +20,7 @@ import pytest_asyncio
 from ledger import covering
 from ledger import export as exporting
 from ledger.bundle import Directory
+from ledger.config import Settings
 from ledger.core.ed25519 import SigningKey
 from ledger.core.entry import decode, encode
 from ledger.core.errors import ConfigInvalid, NotFound, Unavailable
@@ -434,3 +439,50 @@ async def test_nothing_is_overwritten_and_nothing_half_done_is_left(ledger: Ledg
     with pytest.raises(ConfigInvalid, match="remove it"):
         await ledger.export(tmp_path / "taken")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "full", "taken.partial"]
+
+
+def command(settings: Settings, *arguments: object) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "ledger", *map(str, arguments)],
+        env={**os.environ, **settings.environment()},
+        capture_output=True,
+        check=False,
+        timeout=300,
+    )
+
+
+async def test_the_command_writes_directories_tars_and_pipes_and_says_how_to_verify_them(
+    ledger: Ledger, settings: Settings, tmp_path: Path
+) -> None:
+    for name in ("bundle", "bundle.tar", "bundle.tar.gz"):
+        done = await asyncio.to_thread(command, settings, "export", SITE, tmp_path / name)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert b"606 entries" in done.stdout
+        suggested = shlex.split(done.stdout.decode().splitlines()[-1])
+        assert suggested[:3] == ["consent-ledger", "verify", str(tmp_path / name)]
+        assert (await asyncio.to_thread(command, settings, *suggested[1:])).stdout.startswith(b"sound: ")
+        assert (tmp_path / name).stat().st_mode & 0o077 == 0
+    done = await asyncio.to_thread(command, settings, "export", SITE, "-")
+    assert done.returncode == 0
+    assert done.stdout == (tmp_path / "bundle.tar").read_bytes()
+    assert b"606 entries" in done.stderr
+    done = await asyncio.to_thread(command, settings, "export", SITE, tmp_path / "bundle.tar")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"is there already" in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "bundle.tar", "bundle.tar.gz"]
+
+
+async def test_the_command_exits_with_1_where_the_stored_log_is_broken_and_with_2_where_nothing_is_signed(
+    ledger: Ledger, settings: Settings, tmp_path: Path
+) -> None:
+    await ledger.writer.events(1)
+    done = await asyncio.to_thread(command, settings, "export", SITE, tmp_path / "none", "--wait", "0.2")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"--at-checkpoint 606" in done.stderr
+    assert not (tmp_path / "none").exists()
+    await unguard(ledger.superuser)
+    await edit_a_time(ledger)
+    done = await asyncio.to_thread(command, settings, "export", SITE, tmp_path / "broken.tar", "--at-checkpoint", "606")
+    assert done.returncode == 1
+    assert b"warning: the stored log is broken: entry 100" in done.stderr
+    assert (tmp_path / "broken.tar").exists()
