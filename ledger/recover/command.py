@@ -24,10 +24,10 @@ The log goes on from entry {last}, recorded {time}.
 Every later entry that was acknowledged is lost: grants, refusals and withdrawals. What is appended from now on takes
 the same positions, so there are two continuations of one log, and whoever holds a receipt or a checkpoint of a lost
 entry can show that. This command cannot be undone."""
+_MORE = "{place} has a signed checkpoint over {size} entries, and there are {here}"
 _SIGNED = (
-    "{place} has a signed checkpoint of {site} over {size} entries, which is more than there are. This log cannot go "
-    "on, for its key would vouch for two histories: bring the entries back, or begin the log anew under another prefix "
-    "(deploy/runbooks/older-copy.md)"
+    "This log cannot go on, for its key would vouch for two histories: bring the entries back, or begin the log anew "
+    "under another prefix (deploy/runbooks/older-copy.md)"
 )
 _RESTART = """\
 Now restart every server of this ledger: one that saw the lost entries refuses to append until then. Tell each consumer
@@ -67,8 +67,18 @@ async def _from_stream(settings: Settings, admin_url: str, site: str, bodies: Se
         with bar("verifying", "entries") as progress:
             survey = await recovery.survey(progress)
         click.echo(f"{site}: the ledger ends at entry {survey.first - 1}, its stream at {survey.last}")
+        signed = await recovery.signed(settings.anchors / f"{site}.anchor")
+        altered = await recovery.contradiction(signed, survey)
+        if altered is not None:
+            click.echo(f"nothing is taken: {altered}", err=True)
+            return 1
         if survey.end > survey.first:
             click.echo(f"entries {survey.first} to {survey.end - 1} verify")
+            if signed and signed[0].checkpoint.size > survey.end:
+                size = signed[0].checkpoint.size
+                click.echo(
+                    f"but {size} entries were signed: no checkpoint is signed again before all are back", err=True
+                )
             if dry_run:
                 click.echo("nothing was appended (--dry-run)")
             else:
@@ -86,9 +96,12 @@ async def _from_stream(settings: Settings, admin_url: str, site: str, bodies: Se
 
 async def _accept_loss(settings: Settings, admin_url: str, site: str) -> None:
     async with _open(settings, admin_url, site, ()) as recovery:
-        signed = await recovery.signed_beyond(settings.anchors / f"{site}.anchor")
-        if signed is not None:
-            raise ConfigInvalid(_SIGNED.format(site=site, place=signed[0], size=signed[1]))
+        last = decode(await recovery.last_entry())
+        signed = await recovery.signed(settings.anchors / f"{site}.anchor")
+        altered = await recovery.contradiction(signed)
+        if altered is not None or (signed and signed[0].checkpoint.size > last.seq + 1):
+            what = altered or _MORE.format(place=signed[0].place, size=signed[0].checkpoint.size, here=last.seq + 1)
+            raise ConfigInvalid(f"{what}. {_SIGNED}")
         copy = await recovery.is_copy()
         if not copy:
             with bar("verifying", "entries") as progress:
@@ -98,7 +111,6 @@ async def _accept_loss(settings: Settings, admin_url: str, site: str) -> None:
                     f"entries {survey.first} to {survey.end - 1} in the stream verify: bring them back first, "
                     f"`consent-ledger recover {site} --from-stream`"
                 )
-        last = decode(await recovery.last_entry())
         click.echo(_ACCEPT.format(site=site, last=last.seq, time=encode_time(last.ms)))
         if not copy:
             click.echo("The stream is deleted with all it holds; the relay builds it again from the ledger.")

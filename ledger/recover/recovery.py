@@ -11,7 +11,7 @@ what the client sent, and the payload lacks a little of that: a region that a br
 the grants of an event of which only the denials were kept. A retry of such an event is a 409 afterwards and not its
 receipt; nothing is recorded twice. Of a tombstone nobody knows the id any more: sent again, it is a new event.
 
-Memory grows with the tail: about 100 bytes an entry, to see that nothing comes twice.
+Memory grows with the tail: about 130 bytes an entry, to see that nothing comes twice and what the tree becomes.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from typing import NamedTuple
 import asyncpg
 
 from ledger.bus import Bus
-from ledger.checkpointer.records import NatsRecord, claimed_size, signed_size
 from ledger.config import CONNECT_TIMEOUT_SECONDS, RECOVER_LOCK_TIMEOUT_SECONDS, RECOVER_WINDOW_ENTRIES
 from ledger.core import stream
 from ledger.core.entry import Kind, decode, decode_seqs
 from ledger.core.errors import AuditFault, ConfigInvalid, NotFound, Unavailable
 from ledger.core.event import Event, EventInput, decode_event, encode_content
-from ledger.core.merkle import leaf_hash
+from ledger.core.merkle import HASH_BYTES, leaf_hash
 from ledger.core.tail import Ledger, Tail, TailEntry, TailMessage
 from ledger.progress import Progress
+from ledger.recover.signed import Signed, contradiction, read_signed
 from ledger.secrets import SiteHasher
 from ledger.store.errors import DIFFERENT_LOG, sqlstate
 from ledger.store.reads import SiteRow
@@ -62,7 +62,7 @@ class Survey(NamedTuple):
     """What the stream holds beyond the ledger: entries `first` to `end` - 1 verify and can be appended again.
 
     `last` is the stream's last seq; `refused` says why the entries from `end` on cannot be taken. `erased` maps events
-    that an erasure of the tail names to that erasure.
+    that an erasure of the tail names to that erasure. `leaves`: the entries' leaf hashes, joined.
     """
 
     first: int
@@ -70,6 +70,7 @@ class Survey(NamedTuple):
     last: int
     erased: dict[int, int]
     refused: AuditFault | None
+    leaves: bytes
 
 
 class _Row(NamedTuple):
@@ -109,10 +110,12 @@ class Recovery:
         tail, hasher = await self._begin()
         end = tail.first
         tombstones: list[int] = []
+        leaves = bytearray()
         refused: AuditFault | None = None
         try:
             async for entries in self._verified(tail, hasher, info.state.last_seq, progress):
                 end = entries[-1].seq + 1
+                leaves += b"".join(leaf_hash(each.entry) for each in entries)
                 tombstones += [each.seq for each in entries if each.is_tombstone]
         except AuditFault as fault:
             refused = fault
@@ -121,7 +124,8 @@ class Recovery:
                 detail = f"it was erased, and no entry from {seq + 1} to {end - 1} says by which erasure"
                 refused = AuditFault(12, detail if refused is None else f"{detail} (then: {refused})", seq)
                 end = seq
-        return Survey(tail.first, end, info.state.last_seq, tail.erased, refused)
+        found = bytes(leaves[: (end - tail.first) * HASH_BYTES])
+        return Survey(tail.first, end, info.state.last_seq, tail.erased, refused, found)
 
     async def append(self, survey: Survey, progress: Progress) -> None:
         """Append again what the survey found. `AuditFault` if the stream is another one by now."""
@@ -159,16 +163,13 @@ class Recovery:
             raise NotFound(f"the log of {self._site.site} has no genesis entry, and no stream holds one")
         return entry
 
-    async def signed_beyond(self, anchor: Path) -> tuple[str, int] | None:
-        """Who knows a signed checkpoint over more entries than the ledger has, and over how many; None if nobody does.
+    async def signed(self, anchor: Path) -> list[Signed]:
+        """What is known to have been signed of this log, the greatest first; `anchor`: the file of this machine."""
+        return await read_signed(self._connection, self._bus, self._site, anchor)
 
-        `anchor`: the file of this machine's checkpointer. A place that cannot be read says nothing.
-        """
-        size = decode(await self.last_entry()).seq + 1
-        noted = (await NatsRecord(self._site.origin).read(self._bus)).note
-        known = {"NATS": 0 if noted is None else claimed_size(noted), f"the anchor {anchor}": signed_size(anchor)}
-        place = max(known, key=lambda name: known[name])
-        return (place, known[place]) if known[place] > size else None
+    async def contradiction(self, signed: list[Signed], survey: Survey | None = None) -> AuditFault | None:
+        """Whether the ledger, with what the survey found behind it, is another log than the one that was signed."""
+        return await contradiction(self._connection, self._site, signed, b"" if survey is None else survey.leaves)
 
     async def discard_stream(self) -> None:
         """Delete the stream; the relay builds it again from the ledger."""
