@@ -22,7 +22,8 @@ MEMBERS = {
     "region": "DE",
 }
 PLAIN = LOG.payload(**MEMBERS)
-WARM = (PLAIN, LOG.payload(occurredAt=None), LOG.payload(sentAt="2026-11-21T03:00:01.250Z", occurredAt=None))
+NO_TIMES = ({}, {"occurredAt": None}, {"sentAt": None}, {"occurredAt": None, "sentAt": None})
+WARM = tuple(LOG.payload(**(MEMBERS | without)) for without in NO_TIMES)
 
 
 def judged(outlines: Outlines, payload: bytes) -> tuple[object, ...] | None:
@@ -56,6 +57,9 @@ ODD_VALUES = (
     {"visitor": "v" * 65},
     {"visitor": "v" * 22 + "\n"},
     {"visitor": "v" * 22 + " 2026-11-21T03:00:00.000Z", "occurredAt": None},
+    {"visitor": "v" * 22 + " 2026-11-21T03:00:00.000Z", "occurredAt": None, "sentAt": None},
+    {"visitor": "v" * 22 + "2026-11-21T03:00:00.000Z", "occurredAt": None},
+    {"visitor": "v" * 22 + " " + "v" * 22},
     {"visitor": "v" * 22 + " 2026-11-21T03:00:00.000Z"},
     {"occurredAt": "2026-02-29T03:00:00.000Z"},
     {"occurredAt": "2026-11-21T24:00:00.000Z"},
