@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -227,6 +226,18 @@ async def test_a_fork_that_is_smaller_is_found_from_the_tiles_of_the_larger_one(
         evidence = auditor.where / auditor.report.faults[0].evidence
         assert len(list(evidence.glob("*.checkpoint"))) == 2
         assert (evidence / "tile/0/000").is_file()
+
+
+async def test_a_size_that_was_verified_before_needs_no_tiles_to_be_compared(auditor: Auditor) -> None:
+    auditor.servers[0].serve(auditor.log.checkpoint(200))
+    await auditor.look()
+    auditor.servers[0].note = None
+    await auditor.look()
+    auditor.servers[0].lies = {f"tile/{tile}": 503 for tile in ("0/000", "0/001.p/46", "1/000.p/1")}
+    async with LogServer(another(auditor.log, 150)) as second:
+        auditor.servers.append(second)
+        second.serve(second.log.checkpoint(200) if second.log else auditor.log.checkpoint())
+        assert await auditor.look() == (1, ["fork"], [])
 
 
 async def test_a_smaller_view_that_was_never_signed_convicts_nobody_of_a_fork(auditor: Auditor) -> None:
@@ -649,4 +660,10 @@ async def test_a_crash_between_memory_and_state_loses_nothing(auditor: Auditor) 
     assert await auditor.look() == SOUND
     assert auditor.report.size == len(auditor.log.entries)
     assert auditor.servers[0].count("tile/entries/") == 0
-    await asyncio.sleep(0)
+
+
+async def test_a_state_that_is_lost_is_made_up_for_by_the_memory_of_entries(auditor: Auditor) -> None:
+    await auditor.look()
+    (auditor.where / "state.json").unlink()
+    auditor.servers[0].log = another(auditor.log, 150)
+    assert await auditor.look() == (1, ["fork"], [])
