@@ -270,9 +270,12 @@ class Checkpointer(Collector):
         while True:
             await asyncio.sleep(config.CHECKPOINT_HEARTBEAT_SECONDS / 3)
             for turns in list(self._sites.values()):
-                if turns.status.turned_at:
-                    with contextlib.suppress(LedgerError):
-                        await turns.report()
+                if not turns.status.turned_at:
+                    continue
+                try:
+                    await turns.report()
+                except Exception as error:  # without it `doctor` and /readyz say that there is no sign of life
+                    log.debug("site %s: no sign of life could be given: %s", turns.status.site, type(error).__name__)
             await asyncio.sleep(config.CHECKPOINT_HEARTBEAT_SECONDS * 2 / 3)
 
     def collect(self) -> Iterator[Metric]:
