@@ -228,6 +228,14 @@ async def test_a_fork_that_is_smaller_is_found_from_the_tiles_of_the_larger_one(
         assert (evidence / "tile/0/000").is_file()
 
 
+async def test_a_stranger_beside_the_log_does_not_make_a_fork_of_it(auditor: Auditor) -> None:
+    async with LogServer(auditor.log) as second:
+        auditor.servers.append(second)
+        second.serve(auditor.log.checkpoint(signers=[key("stranger")], root=bytes(32)))
+        assert await auditor.look() == (1, ["unsigned"], [])
+        assert auditor.report.faults[0].url == second.url
+
+
 async def test_a_size_that_was_verified_before_needs_no_tiles_to_be_compared(auditor: Auditor) -> None:
     auditor.servers[0].serve(auditor.log.checkpoint(200))
     await auditor.look()
