@@ -63,11 +63,15 @@ begin
     return true;
 end $$;
 
--- The same checkpoint with more signature lines. False: there is no such checkpoint any more.
+-- The same checkpoint with other signature lines. False: there is no such checkpoint any more, or it says something else
+-- above the empty line: what was signed stays.
 create function ledger.put_cosignatures(p_site_id integer, p_size bigint, p_note bytea, p_cosigned boolean)
 returns boolean language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
 begin
-    update ledger.checkpoint c set note = p_note, cosigned = p_cosigned where c.site_id = p_site_id and c.size = p_size;
+    update ledger.checkpoint c set note = p_note, cosigned = p_cosigned
+     where c.site_id = p_site_id and c.size = p_size
+       and substring(p_note from 1 for position('\x0a0a'::bytea in c.note) + 1)
+           = substring(c.note from 1 for position('\x0a0a'::bytea in c.note) + 1);
     return found;
 end $$;
 
