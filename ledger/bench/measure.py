@@ -157,7 +157,7 @@ def _first_job(data: Path) -> Job:
         purposes=view.optional,
         run=run,
         now_ms=now_ms,
-        first=1,
+        first=0,  # every visitor below has posted: reads and checks begin with the first
         connections=1,
         seconds=0,
         warm_up_seconds=WARM_UP_SECONDS,
