@@ -76,7 +76,7 @@ class Up:
     def press_ctrl_c(self) -> int:
         self.remember_family()
         os.write(self._controller, b"\x03")
-        return self.process.wait(timeout=30)
+        return self.process.wait(timeout=120)
 
     def part(self, *words: str) -> psutil.Process:
         """The child whose command line holds the words."""
@@ -253,8 +253,8 @@ def test_kill_9_of_everything_or_of_up_alone_ends_all_and_loses_nothing(start: C
         for process in up.family if everything else {psutil.Process(up.process.pid)}:
             with contextlib.suppress(psutil.NoSuchProcess):  # it ended with one that was killed before
                 process.kill()
-        up.process.wait(timeout=5)
-        wait(lambda up=up: not up.left(), seconds=5)  # type: ignore[misc]
+        up.process.wait(timeout=60)
+        wait(lambda up=up: not up.left(), seconds=60)  # type: ignore[misc]
     credentials = start().ready()
     assert {decision(credentials, visitor) for visitor in visitors} == {"granted"}
 
@@ -290,6 +290,6 @@ def test_a_second_signal_ends_everything_at_once(start: Callable[[], Up]) -> Non
     up.process.send_signal(signal.SIGTERM)
     up.says("Stopping")
     up.process.send_signal(signal.SIGTERM)
-    assert up.process.wait(timeout=10) == 0
+    assert up.process.wait(timeout=60) == 0
     assert up.left() == []
     assert decision(start().ready(), visitor) == "granted"

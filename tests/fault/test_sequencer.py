@@ -317,7 +317,7 @@ async def test_stopping_without_a_database_answers_every_waiter(
 async def test_what_waits_behind_a_batch_that_gets_no_answer_is_told_with_it(
     founded: Founded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(config, "WAITER_TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(config, "WAITER_TIMEOUT_SECONDS", 3.0)
     monkeypatch.setattr(config, "CONNECT_TIMEOUT_SECONDS", 0.2)
 
     async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -333,7 +333,7 @@ async def test_what_waits_behind_a_batch_that_gets_no_answer_is_told_with_it(
     started = time.monotonic()
     results = await asyncio.gather(*(sequencer.submit(each) for each in waiting), return_exceptions=True)
     assert all(isinstance(result, Unavailable) for result in results)
-    assert time.monotonic() - started < 1.0
+    assert time.monotonic() - started < 4 * config.WAITER_TIMEOUT_SECONDS, "not one batch after the other"
     pool.terminate()
     await sequencer.stop()
     silent.close()
@@ -349,7 +349,7 @@ async def test_a_flood_of_single_events_slows_bulk_and_does_not_stop_it(pool: as
 
     singles = [asyncio.create_task(flood()) for _ in range(3 * config.APPEND_MAX_DRAFTS)]
     await asyncio.sleep(0.2)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await asyncio.gather(*(sequencer.submit(event_draft(founded), Lane.BULK) for _ in range(5)))
     flooding = False
     await asyncio.gather(*singles)
