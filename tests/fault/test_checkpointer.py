@@ -295,8 +295,14 @@ async def test_entries_that_the_stream_holds_and_the_log_lost_stop_the_signing(
 
 async def test_a_payload_that_vanished_without_an_erasure_is_not_signed(site: Site, database: Database) -> None:
     await site.grow(5)
+    async with site.pool() as pool:
+        opening = await pool.fetchrow("select * from ledger.opening where seq = 4")
     await site.execute("delete from ledger.opening where seq = 4", admin_url=database.admin_url)
     assert (await refusal(site)).reason == "rule-12"
+    assert (await refusal(site)).reason == "rule-12"
+    insert = "insert into ledger.opening values ($1, $2, $3, $4, $5, $6)"
+    await site.execute(insert, *opening, admin_url=database.admin_url)
+    assert (await site.round()).signed, "nothing of the refused round was remembered"
 
 
 async def test_an_erasure_that_names_what_was_not_read_yet_is_waited_for(site: Site) -> None:
@@ -363,6 +369,22 @@ async def test_a_crash_in_the_very_first_checkpoint_is_no_loss(
     await site.grow(1)
     assert (await site.round()).signed
     assert (await site.signed())[0].size == 1
+
+
+@pytest.mark.parametrize("place", [NATS, MEMORY, ANCHOR])
+async def test_first_records_are_all_made_before_the_second_checkpoint_whatever_came_meanwhile(
+    site: Site, place: str, database: Database
+) -> None:
+    await site.execute("delete from ledger.checkpoint", admin_url=database.admin_url)
+    await site.execute("delete from ledger.checkpointer", admin_url=database.admin_url)
+    site.anchor.path.unlink()
+    await site.grow(5)
+    async with site.checkpointer(wrote=crash_after(place)) as checkpointer:
+        with contextlib.suppress(Crash):
+            await checkpointer.round()
+    assert (await site.round()).size in (1, 7)
+    assert (await site.round()).size == 7
+    assert [checkpoint.size for checkpoint in await site.signed()] == [1, 7]
 
 
 async def copy_of(postgres: Postgres, database: Database) -> Database:
