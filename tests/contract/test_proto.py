@@ -238,6 +238,8 @@ EXAMPLES: list[msgspec.Struct] = [
     credentials.Credentials("http://127.0.0.1:1", "postgresql://", "nats://", {"s.example": CREDENTIALS}),
     report.FaultFound(9, "twice", 2**52),
     report.NoteMade(4, "the root key was asserted by the log itself"),
+    report.DifferenceFound("state", "the row of visitor 00ff… is not what its events fold to"),
+    report.Live(9, 3, 1, (report.DifferenceFound("tile", "tile/0/000 is another one"),)),
     report.Counts(genesis=1, events=7),
     report.Report("fault", 1, 0.25, root_key="pinned", size=9, faults=(report.FaultFound(2, "it is missing"),)),
 ]
