@@ -250,14 +250,20 @@ class SiteCheckpointer:
 
     async def _judge_witness(self, name: str, said: Said) -> Said:
         """A witness that was ahead may be no more. What it shows counts if a key of this log signed it; what it only
-        says, for as long as the log is shorter."""
-        if not isinstance(said, Ahead):
+        says, for as long as the log is shorter. One that refuses what continues its own checkpoint is wrong, and stops
+        no log."""
+        if not isinstance(said, Ahead | Disagrees):
             return said
         held, keys = self.cosigning.held(name), self._follower.log.keys
         if held is not None and keys is not None:
             checkpoint = agreement.read_record(held.encode(), self.site.origin, keys)
             if isinstance(checkpoint, Checkpoint):
-                return agreement.compare(checkpoint, self._follower.log.size, await self._root_at(checkpoint))
+                shown = agreement.compare(checkpoint, self._follower.log.size, await self._root_at(checkpoint))
+                if isinstance(said, Disagrees) and isinstance(shown, Agrees):
+                    return Unreachable("witness-wrong")
+                return shown
+        if isinstance(said, Disagrees):
+            return said
         return said if said.size > self._follower.log.size else Nothing(lost=False)
 
     async def _root_at(self, checkpoint: Checkpoint) -> bytes | None:
