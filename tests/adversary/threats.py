@@ -56,6 +56,24 @@ ELSEWHERE = (
         "test_both_put_back_leaves_a_newer_postgres_or_a_log_begun_anew",
     ),
     Threat(
+        "the stream altered before lost entries are brought back from it",
+        "who may write to NATS",
+        "`recover`: the root that was signed; it takes nothing",
+        "test_a_stream_that_was_reordered_is_refused_by_the_checkpoint_and_nothing_is_appended",
+    ),
+    Threat(
+        "a signed checkpoint replaced in the database",
+        "thief of the service's login",
+        "the database function, which adds cosignatures and changes nothing else",
+        "test_the_services_login_adds_cosignatures_and_replaces_no_checkpoint",
+    ),
+    Threat(
+        "a log stopped by refusing what continues it",
+        "a rogue witness",
+        "the checkpoint that the witness itself shows: an alarm, and signing goes on",
+        "test_a_witness_that_refuses_what_continues_its_own_checkpoint_is_an_alarm_and_stops_nothing",
+    ),
+    Threat(
         "a row edited from which answers are given: a visitor's state, a policy, a signer",
         SUPERUSER,
         "`verify --live`, which makes every such row anew from the log",
