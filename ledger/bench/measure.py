@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import subprocess
 import sys
 import time
@@ -41,6 +42,8 @@ FIRST_SECONDS = 2.0
 PROVEN_LEAD_SECONDS = 1.0
 CATCH_UP_SECONDS = 60.0
 CATCH_UP_PAUSE_SECONDS = 0.1
+ANSWER_TIMEOUT_SECONDS = 120.0
+"""Beyond a measurement's own time: the generator bounds its connecting and its last answers, and this bounds the rest."""
 GENERATOR = "ledger.bench.load"
 
 _POSITIONS = """
@@ -94,6 +97,9 @@ class _Generator:
         assert self._process.stdout is not None
         self._process.stdin.write(msgspec.json.encode(job) + b"\n")
         self._process.stdin.flush()
+        # One line a job, so nothing is left in the reader's buffer that `select` would not see.
+        if not select.select([self._process.stdout], [], [], seconds + ANSWER_TIMEOUT_SECONDS)[0]:
+            raise ConfigInvalid(f"{call}: the load generator does not come to an end: is the machine overloaded?")
         line = self._process.stdout.readline()
         if not line:
             raise ConfigInvalid("the load generator ended: the server cannot be reached")
