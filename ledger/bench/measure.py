@@ -43,7 +43,7 @@ PROVEN_LEAD_SECONDS = 1.0
 CATCH_UP_SECONDS = 60.0
 CATCH_UP_PAUSE_SECONDS = 0.1
 ANSWER_TIMEOUT_SECONDS = 120.0
-"""Beyond a measurement's own time: the generator bounds its connecting and its last answers, and this bounds the rest."""
+"""Beyond a measurement's own time: the generator bounds connecting and its last answers, this bounds the rest."""
 GENERATOR = "ledger.bench.load"
 
 _POSITIONS = """
