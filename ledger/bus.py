@@ -336,7 +336,6 @@ class Bus:
             raise Refused(WRONG_LAST_SEQUENCE, f"published up to {published.seq}")
         return published.seq
 
-
     async def put(self, subject: str, data: bytes, expected: int) -> int:
         """Publish one message where the last one of its subject has the sequence `expected` (0: there is none yet).
 

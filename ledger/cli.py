@@ -60,7 +60,7 @@ def _receipt() -> click.Command:
 
 
 def _key() -> click.Command:
-    from ledger.key_command import key_command  # noqa: PLC0415
+    from ledger.keys.command import key_command  # noqa: PLC0415
 
     return key_command
 
@@ -186,8 +186,8 @@ def site() -> None:
 @DATA
 def site_add(document: Any, root_file: Path | None, data: Path) -> None:
     """Found a site from its document (YAML): keys, genesis entry, policy and two API keys, printed once."""
+    from ledger.keys.root import load_root, make_root, where_to_keep  # noqa: PLC0415
     from ledger.provision import create_site  # noqa: PLC0415
-    from ledger.root_key import load_root, make_root, where_to_keep  # noqa: PLC0415
 
     settings = find_settings(data)
 

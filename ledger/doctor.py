@@ -19,8 +19,8 @@ import nats.errors
 from ledger import config
 from ledger.config import Settings
 from ledger.core.entry import key_hash
-from ledger.key_files import keys_here, paths_of, root_path, site_directory
-from ledger.sealed_key import ROLES
+from ledger.keys.files import keys_here, paths_of, root_path, site_directory
+from ledger.keys.sealed import ROLES
 from ledger.store.migrate import migrations
 from ledger.store.reads import CheckpointerRow, checkpoint_trouble
 

@@ -19,7 +19,7 @@ from ledger.core.entry import ZEROS, Kind, core_bytes, key_hash, origin_hash
 from ledger.core.errors import ConfigInvalid, KeyRefused, Malformed
 from ledger.core.note import TYPE_ED25519, VerifierKey, check_origin, check_site
 from ledger.core.policy import parse_site_document
-from ledger.key_files import founding_key, site_directory
+from ledger.keys.files import founding_key, site_directory
 from ledger.secrets import api_key_hash, new_api_key
 from ledger.service import Service
 from ledger.site import SiteRegistry

@@ -22,7 +22,7 @@ from ledger.core.event import Event, decode_payload
 from ledger.core.key_history import key_history
 from ledger.core.merkle import leaf_hash
 from ledger.core.policy import PolicyHistory, Published, decode_document
-from ledger.key_files import keys_here, site_directory
+from ledger.keys.files import keys_here, site_directory
 from ledger.secrets import SiteHasher
 from ledger.sequencer import Sequencer, Signer
 from ledger.store.append import Head

@@ -20,7 +20,7 @@ from ledger.core.ed25519 import SigningKey
 from ledger.core.errors import ConfigInvalid
 from ledger.core.note import TYPE_ED25519, Checkpoint, VerifierKey, sign_checkpoint
 from ledger.core.witnessing import Offer
-from ledger.key_files import log_keys
+from ledger.keys.files import log_keys
 from ledger.provision import SiteCredentials
 from ledger.witness import state
 from tests.harness import found, new_site_name, until

@@ -22,7 +22,7 @@ from ledger.credentials import CREDENTIALS_NAME
 from ledger.embedded.found import EXAMPLE_SITES
 from ledger.embedded.installation import DataDirectory
 from ledger.embedded.records import Record
-from ledger.key_files import log_keys
+from ledger.keys.files import log_keys
 
 START_TIMEOUT_SECONDS = 90.0
 STOP_TIMEOUT_SECONDS = 60.0

@@ -21,7 +21,7 @@ from ledger.config import Settings
 from ledger.core.agreement import Unreachable
 from ledger.core.errors import ConfigInvalid, Unavailable
 from ledger.core.note import TYPE_ED25519, VerifierKey
-from ledger.key_files import log_keys
+from ledger.keys.files import log_keys
 from ledger.store import checkpoints as store
 from ledger.store.reads import SiteRow
 from ledger.witness.policy import read_policy

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import asyncpg
 
-from ledger import config, key_files
+from ledger import config
 from ledger.bus import Bus, BusError
 from ledger.checkpointer.cosigning import Cosigning
 from ledger.checkpointer.follower import LogFollower, NotSigned, in_thread
@@ -40,6 +40,7 @@ from ledger.core.merkle import Frontier, check_consistency, leaf_hash
 from ledger.core.note import Checkpoint, VerifierKey, parse_checkpoint, sign_checkpoint
 from ledger.core.quorum import TrustPolicy
 from ledger.core.stream import names, published_entry
+from ledger.keys import files as key_files
 from ledger.log_tree import LogTree
 from ledger.store import checkpoints as store
 from ledger.store import log as log_store

@@ -14,7 +14,7 @@ from ledger.core.policy import parse_site_document
 from ledger.credentials import SiteKeys
 from ledger.embedded.installation import DATABASE, SERVICE_LOGIN, DataDirectory, Installation
 from ledger.embedded.postgres import Postgres
-from ledger.key_operations import LogKeys
+from ledger.keys.operations import LogKeys
 from ledger.provision import create_site
 from ledger.store.migrate import migrate
 from ledger.store.pool import open_pool

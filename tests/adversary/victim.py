@@ -29,7 +29,7 @@ from ledger.core.note import TYPE_COSIGNATURE, Checkpoint, Signature, VerifierKe
 from ledger.core.opening import Opening, encode_line
 from ledger.core.tile import ENTRIES, TILE_WIDTH, encode_bundle, tiles_of
 from ledger.core.tree import TileTree
-from ledger.key_files import keys_here
+from ledger.keys.files import keys_here
 from ledger.provision import SiteCredentials, create_site
 from ledger.service import Principal
 from ledger.store.append import ControlDraft, Head, append_one

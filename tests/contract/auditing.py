@@ -15,7 +15,7 @@ from ledger.config import Settings
 from ledger.core.ed25519 import SigningKey
 from ledger.embedded.postgres import Postgres
 from ledger.http.limits import Limits
-from ledger.key_files import log_keys
+from ledger.keys.files import log_keys
 from tests.checkpointing import Cosign, Signed, checkpoint, unchanged
 from tests.contract.conftest import SITE, Answer, Api, Client, fresh_database, grant, running_api
 

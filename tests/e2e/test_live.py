@@ -19,7 +19,7 @@ from ledger.bundle import Directory
 from ledger.config import Settings
 from ledger.core.tile import TILE_WIDTH
 from ledger.export import export
-from ledger.key_files import log_keys
+from ledger.keys.files import log_keys
 from ledger.live import Comparison, compare
 from ledger.projector import rebuild
 from tests.checkpointing import checkpoint

@@ -14,7 +14,7 @@ from ledger.app import open_service
 from ledger.config import Settings
 from ledger.core.event import EventInput
 from ledger.export_command import run_export
-from ledger.key_files import log_keys
+from ledger.keys.files import log_keys
 from ledger.messages import Receipt
 from ledger.provision import SiteCredentials, create_site
 from ledger.service import Principal

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from ledger import cli
 from ledger.config import Settings
 from ledger.core.ed25519 import SigningKey
-from ledger.key_files import keys_here
+from ledger.keys.files import keys_here
 from ledger.provision import SiteCredentials
 
 PASSPHRASE = "an odd passphrase of some length"

@@ -17,9 +17,9 @@ from ledger.app import open_service
 from ledger.config import Settings
 from ledger.core.entry import Kind
 from ledger.core.errors import ConfigInvalid, DocumentInvalid, IdConflict
-from ledger.key_files import founding_key, paths_of, write_key_file
+from ledger.keys.files import founding_key, paths_of, write_key_file
+from ledger.keys.sealed import seal
 from ledger.provision import SiteCredentials, create_site
-from ledger.sealed_key import seal
 from ledger.service import Service
 from tests.harness import check_log, document, new_site_name
 

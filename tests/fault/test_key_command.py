@@ -13,7 +13,6 @@ import pytest
 import pytest_asyncio
 
 from ledger import config as bounds
-from ledger import key_files, key_operations
 from ledger.app import open_service
 from ledger.config import Settings
 from ledger.core import keys
@@ -23,7 +22,9 @@ from ledger.core.entry import Kind
 from ledger.core.errors import ConfigInvalid, KeyRefused
 from ledger.core.note import TYPE_ED25519, VerifierKey
 from ledger.doctor import Verdict, examine
-from ledger.key_operations import LogKeys
+from ledger.keys import files as key_files
+from ledger.keys import operations as key_operations
+from ledger.keys.operations import LogKeys
 from ledger.provision import SiteCredentials, create_site
 from ledger.store.pool import open_pool
 from tests.fault.keys import PASSPHRASE, command, ids, key, listed, load_key, refused

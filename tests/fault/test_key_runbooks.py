@@ -11,9 +11,9 @@ import asyncpg
 import pytest
 from click.testing import Result
 
-from ledger import key_files
 from ledger.config import Settings
 from ledger.embedded.postgres import Postgres
+from ledger.keys import files as key_files
 from ledger.provision import SiteCredentials
 from tests.conftest import Database, admin, service_url
 from tests.fault.keys import PASSPHRASE, command, ids, key, listed
@@ -208,7 +208,7 @@ async def test_a_lost_root_key(
 
 
 def test_every_command_that_a_runbook_names_in_its_text_exists() -> None:
-    from ledger.key_command import key_command
+    from ledger.keys.command import key_command
 
     for page in ("ingest-key-stolen.md", "log-key-stolen.md", "root-key-lost.md"):
         named = re.findall(r"consent-ledger key ([a-z-]+)", (RUNBOOKS / page).read_text(encoding="utf-8"))

@@ -26,7 +26,7 @@ from ledger.core.note import TYPE_ED25519, Checkpoint, VerifierKey, parse_checkp
 from ledger.core.quorum import TrustPolicy, parse_policy
 from ledger.core.tlog_proof import parse_proof
 from ledger.core.witnessing import Offer
-from ledger.key_files import log_keys
+from ledger.keys.files import log_keys
 from ledger.provision import SiteCredentials
 from tests.harness import Browser, Load, Process, found, grant, new_site_name, until
 from tests.witnesses import WitnessProcess, command, found_witnessed, policy_text

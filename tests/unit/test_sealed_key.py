@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from nacl import bindings
 from nacl.exceptions import UnavailableError
 
-from ledger import key_files
 from ledger.config import Settings
 from ledger.core.encoding import encode_base64
 from ledger.core.errors import ConfigInvalid, LedgerError
-from ledger.sealed_key import (
+from ledger.keys import files as key_files
+from ledger.keys.sealed import (
     ROLES,
     SealedKey,
     parse_sealed_key,

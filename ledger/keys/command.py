@@ -14,17 +14,18 @@ from typing import Any
 import asyncpg
 import click
 
-from ledger import key_files, rotation
 from ledger.config import Settings
 from ledger.core import keys
 from ledger.core.encoding import decode_base64, encode_base64
 from ledger.core.errors import ConfigInvalid, Malformed
 from ledger.core.key_history import KeyHistory, KeyTerm
 from ledger.core.note import TYPE_ED25519, VerifierKey, parse_vkey
-from ledger.key_operations import LogKeys, role_of
+from ledger.keys import files as key_files
+from ledger.keys import rotation
+from ledger.keys.operations import LogKeys, role_of
+from ledger.keys.root import load_root, take_offline
+from ledger.keys.sealed import SealedKey, key_id
 from ledger.locate import DATA, find_settings
-from ledger.root_key import load_root, take_offline
-from ledger.sealed_key import SealedKey, key_id
 from ledger.store.pool import open_pool
 
 SITE = click.argument("site_name", metavar="SITE")

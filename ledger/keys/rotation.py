@@ -11,7 +11,7 @@ from collections.abc import Callable
 import aiohttp
 import click
 
-from ledger import config, key_files
+from ledger import config
 from ledger.config import Settings
 from ledger.core import keys
 from ledger.core.ed25519 import SigningKey
@@ -19,9 +19,10 @@ from ledger.core.errors import ConfigInvalid, LedgerError, Malformed, WitnessAhe
 from ledger.core.key_history import KeyHistory, KeyTerm
 from ledger.core.note import TYPE_ED25519, Checkpoint, VerifierKey, parse_checkpoint
 from ledger.core.quorum import TrustPolicy, WitnessEntry, parse_policy
-from ledger.key_operations import LogKeys, NotYet
+from ledger.keys import files as key_files
+from ledger.keys.operations import LogKeys, NotYet
+from ledger.keys.sealed import key_id
 from ledger.log_tree import LogTree
-from ledger.sealed_key import key_id
 from ledger.store.log import newest_checkpoint
 from ledger.witness.client import WitnessClient
 

@@ -22,7 +22,7 @@ from ledger import config
 from ledger.config import Settings
 from ledger.core.ed25519 import SEED_BYTES, SigningKey
 from ledger.core.errors import ConfigInvalid, LedgerError
-from ledger.sealed_key import SealedKey, parse_sealed_key, seal, unseal
+from ledger.keys.sealed import SealedKey, parse_sealed_key, seal, unseal
 
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP)
 

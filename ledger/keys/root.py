@@ -10,11 +10,11 @@ import os
 import sys
 from pathlib import Path
 
-from ledger import key_files
 from ledger.config import Settings
 from ledger.core.ed25519 import SEED_BYTES, SigningKey
 from ledger.core.errors import ConfigInvalid
-from ledger.sealed_key import seal_by_passphrase, unseal, unseal_by_passphrase
+from ledger.keys import files as key_files
+from ledger.keys.sealed import seal_by_passphrase, unseal, unseal_by_passphrase
 
 
 def load_root(settings: Settings, origin: str, root_file: Path | None) -> SigningKey:
