@@ -130,7 +130,7 @@ GRANTS_REFUSED = {
     "2001, sent now": ({"occurredAt": "2001-01-01T00:00:00Z"}, "grant-too-old", "/occurredAt"),
     "9999": ({"occurredAt": "9999-12-31T23:59:59Z", "sentAt": None}, "grant-in-the-future", "/occurredAt"),
     "9999, sent now": ({"occurredAt": "9999-12-31T23:59:59Z"}, "grant-in-the-future", "/occurredAt"),
-    "six hours ahead": ({"occurredAt": ago(hours=-6), "sentAt": None}, "grant-in-the-future", "/occurredAt"),
+    "six hours ahead": ({"occurredAt": ago(seconds=-6 * 3600), "sentAt": None}, "grant-in-the-future", "/occurredAt"),
     "eight days old": ({"occurredAt": ago(days=8), "sentAt": None}, "grant-too-old", "/occurredAt"),
     "a document never published": ({"shown": "0" * 64}, "unknown-document", "/shown"),
 }
