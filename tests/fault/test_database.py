@@ -169,7 +169,12 @@ async def test_an_older_copy_of_postgres_is_read_but_not_appended_to_until_it_is
         async def reads() -> bool:
             return (await browser.consent(new_visitor())).status == 200
 
+        async def is_behind() -> bool:
+            """A connection of the pool may still be one to the server that was stopped."""
+            return (await browser.post(grant())).json.get("type") == "urn:consent-ledger:problem:log-behind"
+
         await until(reads)
+        await until(is_behind)
         for event in (grant(), refusal(), refusal(decisions={"*": "denied"})):
             refused = await browser.post(event)
             assert_unavailable(refused, "log-behind")
@@ -178,7 +183,9 @@ async def test_an_older_copy_of_postgres_is_read_but_not_appended_to_until_it_is
         assert (ready.status, ready.json["read"], ready.json["write"]) == (503, True, False)
         assert ready.json["checks"][f"append {site.site}"] == {"ok": False, "detail": "log-behind"}
         assert (await browser.call("GET", "/readyz?probe=read")).status == 200
-        assert (await browser.call("GET", f"receipts/{early[0].json['id']}", secret=True)).json == early[0].json
+        receipt = (await browser.call("GET", f"receipts/{early[0].json['id']}", secret=True)).json
+        receipt.pop("proof", None)  # there is one if a checkpoint was signed before the copy was made
+        assert receipt == early[0].json
         assert (await browser.call("GET", f"receipts/{late[0].json['id']}", secret=True)).status == 404
         log = await check_log(settings.database_url, site)
         assert [entry.kind for entry in log.entries] == [Kind.GENESIS, Kind.POLICY] + [Kind.EVENT] * 5
