@@ -178,7 +178,8 @@ def api(postgres: Postgres, template_database: str, tmp_path_factory: pytest.Tem
                 origin_prefix="ledger.test",
                 demo=Path("credentials.json"),
             )
-            async with running_api(settings) as running:
+            # No checkpointer runs here: who waits for one gets an answer without, and soon.
+            async with running_api(settings, limits=Limits(checkpoint_wait_seconds=0.2)) as running:
                 ready.set_result(running)
                 await stopping.wait()
 
