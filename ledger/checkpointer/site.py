@@ -364,7 +364,8 @@ class SiteCheckpointer:
             self._tiles.done(size)
             self._wrote(agreement.DATABASE)
         self.cosigning.publish(checkpoint)
-        self._asked_witnesses = True
+        # After the first checkpoint they are asked before a second one: nobody else may know what was signed before.
+        self._asked_witnesses = size > 1
         return True
 
     def _signed(self, size: int, root: bytes) -> Checkpoint:

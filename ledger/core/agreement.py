@@ -3,7 +3,7 @@
 Each place is asked on its own and says one of the things below; nothing is fetched here, and nothing is signed. The
 rule is that two histories can never be signed: what is ahead or disagrees stops the signing, and so does a place that
 answers but has lost what it knew. What cannot be reached is an alarm and no more, while the memory or the anchor of
-this machine agrees.
+this machine agrees; a log of more than its genesis that neither of them knows waits until everybody answers.
 """
 
 from __future__ import annotations
@@ -94,6 +94,13 @@ def decide(said: Mapping[str, Said], size: int) -> Go | Refuse:
     if known > 1 and not any(isinstance(said.get(name), Agrees) for name in (MEMORY, ANCHOR)):
         return Refuse("no-anchor", "neither the memory nor the anchor of this machine can tell what was signed last")
     alarms = tuple(name for name, each in said.items() if isinstance(each, Unreachable))
+    if alarms and size > 1 and not any(isinstance(said.get(name), Agrees) for name in (MEMORY, ANCHOR)):
+        # A log as it was before its first checkpoint, or an older copy of one that was signed long ago.
+        return Refuse(
+            "not-all-asked",
+            f"nothing on this machine tells whether this log of {size} entries was signed before, and not every place "
+            f"could be asked: {', '.join(alarms)}. Bring it back",
+        )
     return Go(alarms, known)
 
 

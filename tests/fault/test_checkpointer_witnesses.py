@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,6 +21,7 @@ from ledger.core.note import Checkpoint, Signature, VerifierKey, cosignature_mes
 from ledger.core.quorum import TrustPolicy, WitnessEntry, parse_policy
 from ledger.core.witnessing import Dispute
 from ledger.witness.client import Prove
+from tests.conftest import Database
 from tests.fault.checkpoints import Site, founded_site
 from tests.harness import until
 from tests.logbuilder import key
@@ -158,6 +160,23 @@ async def test_a_witness_that_knows_a_longer_log_stops_a_process_before_its_firs
         evidence = list((site.settings.anchors / "evidence").iterdir())
         assert len(evidence) == 1
         assert longer.encode() in evidence[0].read_bytes()
+
+
+async def test_a_witness_is_asked_before_the_second_checkpoint_of_a_log_that_every_other_place_forgot(
+    site: Site, database: Database
+) -> None:
+    witness = Witness("w")
+    await site.grow(5)
+    await site.round()
+    longer = (await site.signed())[-1]
+    witness.held = longer._replace(size=longer.size + 10)
+    await site.execute("truncate ledger.checkpoint, ledger.checkpointer", admin_url=database.admin_url)
+    shutil.rmtree(site.settings.anchors)
+    async with site.checkpointer(policy=policy_of("any", witness), clients=[witness]) as checkpointer:  # type: ignore[list-item]
+        assert (await checkpointer.round()).size == 1, "which is the same in every history of this log"
+        with pytest.raises(NotSigned) as refused:
+            await checkpointer.round()
+    assert refused.value.reason == "witness w-ahead"
 
 
 async def test_a_witness_that_only_says_so_counts_for_as_long_as_the_log_is_shorter(site: Site) -> None:

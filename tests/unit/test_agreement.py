@@ -92,6 +92,18 @@ def test_without_memory_and_anchor_nothing_is_signed() -> None:
     assert isinstance(decide(said | {MEMORY: Agrees(40)}, SIZE), Go)
 
 
+@pytest.mark.parametrize("away", [ANCHOR, NATS, "witness w1"])
+@pytest.mark.parametrize("database", [Agrees(1), Nothing(lost=True)])
+def test_a_log_that_this_machine_does_not_know_waits_until_everybody_was_asked(away: str, database: Said) -> None:
+    said = everybody(Nothing(lost=True), database=database)
+    verdict = decide(said | {away: Unreachable("gone")}, SIZE)
+    assert isinstance(verdict, Refuse)
+    assert (verdict.reason, away in verdict.detail) == ("not-all-asked", True)
+    assert isinstance(decide(said, SIZE), Go)
+    assert isinstance(decide(said | {away: Unreachable("gone")}, 1), Go), "a log that is founded just now"
+    assert isinstance(decide(said | {away: Unreachable("gone"), MEMORY: Agrees(1)}, SIZE), Go)
+
+
 def test_whatever_else_is_said_ahead_and_disagreement_are_never_outvoted() -> None:
     kinds: list[Said] = [
         Agrees(40),
@@ -107,7 +119,8 @@ def test_whatever_else_is_said_ahead_and_disagreement_are_never_outvoted() -> No
         lost = any(isinstance(s, Nothing) and s.lost for p, s in zip(PLACES, combination, strict=True) if p != MEMORY)
         known = any(isinstance(said, Agrees) for said in combination)
         kept = Agrees(40) in combination[:2]
-        assert isinstance(verdict, Go) == (not bad and (not known or (kept and not lost)))
+        asked = not any(isinstance(said, Unreachable) for said in combination)
+        assert isinstance(verdict, Go) == (not bad and ((not known and asked) or (kept and not lost)))
 
 
 def log_and_keys() -> tuple[LogBuilder, KeySet]:
