@@ -23,6 +23,8 @@ from ledger.core.agreement import ANCHOR, DATABASE, MEMORY, NATS
 from ledger.core.note import Checkpoint, VerifierKey, parse_checkpoint, sign_checkpoint
 from ledger.embedded.postgres import Postgres
 from ledger.memory import forget
+from ledger.store import checkpoints as store
+from ledger.store.log import cosigned_checkpoint, served_checkpoint
 from tests.conftest import Database, admin, service_url
 from tests.fault.checkpoints import Site, founded_site
 from tests.fault.streams import Broker, relaying, until
@@ -80,6 +82,27 @@ async def test_a_growing_log_is_signed_as_it_grows_with_its_tiles(site: Site) ->
     async with site.pool() as pool:
         assert await pool.fetchval("select array_agg(n order by n) from ledger.tile where level = 0") == [0, 1, 2]
     assert await records(site) == dict.fromkeys((NATS, ANCHOR, DATABASE), 858)
+
+
+async def test_thinning_takes_away_neither_the_last_old_checkpoint_nor_the_last_with_its_quorum(
+    site: Site, database: Database
+) -> None:
+    for _ in range(6):
+        await site.grow(1)
+        await site.round()
+    # A quiet log: sizes up to 7 are old and of one moment, 8 was signed just now and waits for its quorum.
+    old = "update ledger.checkpoint set signed_at = '2026-01-01 00:05:00+00', cosigned = size < 6 where size < 8"
+    await site.execute(old, admin_url=database.admin_url)
+    await site.execute("update ledger.checkpoint set cosigned = false where size = 8", admin_url=database.admin_url)
+    async with site.pool() as pool:
+        before = await served_checkpoint(pool, site.row.site_id), await cosigned_checkpoint(pool, site.row.site_id)
+        assert await store.thin(pool, site.row.site_id, 3600, 100) == 3
+        assert before == (
+            await served_checkpoint(pool, site.row.site_id),
+            await cosigned_checkpoint(pool, site.row.site_id),
+        )
+        kept = [row["size"] for row in await pool.fetch("select size from ledger.checkpoint order by size")]
+    assert kept == [1, 5, 7, 8]
 
 
 async def test_a_process_that_starts_goes_on_from_what_the_others_signed(site: Site) -> None:

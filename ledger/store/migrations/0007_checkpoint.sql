@@ -86,7 +86,8 @@ language sql volatile security definer set search_path = pg_catalog, pg_temp as 
            set state = p_state, reason = p_reason, detail = p_detail, witnesses = p_witnesses, seen_at = now();
 $$;
 
--- Keep of the older checkpoints the first cosigned one (else the first) of every ten minutes; how many went.
+-- Keep of the older checkpoints the first cosigned one (else the first) of every ten minutes; how many went. The last of
+-- them stay, signed and cosigned: on a quiet log one is what is served until its follower has its quorum.
 create function ledger.thin_checkpoints(p_site_id integer, p_older_than interval, p_limit integer) returns integer
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -97,10 +98,13 @@ begin
                    partition by floor(extract(epoch from c.signed_at) / 600) order by not c.cosigned, c.size) as n
           from ledger.checkpoint c
          where c.site_id = p_site_id and c.signed_at < now() - p_older_than
-           and c.size < (select max(m.size) from ledger.checkpoint m where m.site_id = p_site_id)
+    ), last as (
+        select max(o.size) as size from old o
+        union all select max(m.size) from ledger.checkpoint m where m.site_id = p_site_id and m.cosigned
     )
     delete from ledger.checkpoint c using (select o.size from old o where o.n > 1 limit p_limit) o
-     where c.site_id = p_site_id and c.size = o.size and c.size > 1;
+     where c.site_id = p_site_id and c.size = o.size and c.size > 1
+       and not exists (select 1 from last l where l.size = c.size);
     get diagnostics v_count = row_count;
     return v_count;
 end $$;
