@@ -299,6 +299,7 @@ MONITOR_KEEP_ENTRIES = 64 * 256
 MONITOR_URLS_MAX = 64
 MONITOR_HEADS_KEPT = 1_000
 MONITOR_FAULTS_MAX = 100
+"""Of a kind, until a person has seen them; likewise evidence."""
 MONITOR_FAULTS_TOLD = 3
 """Of one step: the first ones; whoever wants them all runs `verify`."""
 MONITOR_EVIDENCE_MAX = 1_000

@@ -19,7 +19,7 @@ from ledger.core.encoding import encode_time
 from ledger.core.errors import ConfigInvalid, Malformed
 from ledger.core.merkle import EMPTY_ROOT, HASH_BYTES, Frontier
 from ledger.core.note import Checkpoint, parse_checkpoint
-from ledger.core.watch import Finding, Head
+from ledger.core.watch import Finding, Head, Kind
 
 STATE = "state.json"
 LOCK = "lock"
@@ -201,7 +201,10 @@ class Record:
     def add_fault(self, finding: Finding, url: str, now: int) -> FoundFault | None:
         """Keep a fault with its evidence; None if it is known."""
         fault = FoundFault(finding.kind, plain(finding.detail), url, now, finding.rule, finding.seq)
-        if self.is_known(fault) or len(self.state.faults) >= MONITOR_FAULTS_MAX:
+        if self.is_known(fault):
+            return None
+        # Of each kind apart: a server that is full of cheap faults must not hide that it forks.
+        if sum(known.kind == fault.kind for known in self.state.faults) >= MONITOR_FAULTS_MAX:
             return None
         fault.evidence = self._keep_evidence(fault, finding)
         self.state.faults.append(fault)
@@ -212,7 +215,7 @@ class Record:
         name = f"{stamp}-{fault.kind}-{sha256(fault.key.encode()).hexdigest()[:8]}"
         kept = self.directory / EVIDENCE
         kept.mkdir(mode=0o700, exist_ok=True)
-        if sum(1 for _ in kept.iterdir()) >= MONITOR_EVIDENCE_MAX:
+        if sum(1 for _ in kept.glob(f"*-{fault.kind}-*")) >= MONITOR_EVIDENCE_MAX:
             return ""
         (kept / name).mkdir(mode=0o700, exist_ok=True)
         for number, checkpoint in enumerate(finding.notes, 1):
@@ -226,7 +229,7 @@ class Record:
     def acknowledge(self) -> int:
         """A person has seen the faults: how many. Their evidence stays."""
         state, count = self.state, len(self.state.faults)
-        state.acknowledged = [*state.acknowledged, *state.faults][-MONITOR_FAULTS_MAX:]
+        state.acknowledged = [*state.acknowledged, *state.faults][-MONITOR_FAULTS_MAX * len(Kind) :]
         state.faults = []
         self.save()
         return count

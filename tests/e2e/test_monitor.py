@@ -16,9 +16,10 @@ from ledger import log_client
 from ledger.core import keys
 from ledger.core.note import parse_checkpoint
 from ledger.core.quorum import TrustPolicy
-from ledger.core.watch import Growth, Head, judge_growth, tiles_of_growth
+from ledger.core.watch import Finding, Growth, Head, Kind, judge_growth, tiles_of_growth
 from ledger.log_client import LogClient, open_session
 from ledger.monitor import advance, view, watch
+from ledger.monitor import record as monitor_record
 from ledger.monitor.command import read_policy
 from ledger.monitor.record import Record, State
 from ledger.monitor.run import report_of
@@ -675,3 +676,15 @@ async def test_a_state_that_is_lost_is_made_up_for_by_the_memory_of_entries(audi
     (auditor.where / "state.json").unlink()
     auditor.servers[0].log = another(auditor.log, 150)
     assert await auditor.look() == (1, ["fork"], [])
+
+
+def test_cheap_faults_leave_room_for_a_fork_and_its_evidence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(monitor_record, "MONITOR_FAULTS_MAX", 3)
+    monkeypatch.setattr(monitor_record, "MONITOR_EVIDENCE_MAX", 3)
+    with Record(tmp_path, LogBuilder().origin) as record:
+        for seq in range(10):
+            record.add_fault(Finding(Kind.ENTRIES, "cheap", 1, seq), "http://hostile.invalid", 1_700_000_000)
+        assert len(record.state.faults) == 3
+        fork = record.add_fault(Finding(Kind.FORK, "two roots", 4), "http://hostile.invalid", 1_700_000_000)
+        assert fork is not None
+        assert (record.directory / fork.evidence / "finding.json").is_file()
