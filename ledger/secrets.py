@@ -1,6 +1,6 @@
 """Secrets on this side of the database: keyed hashes by which rows are looked up, and fresh ids, salts and API keys.
 
-Signing keys lie in files (key_files). None of the secrets is written to Postgres, logs or error texts.
+Signing keys lie in files (keys/files). None of the secrets is written to Postgres, logs or error texts.
 """
 
 from __future__ import annotations

@@ -210,6 +210,10 @@ class SiteRegistry:
             sizes = f"{signed} entries were signed, here are {head.size}"
             self._without_key(row.site, f"nothing is recorded for {row.site}, {_SIGNED_BEYOND}: {sizes}")
             return None
+        lost = await self._reads.lost_entries(row.site_id)  # as known where the checkpointer runs
+        if lost is not None:
+            self._without_key(row.site, f"nothing is recorded for {row.site}, {_SIGNED_BEYOND}: {lost}")
+            return None
         signer = await self._signer(row, log_id)
         if signer is None or head.entry is None:
             return None

@@ -1,5 +1,5 @@
 """`consent-ledger key`: what a person does with a site's keys: look at them, make, introduce, retire and rotate them,
-and take the root key offline. What it means for the log is key_operations; what lies in the files is key_files.
+and take the root key offline. What it means for the log is keys/operations; what lies in the files is keys/files.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import asyncpg
 import click
 
+from ledger.checkpointer.records import signed_size
 from ledger.config import Settings
 from ledger.core import keys
 from ledger.core.encoding import decode_base64, encode_base64
@@ -201,7 +202,8 @@ def _run(settings: Settings, site: str, work: Callable[[LogKeys], Awaitable[None
     async def main() -> None:
         pool: asyncpg.Pool = await open_pool(settings.database_url, size=2)
         try:
-            await work(await LogKeys.of_site(pool, site))
+            signed = signed_size(settings.anchors / f"{site}.anchor")
+            await work(await LogKeys.of_site(pool, site, signed))
         finally:
             await pool.close()
 

@@ -46,20 +46,22 @@ class NotYet(ConfigInvalid):
 class LogKeys:
     """The keys of one site's log, as the database knows them."""
 
-    def __init__(self, pool: asyncpg.Pool, site_id: int, site: str, origin: str) -> None:
+    def __init__(self, pool: asyncpg.Pool, site_id: int, site: str, origin: str, signed: int = 0) -> None:
+        """`signed`: how many entries were signed, as this machine knows."""
         self.site_id = site_id
         self.site = site
         self.origin = origin
         self.pool = pool
+        self._signed = signed
         self._reads = Reads(pool)
 
     @classmethod
-    async def of_site(cls, pool: asyncpg.Pool, site: str) -> LogKeys:
+    async def of_site(cls, pool: asyncpg.Pool, site: str, signed: int = 0) -> LogKeys:
         """`ConfigInvalid` if there is no such site."""
         row = await pool.fetchrow(_SITE, site)
         if row is None:
             raise ConfigInvalid(f"this ledger has no site {site}; `consent-ledger site list` shows those it has")
-        return cls(pool, row["site_id"], site, row["origin"])
+        return cls(pool, row["site_id"], site, row["origin"], signed)
 
     async def history(self) -> KeyHistory:
         """Every key so far; an error if the stored key entries could not be in a sound log."""
@@ -94,6 +96,7 @@ class LogKeys:
     async def _append(self, history: KeyHistory, root: ed25519.SigningKey, public: bytes) -> Change:
         if root.public != history.set.root:
             raise ConfigInvalid(f"this is not the root key of {self.site}'s log")
+        await self._check_whole()
         history.set.apply(public)  # the history was read for this one use
         core = core_bytes(history.log_id, Kind.KEY, ZEROS, public)
         signature = root.sign(core)
@@ -114,6 +117,14 @@ class LogKeys:
                     raise
                 await asyncio.sleep(config.SETTLE_BACKOFF_SECONDS[attempt])  # it may be in: then its core is known
                 attempt += 1
+
+    async def _check_whole(self) -> None:
+        """Nothing is appended to an older copy: it would begin a second history."""
+        size = (await self._reads.head(self.site_id)).size
+        lost = f"{self._signed} entries were signed, here are {size}" if self._signed > size else None
+        lost = lost or await self._reads.lost_entries(self.site_id)
+        if lost is not None:
+            raise ConfigInvalid(f"the database holds an older copy of the log of {self.site} ({lost}): see `recover`")
 
     # --- is it safe to go on? --------------------------------------------------------------------------------------
 

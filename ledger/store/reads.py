@@ -173,6 +173,13 @@ select site_id, state, reason, detail, witnesses, extract(epoch from now() - see
   from ledger.checkpointer
 """
 
+_LOST = """
+select c.detail from ledger.checkpointer c
+ where c.site_id = $1 and c.state = 'refused' and c.reason = any ($2::text[])
+   and c.seen_at > now() - make_interval(secs => $3)
+"""
+_LOST_REASONS = ["memory-ahead", "anchor-ahead", "nats-ahead", "stream-ahead"]
+
 _KEY_ENTRIES = """
 select e.entry
   from (select 0 as seq union all select s.seq from ledger.key_entry s where s.site_id = $1) k
@@ -299,6 +306,11 @@ class Reads:
     async def checkpointers(self) -> dict[int, CheckpointerRow]:
         """site_id -> how its checkpointer fares; none before it was ever at the site."""
         return {row["site_id"]: CheckpointerRow(*list(row)[1:]) for row in await self._fetch(_CHECKPOINTERS)}
+
+    async def lost_entries(self, site_id: int) -> str | None:
+        """What a living checkpointer says of entries that were signed or acknowledged and are gone; None if nothing."""
+        detail: str | None = await self._fetchval(_LOST, site_id, _LOST_REASONS, float(config.CHECKPOINT_DEAD_SECONDS))
+        return detail
 
     async def key_entries(self, site_id: int) -> list[bytes]:
         """The genesis entry and every entry of kind 2, in their order; none before genesis."""

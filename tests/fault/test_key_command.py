@@ -26,7 +26,10 @@ from ledger.keys import files as key_files
 from ledger.keys import operations as key_operations
 from ledger.keys.operations import LogKeys
 from ledger.provision import SiteCredentials, create_site
+from ledger.site import SiteRegistry
+from ledger.store import checkpoints as store
 from ledger.store.pool import open_pool
+from ledger.store.reads import Reads
 from tests.fault.keys import PASSPHRASE, command, ids, key, listed, load_key, refused
 from tests.harness import check_log, document, found, new_site_name
 
@@ -364,3 +367,27 @@ async def test_doctor_looks_at_the_key_files(settings: Settings, site: SiteCrede
     assert "cannot sign checkpoints" in (await findings(settings, site))[Verdict.ADVICE]
     shutil.move(ingest, tmp_path / ingest.name)
     assert "cannot record" in (await findings(settings, site))[Verdict.BAD]
+
+
+@pytest.mark.parametrize("reason", ["memory-ahead", "anchor-ahead", "nats-ahead", "stream-ahead"])
+async def test_nothing_is_appended_to_an_older_copy_of_a_log(
+    settings: Settings, site: SiteCredentials, pool: asyncpg.Pool, reason: str
+) -> None:
+    """As the checkpointer says, wherever it runs, or as this machine's anchor does."""
+    size = await size_of(settings, site)
+    reads, site_id = Reads(pool), (await LogKeys.of_site(pool, site.site)).site_id
+    await store.report(pool, site_id, "refused", reason, "NATS knows a log of 99 entries", "[]")
+    assert "99 entries" in await refused(settings, "rotate", site.site, "ingest", "--yes")
+    registry = SiteRegistry(reads, pool, settings)
+    behind = await registry.get(site.site)
+    assert behind.sequencer is None
+    assert registry.hindrance(behind).reason == "log-behind"
+    await store.report(pool, site_id, "refused", "witness w-ahead", "a stranger's word", "[]")
+    again = await SiteRegistry(reads, pool, settings).get(site.site)
+    assert again.sequencer is not None
+    await again.sequencer.stop()
+    root = load_key(settings, site.site, "root")
+    public = keys.introduce_ingest(bytes.fromhex(site.log_id), SigningKey(b"\x05" * 32))
+    with pytest.raises(ConfigInvalid, match="99 entries were signed"):
+        await (await LogKeys.of_site(pool, site.site, 99)).introduce(root, public)
+    assert await size_of(settings, site) == size
