@@ -166,7 +166,7 @@ class LogClient:
         if status == 200:
             return
         if status in (401, 403):
-            raise LogGuarded(f"{what} is guarded ({status}): give a key with the scope `audit`")
+            raise LogGuarded(f"{what} is guarded ({status}): give a key with the scope `audit`, by --key-file")
         if 300 <= status < 400:
             to = response.headers.get(hdrs.LOCATION, "")[:200]
             raise LogUnreachable(f"{what} redirects to {to!r}, which is not followed: name the log's own URL")

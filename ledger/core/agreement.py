@@ -89,7 +89,7 @@ def decide(said: Mapping[str, Said], size: int) -> Go | Refuse:
             return Refuse(
                 f"{name}-lost",
                 f"{_the(name)} has lost its record of the last checkpoint; others know one of size {known}. "
-                "Find out why, then: consent-ledger checkpoint restore-record",
+                f"Find out why, then: consent-ledger checkpoint restore-record SITE --to {name}",
             )
     if known > 1 and not any(isinstance(said.get(name), Agrees) for name in (MEMORY, ANCHOR)):
         return Refuse("no-anchor", "neither the memory nor the anchor of this machine can tell what was signed last")
@@ -146,7 +146,7 @@ def stream_said(last_seq: int, size: int, published: Sequence[tuple[bytes | None
         return Refuse(
             "stream-ahead",
             f"the stream holds entries up to {last_seq}, the log up to {size - 1}: entries that were acknowledged are "
-            "lost. Stop the servers and run: consent-ledger recover --from-stream",
+            "lost. Restart no server, and run: consent-ledger recover SITE --from-stream",
         )
     if any(message is not None and message != entry for message, entry in published):
         return Refuse("stream-differs", f"the stream's last message, up to {last_seq}, is not the log's entry there")

@@ -152,7 +152,7 @@ class Heads:
         if pinned not in signed["the checkpoint"] and not (
             self.old_counts and pinned in signed["the older checkpoint"]
         ):
-            which = "neither this checkpoint nor the older one" if self.pins.old else "this checkpoint not"
+            which = "neither this checkpoint nor the older one" if self.pins.old else "not this checkpoint"
             self.faults.add(4, f"the key given out of band signed {which}")
         active = keys.log_keys if keys else ()
         if complete and not any(key in signed["the checkpoint"] for key in active):

@@ -286,6 +286,11 @@ def open_state(directory: Path, clock: Callable[[], float]) -> WitnessState:
     """The witness in a directory; `clock` gives unix seconds. `ConfigInvalid` says what is missing."""
     key_path, database = directory / KEY_NAME, directory / DATABASE_NAME
     if not key_path.is_file():
+        if database.is_file():
+            raise ConfigInvalid(
+                f"{key_path} is gone, and only it can go on with what {database} remembers: put it back from a copy, "
+                "or make a new witness, with another name, in another directory"
+            )
         raise ConfigInvalid(
             f"no witness in {directory}: `consent-ledger witness init {directory} --name NAME` makes one"
         )

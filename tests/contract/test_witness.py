@@ -611,7 +611,7 @@ def test_key_and_database_are_their_owners_alone(tmp_path: Path) -> None:
 def test_a_witness_that_lost_its_memory_or_key_does_not_begin_anew(tmp_path: Path, lost: str) -> None:
     create(tmp_path / "w", NAME)
     (tmp_path / "w" / lost).unlink()
-    with pytest.raises(ConfigInvalid):
+    with pytest.raises(ConfigInvalid, match=r"is gone.* make a new witness"):  # not: `init` it, which would refuse
         open_state(tmp_path / "w", Clock())
     with pytest.raises(ConfigInvalid):
         create(tmp_path / "w", NAME)

@@ -94,7 +94,7 @@ async def test_an_answer_that_will_not_pass_is_not_asked_for_again(at: At, statu
 @pytest.mark.parametrize("status", [401, 403])
 async def test_guarded_bundles_ask_for_a_key(at: At, status: int) -> None:
     at.server.lies = {"tile/entries/000": status}
-    with pytest.raises(LogGuarded, match="scope `audit`"):
+    with pytest.raises(LogGuarded, match="scope `audit`, by --key-file"):
         await at.client.tile(Tile(ENTRIES, 0))
 
 

@@ -72,7 +72,7 @@ def test_who_answers_and_has_lost_its_record_stops_the_signing(place: str) -> No
     verdict = decide(everybody(Agrees(2)) | {place: Nothing(lost=True)}, SIZE)
     assert isinstance(verdict, Refuse)
     assert verdict.reason == f"{place}-lost"
-    assert "restore-record" in verdict.detail
+    assert f"restore-record SITE --to {place}" in verdict.detail
 
 
 def test_a_memory_that_was_made_anew_is_no_loss_and_neither_is_a_place_that_never_had_a_record() -> None:
@@ -157,4 +157,5 @@ def test_a_stream_beyond_the_log_holds_entries_that_were_lost() -> None:
     assert ahead is not None
     assert other is not None
     assert (ahead.reason, other.reason) == ("stream-ahead", "stream-differs")
-    assert "recover --from-stream" in ahead.detail
+    assert "recover SITE --from-stream" in ahead.detail
+    assert "Restart no server" in ahead.detail  # those that refuse remember where the log ended
