@@ -313,7 +313,7 @@ async def test_entries_that_the_stream_holds_and_the_log_lost_stop_the_signing(
     await site.execute("delete from ledger.entry where seq = 4", admin_url=database.admin_url)
     refused = await refusal(site)
     assert refused.reason == "stream-ahead"
-    assert "recover --from-stream" in refused.detail
+    assert "recover SITE --from-stream" in refused.detail
 
 
 async def test_a_payload_that_vanished_without_an_erasure_is_not_signed(site: Site, database: Database) -> None:
