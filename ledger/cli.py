@@ -132,7 +132,10 @@ async def _site_id(pool: asyncpg.Pool, site: str) -> int:
 @DATA
 @click.option("--port", type=click.IntRange(0, 65_535), default=8080, show_default=True, help="0: any free port.")
 def up(data: Path, port: int) -> None:
-    """Start everything on this machine: Postgres, NATS and the service, with the example sites."""
+    """Start everything on this machine: Postgres, NATS and the service, with the example sites.
+
+    LEDGER_… variables are not read. Witnesses are named by a trust policy (C2SP tlog-policy) in DATA/witnesses.
+    """
     from ledger.embedded.up import up as run_up  # noqa: PLC0415
 
     run_up(data, port)
