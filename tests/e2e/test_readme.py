@@ -103,7 +103,8 @@ def test_every_block_that_can_be_typed_is_typed_by_a_test() -> None:
 def test_the_commands_install_with_nothing_but_python() -> None:
     install = "python3 -m venv .venv && .venv/bin/pip install -q "
     assert block("command: run") == install + "'.[embedded]' && .venv/bin/consent-ledger up"
-    assert block("command: test") == install + "-e '.[embedded,test]' && .venv/bin/python -m pytest -n 2 --dist loadfile"
+    test = "-e '.[embedded,test]' && .venv/bin/python -m pytest -n 2 --dist loadfile"
+    assert block("command: test") == install + test
 
 
 def test_a_frontend_records_a_consent_and_its_withdrawal(newcomer: Newcomer) -> None:
