@@ -81,7 +81,7 @@ def newcomer() -> Iterator[Newcomer]:
         )
     try:
         deadline = time.monotonic() + START_SECONDS
-        while "Ctrl-C" not in (directory / "screen").read_text():
+        while "take-offline" not in (directory / "screen").read_text():  # the last thing that a first start says
             assert up.poll() is None, (directory / "screen").read_text()
             assert time.monotonic() < deadline, "the service did not come up in time"
             time.sleep(0.1)
