@@ -171,6 +171,8 @@ declare
     v_count integer := 0;
 begin
     if p_kind = 2 then
+        perform ledger.check_key_operation(p_site_id, p_public);  -- 0009
+        insert into ledger.key_entry (site_id, seq) values (p_site_id, p_seq);
         if get_byte(p_public, 0) = 1 then
             insert into ledger.signer (site_id, key_hash, role, public, since)
                 values (p_site_id, sha256(substring(p_public from 2 for 32)), 'ingest', substring(p_public from 2 for 32), p_seq);

@@ -9,8 +9,6 @@ create table ledger.key_entry (
     seq     bigint  not null,
     primary key (site_id, seq)
 );
-insert into ledger.key_entry (site_id, seq)
-    select e.site_id, e.seq from ledger.entry e where ledger.entry_kind(e.entry) = 2;
 
 create trigger append_only before update or delete on ledger.key_entry for each row execute function ledger.refuse();
 create trigger no_truncate before truncate on ledger.key_entry for each statement execute function ledger.refuse();
@@ -71,44 +69,6 @@ begin
     elsif v_operation <> 2 then  -- which is checked where it is carried out
         raise exception 'there is no key operation %', v_operation using errcode = 'LG006';
     end if;
-end $$;
-
--- As before, with key operations checked and listed.
-create or replace function ledger.apply_control(
-    p_site_id integer, p_seq bigint, p_kind integer, p_public bytea
-) returns integer
-language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
-declare
-    v_seqs  bigint[];
-    v_count integer := 0;
-begin
-    if p_kind = 2 then
-        perform ledger.check_key_operation(p_site_id, p_public);
-        insert into ledger.key_entry (site_id, seq) values (p_site_id, p_seq);
-        if get_byte(p_public, 0) = 1 then
-            insert into ledger.signer (site_id, key_hash, role, public, since)
-                values (p_site_id, sha256(substring(p_public from 2 for 32)), 'ingest', substring(p_public from 2 for 32), p_seq);
-        elsif get_byte(p_public, 0) = 2 then
-            update ledger.signer s set until = p_seq
-             where s.site_id = p_site_id and s.key_hash = substring(p_public from 2) and s.role = 'ingest' and s.until is null;
-            if not found then
-                raise exception 'a retirement names no active ingest key' using errcode = 'LG006';
-            end if;
-        end if;
-    elsif p_kind = 3 then
-        select array_agg(ledger.u64(substring(p_public from g.i for 8)) order by g.i) into v_seqs
-          from generate_series(1, octet_length(p_public), 8) g(i);
-        -- The trigger on `opening` lets a row go only when it finds it here; a second erasure of one event fails here.
-        insert into ledger.erased (site_id, seq, by_seq) select p_site_id, u, p_seq from unnest(v_seqs) u;
-        delete from ledger.state t using ledger.opening o
-         where o.site_id = p_site_id and o.seq = any (v_seqs) and t.site_id = p_site_id and t.visitor = o.visitor;
-        delete from ledger.opening o where o.site_id = p_site_id and o.seq = any (v_seqs) and o.visitor is not null;
-        get diagnostics v_count = row_count;
-    elsif p_kind = 4 then
-        insert into ledger.policy (site_id, version, seq, document)
-            values (p_site_id, convert_from(substring(p_public from 33), 'UTF8'), p_seq, substring(p_public from 1 for 32));
-    end if;
-    return v_count;
 end $$;
 
 revoke all on function ledger.vkey_public, ledger.log_keys, ledger.check_key_operation from public;
