@@ -81,7 +81,11 @@ class BatchResult(Message, frozen=True):
 
 
 class PurposeDecision(Message, frozen=True):
-    """The answer for one purpose. `ask` and `notify` are always there; times are absent where there is none."""
+    """The answer for one purpose. `ask` and `notify` are always there; times are absent where there is none.
+
+    `conflict`: this browser and the account that it is linked to answered differently. `conditional`: the grant was the
+    price of access. `explanation`: on request, the rules in plain words, in the order in which they were tried.
+    """
 
     decision: Decision
     reason: str
@@ -93,16 +97,20 @@ class PurposeDecision(Message, frozen=True):
     valid_until: str | None = None
     policy_version: str | None = None
     seq: int | None = None
+    conflict: bool = False
+    conditional: bool = False
+    explanation: list[str] = []
 
 
 class Consent(Message, frozen=True):
-    """One visitor's decisions."""
+    """One visitor's decisions. `linked`: the visitor is linked to an account, whose choices count."""
 
     site: str
     visitor: str
     position: str
     decisions: dict[str, PurposeDecision]
     policy_version: str | None = None
+    linked: bool = False
 
 
 class CheckVisitor(Input, frozen=True):

@@ -143,7 +143,8 @@ def _recorded(event: Event, recorded_at: str) -> list[str]:
         words = "every optional purpose" if purpose == ANY_PURPOSE else purpose
         lines += _row(label, f"{words}: {answer}")
         label = ""
-    lines += _row("done by", f"{ACTIONS[event.action]} ({event.action})")
+    if event.action is not None:
+        lines += _row("done by", f"{ACTIONS[event.action]} ({event.action})")
     if event.component:
         lines += _row("control", event.component)
     lines += _row("policy", f"version {event.policy_version}" if event.policy_version else "no published version cited")

@@ -247,7 +247,7 @@ class _Terms:
         return (
             now is not None
             and last is not None
-            and now.document.announce_changes
+            and now.document.announce_changes == "first-visit"
             and self._history.effects_ms[self._index] > last.effective_ms
             and now.document.version != last.version
         )

@@ -18,6 +18,25 @@ from ledger.core.regions import DEFAULT, Regime
 
 Party = Literal["first", "third"]
 Storage = Literal["cookie", "localStorage", "sessionStorage", "indexedDB", "pixel"]
+Kind = Literal["consent", "acceptance", "transfer", "attestation"]
+"""What a grant means: leave to process, acceptance of a document (click-wrap), leave to transfer to a destination, or a
+statement of age. An objection is the denial of a purpose whose regime is opt-out or exempt."""
+LegalBasis = Literal[
+    "consent", "legitimate_interest", "contract", "legal_obligation", "vital_interest", "public_task", "exemption"
+]
+Role = Literal["processor", "controller", "joint_controller"]
+TransferBasis = Literal["adequacy", "consent", "contractual_clauses", "binding_rules", "derogation"]
+Announcement = Literal["posted", "first-visit", "email"]
+ConsentSignal = Literal[
+    "ad_storage",
+    "ad_user_data",
+    "ad_personalization",
+    "analytics_storage",
+    "functionality_storage",
+    "personalization_storage",
+    "security_storage",
+]
+"""Google Consent Mode v2."""
 Texts = dict[str, str]
 """A text in each of the site's languages, by BCP 47 tag."""
 
@@ -31,18 +50,40 @@ class Controller(_Part, frozen=True):
 
     name: str
     bin: str | None = None
+    country: str | None = None
     address: str | None = None
     email: str | None = None
     phone: str | None = None
 
 
+class Contact(_Part, frozen=True):
+    """Whom to turn to beside the controller itself, and about what."""
+
+    about: Texts
+    email: str | None = None
+    phone: str | None = None
+    url: str | None = None
+
+
+class Authority(_Part, frozen=True):
+    """Who takes complaints, from visitors of which regions (all where none is named)."""
+
+    name: Texts
+    url: str | None = None
+    regions: tuple[str, ...] = ()
+
+
 class PolicyVersion(_Part, frozen=True):
-    """One version of the policy's text. `material` says for which purposes it asks again: all, none, or those named."""
+    """One version of the policy's text. `material`: for which purposes its author says that it asks again: all, none or
+    those named. What the diff to the version before finds material asks again too, save for the purposes in
+    `not_material`, each with the reason that is put on record.
+    """
 
     version: str
     effective_at: str
     url: str
     material: bool | tuple[str, ...] = True
+    not_material: dict[str, str] = {}
 
 
 class Cookie(_Part, frozen=True):
@@ -58,40 +99,84 @@ class Cookie(_Part, frozen=True):
     party: Party = "first"
     storage: Storage = "cookie"
     conditional: bool = False
+    clear_on_withdrawal: bool = True
 
 
 class Recipient(_Part, frozen=True):
-    """Who receives what is gathered, and where: a country, or a group such as EU."""
+    """Who receives what is gathered, as what, where (a country or a group such as EU), on what the transfer rests."""
 
     name: str
+    role: Role = "processor"
     region: str | None = None
+    transfer: TransferBasis | None = None
 
 
-class Purpose(_Part, frozen=True):
-    """What consent is asked for. `required` purposes are never asked; `removed_in` keeps one on record, unoffered."""
+class DataCategory(_Part, frozen=True):
+    """A kind of data that is gathered. `dpv` is its term in W3C's DPV, like `pd:IPAddress`."""
 
     title: Texts
-    description: Texts
-    required: bool = False
-    in_use: bool = True
-    removed_in: str | None = None
-    cookies: tuple[Cookie, ...] = ()
-    recipients: tuple[Recipient, ...] = ()
-    regimes: dict[str, Regime] = {}
-    renew_after: Duration | None = None
-    retention: Duration | None = None
-    """How long the data gathered for this purpose is kept."""
+    dpv: str | None = None
 
 
 class ReaskAfter(_Part, frozen=True):
-    """How long a denial keeps the banner away; None: for good."""
+    """How long an answer keeps the question away. None: for good after a denial, not at all after a dismissal."""
 
     refusal: Duration | None = None
     withdrawal: Duration | None = None
+    dismissal: Duration | None = None
 
 
 NEVER_AGAIN = ReaskAfter()
 """The default; the very object, for the encoder tells a struct's default by identity."""
+
+
+class Purpose(_Part, frozen=True):
+    """What consent is asked for.
+
+    `required` purposes are never asked. `removed_in` keeps one on record, unoffered; `alias_of` names the purpose of
+    earlier versions that this one goes on with, whose answers count for it. `withdrawable`: False, with the reason in
+    `withdrawal_bar`, where law or an unfulfilled obligation stands against it. `needs`: attestations without which no
+    grant holds, save a guardian's. `minimum_age` (years, by region) belongs to an attestation, `destination` to a
+    transfer, `document` (SHA-256 in hex) to an acceptance.
+    """
+
+    title: Texts
+    description: Texts
+    kind: Kind = "consent"
+    required: bool = False
+    in_use: bool = True
+    alias_of: str | None = None
+    removed_in: str | None = None
+    cookies: tuple[Cookie, ...] = ()
+    recipients: tuple[Recipient, ...] = ()
+    data: dict[str, DataCategory] = {}
+    publication: bool = False
+    """Whether the data is made public (Kazakhstan, Law 94-V, article 8)."""
+    legal_basis: dict[str, LegalBasis] = {}
+    """By region, like `regimes`."""
+    laws: tuple[str, ...] = ()
+    regimes: dict[str, Regime] = {}
+    renew_after: Duration | None = None
+    reask_after: ReaskAfter | None = None
+    retention: Duration | None = None
+    """How long the data gathered for this purpose is kept."""
+    withdrawable: bool = True
+    withdrawal_bar: Texts = {}
+    needs: tuple[str, ...] = ()
+    minimum_age: dict[str, int] = {}
+    destination: str | None = None
+    document: str | None = None
+    dpv: tuple[str, ...] = ()
+    """Terms of W3C's DPV, like `dpv:Marketing`."""
+    consent_mode: tuple[ConsentSignal, ...] = ()
+
+
+class Notice(_Part, frozen=True):
+    """A notice artefact: the published document (SHA-256 in hex) that shows what a visitor was shown."""
+
+    document: str
+    media_type: str
+    language: str | None = None
 
 
 class SiteDocument(_Part, frozen=True):
@@ -104,10 +189,25 @@ class SiteDocument(_Part, frozen=True):
     policy: PolicyVersion
     purposes: dict[str, Purpose]
     renew_after: Duration
+    order: tuple[str, ...] = ()
+    """Every purpose, in the order in which the author wrote them: the encoding sorts `purposes`."""
     reask_after: ReaskAfter = NEVER_AGAIN
+    reask_after_in: dict[str, ReaskAfter] = {}
+    """By region or group, over `reask_after`."""
     regimes: dict[str, Regime] = {}
-    announce_changes: bool = False
-    """Every new version is shown to returning visitors, also one that is material for nothing."""
+    announce_changes: Announcement = "posted"
+    """How visitors learn of a new version. On the `first-visit` after it, also where it is material for nothing."""
+    notices: dict[str, Notice] = {}
+    contacts: tuple[Contact, ...] = ()
+    authorities: tuple[Authority, ...] = ()
+    answer_within: dict[str, Duration] = {}
+    """How soon a subject's request is answered, by region or group, or `default`."""
+    record_retention: Duration | None = None
+    """How long the record of a choice is kept after it stopped to count."""
+    stored_in: tuple[str, ...] = ()
+    """Countries in which the ledger's database lies."""
+    residency: tuple[str, ...] = ()
+    """Countries whose law wants the database kept there (Kazakhstan, Law 94-V, article 12)."""
     review_cookies_every: Duration | None = None
     laws: tuple[str, ...] = ()
     entry_bundles_public: bool = False

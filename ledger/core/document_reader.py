@@ -14,6 +14,7 @@ from typing import Literal, TypeVar, get_args
 
 from ledger.core.document import (
     NEVER_AGAIN,
+    Announcement,
     Controller,
     Cookie,
     Party,
@@ -72,14 +73,25 @@ def read_document(source: Node) -> SiteDocument:
         origins=top.need("origins", _list_of(_origin, MAX_ORIGINS, at_least=1)),
         policy=top.need("policy", _policy(purposes)),
         purposes=purposes,
+        order=top.get("order", _order(purposes), tuple(purposes)),
         renew_after=top.need("renewAfter", _duration),
         reask_after=top.get("reaskAfter", _reask_after, NEVER_AGAIN),
         regimes=top.get("regimes", _regimes, {}),
-        announce_changes=top.get("announceChanges", _flag, False),
+        announce_changes=top.get("announceChanges", _one_of(get_args(Announcement)), "posted"),
         review_cookies_every=top.get("reviewCookiesEvery", _duration, None),
         laws=top.get("laws", _list_of(_line, MAX_LIST_ITEMS), ()),
         entry_bundles_public=top.get("entryBundlesPublic", _flag, False),
     )
+
+
+def _order(purposes: dict[str, Purpose]) -> Read[tuple[str, ...]]:
+    def read(node: Node, path: str) -> tuple[str, ...]:
+        order = _list_of(_line, MAX_PURPOSES, at_least=1)(node, path)
+        if set(order) != set(purposes):
+            raise DocumentInvalid(path, f"has to hold every purpose once: {', '.join(purposes)}")
+        return order
+
+    return read
 
 
 class _Members:

@@ -26,7 +26,30 @@ GRANTED: Literal["granted"] = "granted"
 DENIED: Literal["denied"] = "denied"
 
 Answer = Literal["granted", "denied"]
-Type = Literal["consent.given", "consent.refused", "consent.withdrawn"]
+InputType = Literal[
+    "consent.given",
+    "consent.refused",
+    "consent.withdrawn",
+    "consent.dismissed",
+    "notice.seen",
+    "account.linked",
+    "account.unlinked",
+]
+"""What a client may say. The first three hold decisions, `dismissed` and `seen` none, the last two an account."""
+
+Type = Literal[
+    "consent.given",
+    "consent.refused",
+    "consent.withdrawn",
+    "consent.dismissed",
+    "notice.seen",
+    "account.linked",
+    "account.unlinked",
+    "consent.expired",
+    "consent.invalidated",
+]
+"""What is stored. The last two are the ledger's own: they tell consumers of a lapse, and decide nothing."""
+
 Action = Literal[
     "accept_all",
     "only_necessary",
@@ -39,6 +62,12 @@ Action = Literal[
     "import",
     "guardian",
 ]
+Authentication = Literal["publishable", "secret", "ledger"]
+"""Which key an event came with: one that every page shows, a backend's, or none (the ledger's own event)."""
+
+Scope = Literal["device", "account"]
+"""How far a choice reaches, as the visitor was told beforehand: this browser, or every browser of the account."""
+
 Component = Action
 """The words are one enumeration: an action says what the visitor did, a component what control it was done with."""
 
@@ -51,7 +80,15 @@ Region = Annotated[str, Meta(pattern=r"^[A-Z]{2}(-[A-Z0-9]{1,3})?\Z")]
 Version = Annotated[str, Meta(pattern=r"^[0-9A-Za-z.-]{1,32}\Z")]
 CitedVersion = Annotated[str, Meta(min_length=1, max_length=64)]
 DocumentHash = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
-Decisions = Annotated[dict[PurposeId, Answer], Meta(min_length=1, max_length=MAX_PURPOSES)]
+AccountId = Annotated[str, Meta(pattern=r"^[!-~]{1,128}\Z")]
+"""An account as a site's backend names it; stored is a keyed hash of it, `AccountHash`."""
+AccountHash = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
+SignalText = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.~+/=-]{1,4096}\Z")]
+"""An IAB string, kept as it came and never read."""
+Original = Annotated[str, Meta(min_length=1, max_length=8192)]
+"""The row of another system's export, as it stood there."""
+Decisions = Annotated[dict[PurposeId, Answer], Meta(max_length=MAX_PURPOSES)]
+Lapsed = Annotated[dict[PurposeId, Annotated[int, Meta(ge=1, lt=2**53)]], Meta(max_length=MAX_PURPOSES)]
 Time = Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z\Z")]
 AnyTime = Annotated[
     str,
@@ -74,10 +111,10 @@ calendar; a denial is recorded without it, a grant is refused."""
 class EventInput(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
     """An event as a client posts it. Times are RFC 3339; everything else as in DESIGN's outward contract."""
 
-    type: Type
+    type: InputType
     visitor: VisitorId
-    decisions: Decisions
-    action: Action
+    decisions: Decisions = {}
+    action: Action | None = None
     id: EventId | None = None
     policy_version: CitedVersion | None = None
     language: Language | None = None
@@ -85,19 +122,30 @@ class EventInput(Struct, frozen=True, rename="camel", forbid_unknown_fields=True
     shown: DocumentHash | None = None
     region: Region | None = None
     gpc: bool = False
+    tc_string: SignalText | None = None
+    gpp_string: SignalText | None = None
+    conditional: bool = False
+    scope: Scope = "device"
+    account: AccountId | None = None
+    original: Original | None = None
     occurred_at: ClockTime | None = None
     sent_at: ClockTime | None = None
 
 
 class Event(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
-    """A stored event. `citedPolicyVersion` and `citedShown` are what a denial cited without it ever being published."""
+    """A stored event. `citedPolicyVersion` and `citedShown` are what a denial cited without it ever being published.
+
+    `conditional`: the choice was the price of access (a wall). `account`: the account that is linked, or for whose
+    every browser the choice was made. `original`: the row that was imported. `lapsed`: the grants that ended, by seq.
+    """
 
     id: EventId
     site: str
     type: Type
     visitor: VisitorId
-    decisions: Decisions
-    action: Action
+    decisions: Decisions = {}
+    action: Action | None = None
+    authentication: Authentication = "publishable"
     policy_version: Version | None = None
     cited_policy_version: CitedVersion | None = None
     language: Language | None = None
@@ -106,6 +154,12 @@ class Event(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, omi
     cited_shown: DocumentHash | None = None
     region: Region | None = None
     gpc: bool = False
+    tc_string: SignalText | None = None
+    gpp_string: SignalText | None = None
+    conditional: bool = False
+    account: AccountHash | None = None
+    original: Original | None = None
+    lapsed: Lapsed = {}
     occurred_at: Time | None = None
     sent_at: Time | None = None
 
@@ -136,6 +190,23 @@ def encode_content(event: EventInput) -> bytes:
     return _content_encoder.encode(msgspec.structs.replace(event, sent_at=None))
 
 
+_DECIDING = frozenset({"consent.given", "consent.refused", "consent.withdrawn"})
+_LINKING = frozenset({"account.linked", "account.unlinked"})
+_LAPSING = frozenset({"consent.expired", "consent.invalidated"})
+
+
+def is_formed(event: Event) -> bool:
+    """Whether an event has the members that its type needs and none that another type needs (SPEC.md section 7)."""
+    deciding = event.type in _DECIDING
+    return (
+        bool(event.decisions) == deciding
+        and (event.action is not None or not deciding)
+        and (event.account is not None or event.type not in _LINKING)
+        and (event.account is None or deciding or event.type in _LINKING)
+        and bool(event.lapsed) == (event.type in _LAPSING) == (event.authentication == "ledger")
+    )
+
+
 _event_decoder = msgspec.json.Decoder(Event)
 _sorted_encoder = msgspec.json.Encoder(order="sorted")
 
@@ -150,7 +221,7 @@ def decode_event(data: bytes) -> Event:
         event = _event_decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return decode_payload(data, Event)  # which says what is wrong
-    if _sorted_encoder.encode(event) != data or not event.site:
+    if _sorted_encoder.encode(event) != data or not event.site or not is_formed(event):
         return decode_payload(data, Event)
     for time in (event.occurred_at, event.sent_at):
         if time is not None:
@@ -164,6 +235,8 @@ def decode_payload(data: bytes, kind: type[Payload]) -> Payload:
         payload = msgspec.convert(decode_json(data), kind, strict=True)
     except msgspec.ValidationError as error:
         raise Malformed(f"the payload does not fit its schema: {error}") from error
+    if isinstance(payload, Event) and not is_formed(payload):
+        raise Malformed(f"a payload of type {payload.type} has other members")
     times = (payload.occurred_at, payload.sent_at) if isinstance(payload, Event) else (payload.requested_at,)
     for time in times:
         if time is not None:

@@ -20,7 +20,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import asyncpg
 
@@ -29,7 +29,7 @@ from ledger.config import CONNECT_TIMEOUT_SECONDS, RECOVER_LOCK_TIMEOUT_SECONDS,
 from ledger.core import stream
 from ledger.core.entry import Kind, decode, decode_seqs
 from ledger.core.errors import AuditFault, ConfigInvalid, NotFound, Unavailable
-from ledger.core.event import Event, EventInput, decode_event, encode_content
+from ledger.core.event import Event, EventInput, InputType, decode_event, encode_content
 from ledger.core.merkle import HASH_BYTES, leaf_hash
 from ledger.core.tail import Ledger, Tail, TailEntry, TailMessage
 from ledger.progress import Progress
@@ -289,7 +289,7 @@ def _row(entry: TailEntry, erased: bool, hasher: SiteHasher) -> _Row:
 def _client_input(event: Event) -> EventInput:
     """What the client sent, as far as the stored event tells (see the module)."""
     return EventInput(
-        type=event.type,
+        type=cast(InputType, event.type),
         visitor=event.visitor,
         decisions=event.decisions,
         action=event.action,

@@ -108,7 +108,7 @@ class Visit:
 
     def event(
         self,
-        kind: events.Type,
+        kind: events.InputType,
         decisions: dict[str, Answer],
         action: Action,
         when: When = NOW,

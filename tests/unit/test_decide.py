@@ -468,7 +468,7 @@ class TestAskAndNotify:
         assert not ask(ONE, act(0, "denied"), at=36_500).ask
 
     def test_a_change_is_announced_to_those_who_acted_before_it_also_when_it_is_not_material(self) -> None:
-        first, second = document(announceChanges=True), document("1.1", announceChanges=True)
+        first, second = document(announceChanges="first-visit"), document("1.1", announceChanges="first-visit")
         policies = published(first, second, days=(0, 10))
         assert not ask(policies, act(1, "granted"), at=9).notify
         outcome = ask(policies, act(1, "granted"), at=10)

@@ -178,7 +178,7 @@ class TestCustodian:
 
     def test_changes_are_announced_and_the_inventory_is_reviewed_every_thirty_days(self) -> None:
         document = site(self.NAME)
-        assert document.announce_changes
+        assert document.announce_changes == "first-visit"
         assert document.review_cookies_every == "P30D"
 
     def test_the_optional_ones_are_opt_in(self) -> None:

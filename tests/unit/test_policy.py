@@ -74,7 +74,7 @@ class TestEncoding:
 
     def test_members_at_their_default_are_left_out(self) -> None:
         spelled = small(
-            announceChanges=False,
+            announceChanges="posted",
             policy__material=True,
             purposes__analytics__required=False,
             purposes__analytics__inUse=True,
@@ -86,7 +86,8 @@ class TestEncoding:
 
     def test_it_is_canonical_json(self) -> None:
         assert encode_document(parse_site_document(SMALL.encode())) == (
-            b'{"controller":{"name":"Shop"},"languages":["en"],"origins":["https://shop.example"],"policy":'
+            b'{"controller":{"name":"Shop"},"languages":["en"],"order":["analytics"],"origins":["https://shop.example"],'
+            b'"policy":'
             b'{"effectiveAt":"2026-05-11T00:00:00.000Z","url":"https://shop.example/cookies","version":"1.0"},'
             b'"purposes":{"analytics":{"description":{"en":"Counting"},"title":{"en":"Analytics"}}},'
             b'"renewAfter":"P12M","site":"shop.example"}'
@@ -165,7 +166,7 @@ class TestErrorsNameThePlace:
             ({"regimes": {"Europe": "opt-in"}}, "regimes.Europe", "EU, EEA or UK"),
             ({"regimes": {"XX": "opt-in"}}, "regimes.XX", "ISO 3166"),
             ({"reaskAfter": {"refusal": "P6"}}, "reaskAfter.refusal", "ISO 8601"),
-            ({"announceChanges": "sometimes"}, "announceChanges", "true or false"),
+            ({"announceChanges": "sometimes"}, "announceChanges", "one of posted, first-visit, email"),
             ({"controller__bin": "12345"}, "controller.bin", "12 digits"),
             ({"controller__email": "nobody"}, "controller.email", "e-mail"),
             ({"controller__name": ""}, "controller.name", "1 to 300"),
