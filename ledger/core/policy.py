@@ -67,7 +67,7 @@ class Published(NamedTuple):
 class PolicyHistory:
     """Every version published so far, ascending by seq. Immutable; `known` gives an earlier state of knowledge."""
 
-    __slots__ = ("_by_version", "_effects_ms", "_in_effect_order", "_order", "_published")
+    __slots__ = ("_by_version", "_effects_ms", "_in_effect_order", "_order", "_published", "_shown_since")
 
     def __init__(self, published: tuple[Published, ...] = ()) -> None:
         if any(later.seq <= earlier.seq for earlier, later in pairwise(published)):
@@ -78,6 +78,10 @@ class PolicyHistory:
         self._effects_ms = tuple(entry.effect_ms for entry in ordered)
         self._by_version = {entry.document.version: entry for entry in reversed(published)}
         self._order = {entry.document.version: index for index, entry in enumerate(ordered)}
+        self._shown_since: dict[str, int] = {}
+        for entry in published:
+            for digest in (entry.document_hash.hex(), *named_documents(entry.document)):
+                self._shown_since.setdefault(digest, entry.seq)
 
     def __iter__(self) -> Iterator[Published]:
         return iter(self._published)
@@ -124,3 +128,33 @@ class PolicyHistory:
         """The entry that published a version."""
         found = self._by_version.get(version)
         return found if found is not None and (known_seq is None or found.seq <= known_seq) else None
+
+    def material(self, index: int, purpose: str) -> bool:
+        """Whether the version at `index` of `in_effect_order` ends the grants that earlier versions were given."""
+        return bool(self.why_material(index, purpose))
+
+    def why_material(self, version: int | str, purpose: str) -> tuple[str, ...]:
+        """Why it does, in words; empty if it does not. The first version replaces none, so there are no grants."""
+        index = self._order[version] if isinstance(version, str) else version
+        if index == 0:
+            return ()
+        document, before = (self._in_effect_order[i].document for i in (index, index - 1))
+        if document.material_for(purpose):
+            return ("its author says that it asks again",)
+        used_before = before.asks(purpose) and before.purposes[purpose].in_use
+        if document.offers(purpose) and document.purposes[purpose].in_use and not used_before:
+            return ("the purpose is taken in use",)
+        return ()
+
+    def shows(self, digest: str, known_seq: int | None = None) -> bool:
+        """Whether a document (SHA-256 in hex) was published for this site by then: a policy document, a notice, or what
+        an acceptance is about."""
+        since = self._shown_since.get(digest)
+        return since is not None and (known_seq is None or since <= known_seq)
+
+
+def named_documents(document: SiteDocument) -> tuple[str, ...]:
+    """The documents (SHA-256 in hex) that a version names: its notices, and what its acceptances are about. Sorted."""
+    notices = (notice.document for notice in document.notices.values())
+    accepted = (purpose.document for purpose in document.purposes.values() if purpose.document is not None)
+    return tuple(sorted({*notices, *accepted}))

@@ -1,0 +1,70 @@
+"""What follows from the order of a site's versions: which of them asks again, and which documents are published."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from ledger.core.document import Controller, Notice, PolicyVersion, Purpose, SiteDocument
+from ledger.core.duration import parse_duration
+from ledger.core.policy import PolicyHistory, Published
+
+YEAR = parse_duration("P12M")
+assert YEAR is not None
+ANALYTICS = Purpose(title={"en": "Analytics"}, description={"en": "Counting"})
+FIRST = SiteDocument(
+    site="shop.example",
+    controller=Controller(name="Shop"),
+    languages=("en",),
+    origins=("https://shop.example",),
+    policy=PolicyVersion(
+        version="1", effective_at="2026-05-11T00:00:00.000Z", url="https://shop.example", material=False
+    ),
+    purposes={"analytics": ANALYTICS},
+    renew_after=YEAR,
+)
+
+
+def version(number: str, **changes: Any) -> SiteDocument:
+    """The first version with other members; not material by its author's word unless `material` says so."""
+    policy = msgspec.structs.replace(FIRST.policy, version=number, material=changes.pop("material", False))
+    return msgspec.structs.replace(FIRST, policy=policy, **changes)
+
+
+def history(*documents: SiteDocument) -> PolicyHistory:
+    return PolicyHistory(
+        tuple(Published(10 * n, 1_800_000_000_000 + n, bytes([n]) * 32, each) for n, each in enumerate(documents, 1))
+    )
+
+
+def test_the_first_version_ends_no_grants_for_there_are_none() -> None:
+    assert history(version("1", material=True)).why_material("1", "analytics") == ()
+
+
+def test_a_version_asks_again_where_its_author_says_so() -> None:
+    versions = history(FIRST, version("2", material=("analytics",)))
+    assert versions.material(1, "analytics")
+    assert versions.why_material("2", "analytics") == versions.why_material(1, "analytics") != ()
+
+
+def test_a_purpose_that_is_taken_in_use_is_asked_again() -> None:
+    unused = {"analytics": msgspec.structs.replace(ANALYTICS, in_use=False)}
+    versions = history(version("1", purposes=unused), version("2"))
+    assert versions.material(1, "analytics")
+
+
+@pytest.mark.parametrize("place", ["policy", "notice", "acceptance"])
+def test_a_document_is_shown_from_the_seq_on_that_names_it(place: str) -> None:
+    terms = msgspec.structs.replace(ANALYTICS, kind="acceptance", document="cc" * 32)
+    notices = {"banner": Notice(document="bb" * 32, media_type="application/json")}
+    versions = history(FIRST, version("2", notices=notices, purposes={**FIRST.purposes, "terms": terms}))
+    digest = {"policy": "02" * 32, "notice": "bb" * 32, "acceptance": "cc" * 32}[place]
+    assert versions.shows(digest)
+    assert versions.shows(digest, known_seq=20)
+    assert not versions.shows(digest, known_seq=19)
+
+
+def test_what_no_version_names_is_not_shown() -> None:
+    assert not history(FIRST).shows("dd" * 32)
