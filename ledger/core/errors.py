@@ -5,10 +5,13 @@ Untrusted input raises nothing but these. Misuse of an API by our own code raise
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from ledger.core.witnessing import Dispute
+
+Path: TypeAlias = "tuple[str | int, ...]"
+"""A place in a document: the keys of mappings and the indices of lists on the way to it; empty for the whole."""
 
 
 class LedgerError(Exception):
@@ -49,11 +52,22 @@ class InputRefused(LedgerError):
 
 
 class DocumentInvalid(LedgerError):
-    """A site document that cannot be used. `path` names the place, like `purposes.analytics.cookies[2].duration`."""
+    """A site document that cannot be used, and where it is wrong, for a person (`path`) and for HTTP (`pointer`)."""
 
-    def __init__(self, path: str, detail: str) -> None:
-        self.path, self.detail = path, detail
-        super().__init__(f"{path}: {detail}" if path else detail)
+    def __init__(self, place: Path, detail: str) -> None:
+        self.place, self.detail = place, detail
+        super().__init__(f"{self.path}: {detail}" if place else detail)
+
+    @property
+    def path(self) -> str:
+        """Like `purposes.analytics.cookies[2].duration`."""
+        steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in self.place)
+        return "".join(steps).removeprefix(".")
+
+    @property
+    def pointer(self) -> str:
+        """An RFC 6901 JSON pointer, like `/purposes/analytics/cookies/2/duration`; empty for the whole document."""
+        return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in self.place)
 
 
 class IdConflict(LedgerError):

@@ -12,7 +12,7 @@ from typing import TypeAlias, cast
 
 import yaml
 
-from ledger.core.errors import DocumentInvalid
+from ledger.core.errors import DocumentInvalid, Path
 
 MAX_DOCUMENT_BYTES = 256 * 1024
 MAX_DEPTH = 10
@@ -31,17 +31,12 @@ def read_source(data: bytes) -> Node:
     `DocumentInvalid` names the place, or the line, of what is wrong.
     """
     if len(data) > MAX_DOCUMENT_BYTES:
-        raise DocumentInvalid("", f"the document is larger than {MAX_DOCUMENT_BYTES // 1024} KiB")
+        raise DocumentInvalid((), f"the document is larger than {MAX_DOCUMENT_BYTES // 1024} KiB")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DocumentInvalid("", f"the document is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+        raise DocumentInvalid((), f"the document is not UTF-8 (byte {error.start}); save it as UTF-8") from error
     return _read_json(text) if text.lstrip(" \t\r\n").startswith("{") else _read_yaml(text)
-
-
-def member(path: str, key: str) -> str:
-    """The path of a member: `purposes` and `analytics` give `purposes.analytics`."""
-    return f"{path}.{key}" if path else key
 
 
 class _Bounds:
@@ -50,7 +45,7 @@ class _Bounds:
     def __init__(self) -> None:
         self._values = 0
 
-    def enter(self, path: str, depth: int) -> None:
+    def enter(self, path: Path, depth: int) -> None:
         self._values += 1
         if self._values > MAX_VALUES:
             raise DocumentInvalid(path, f"the document holds more than {MAX_VALUES} values")
@@ -58,11 +53,11 @@ class _Bounds:
             raise DocumentInvalid(path, f"nested deeper than {MAX_DEPTH} levels")
 
 
-def _checked_key(key: object, path: str, members: dict[str, Node]) -> tuple[str, str]:
+def _checked_key(key: object, path: Path, members: dict[str, Node]) -> tuple[str, Path]:
     """The key and the path of its value."""
     if not isinstance(key, str) or not 0 < len(key) <= MAX_KEY_CHARS or not key.isprintable():
         raise DocumentInvalid(path, f"a key has to be printable text of 1 to {MAX_KEY_CHARS} characters")
-    inner = member(path, key)
+    inner = (*path, key)
     if key in members:
         raise DocumentInvalid(inner, "the key appears twice; keep one of them")
     return key, inner
@@ -77,9 +72,9 @@ def _read_yaml(text: str) -> Node:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
-        raise DocumentInvalid("", f"not valid YAML: {error.problem or error.context}{where}") from error
+        raise DocumentInvalid((), f"not valid YAML: {error.problem or error.context}{where}") from error
     except yaml.YAMLError as error:
-        raise DocumentInvalid("", "not valid YAML: it holds a character that YAML does not allow") from error
+        raise DocumentInvalid((), "not valid YAML: it holds a character that YAML does not allow") from error
 
 
 class _YamlBuilder:
@@ -92,14 +87,14 @@ class _YamlBuilder:
     def document(self) -> Node:
         next(self._events)  # the stream's start
         if isinstance(next(self._events), yaml.StreamEndEvent):
-            raise DocumentInvalid("", "the document is empty")
-        root = self._value(next(self._events), "", 0)
+            raise DocumentInvalid((), "the document is empty")
+        root = self._value(next(self._events), (), 0)
         next(self._events)  # the document's end
         if not isinstance(next(self._events), yaml.StreamEndEvent):
-            raise DocumentInvalid("", "there is more than one document; keep one and drop the `---` between them")
+            raise DocumentInvalid((), "there is more than one document; keep one and drop the `---` between them")
         return root
 
-    def _value(self, event: object, path: str, depth: int) -> Node:
+    def _value(self, event: object, path: Path, depth: int) -> Node:
         self._bounds.enter(path, depth)
         if isinstance(event, yaml.AliasEvent):
             raise DocumentInvalid(path, "aliases (*name) are not used here; write the value out")
@@ -116,13 +111,13 @@ class _YamlBuilder:
             return self._list(path, depth)
         return self._mapping(path, depth)
 
-    def _list(self, path: str, depth: int) -> list[Node]:
+    def _list(self, path: Path, depth: int) -> list[Node]:
         items: list[Node] = []
         while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
-            items.append(self._value(event, f"{path}[{len(items)}]", depth + 1))
+            items.append(self._value(event, (*path, len(items)), depth + 1))
         return items
 
-    def _mapping(self, path: str, depth: int) -> dict[str, Node]:
+    def _mapping(self, path: Path, depth: int) -> dict[str, Node]:
         members: dict[str, Node] = {}
         while not isinstance(event := next(self._events), yaml.MappingEndEvent):
             plain = isinstance(event, yaml.ScalarEvent | yaml.AliasEvent)
@@ -139,13 +134,13 @@ def _read_json(text: str) -> Node:
     try:
         value = json.loads(text, object_pairs_hook=_Members, parse_int=str, parse_float=str, parse_constant=str)
     except json.JSONDecodeError as error:
-        raise DocumentInvalid("", f"not valid JSON: {error.msg} (line {error.lineno}, column {error.colno})") from error
+        raise DocumentInvalid((), f"not valid JSON: {error.msg} (line {error.lineno}, column {error.colno})") from error
     except RecursionError as error:
-        raise DocumentInvalid("", f"nested deeper than {MAX_DEPTH} levels") from error
-    return _json_node(value, "", 0, _Bounds())
+        raise DocumentInvalid((), f"nested deeper than {MAX_DEPTH} levels") from error
+    return _json_node(value, (), 0, _Bounds())
 
 
-def _json_node(value: object, path: str, depth: int, bounds: _Bounds) -> Node:
+def _json_node(value: object, path: Path, depth: int, bounds: _Bounds) -> Node:
     bounds.enter(path, depth)
     if isinstance(value, _Members):
         members: dict[str, Node] = {}
@@ -154,7 +149,7 @@ def _json_node(value: object, path: str, depth: int, bounds: _Bounds) -> Node:
             members[key] = _json_node(inner_value, inner, depth + 1, bounds)
         return members
     if isinstance(value, list):
-        return [_json_node(item, f"{path}[{index}]", depth + 1, bounds) for index, item in enumerate(value)]
+        return [_json_node(item, (*path, index), depth + 1, bounds) for index, item in enumerate(value)]
     if value is None:
         raise DocumentInvalid(path, _NO_VALUE)
     return cast("str | bool", value)

@@ -72,6 +72,9 @@ KINDS: Mapping[str, Kind] = {
     "policy-not-in-force": Kind(422, "The policy version is not in force yet"),
     "unknown-purpose": Kind(422, "Unknown purpose"),
     "unknown-document": Kind(422, "Unknown document"),
+    "document-not-shown": Kind(422, "The accepted document was not shown"),
+    "visitor-act-needed": Kind(422, "A grant needs an act of the visitor"),
+    "not-linked": Kind(422, "The visitor is linked to no account"),
     "grant-in-the-future": Kind(422, "The grant is dated in the future"),
     "grant-too-old": Kind(422, "The grant is too old"),
     # What we cannot do
@@ -109,7 +112,7 @@ def of_error(error: LedgerError) -> Problem | None:
     if isinstance(error, InputRefused):
         return _refusal(error.kind, error.detail, error.pointer, getattr(error, "recorded", None))
     if isinstance(error, DocumentInvalid):
-        return _refusal("invalid-document", str(error), _pointer(error.path))
+        return _refusal("invalid-document", str(error), error.pointer)
     if isinstance(error, NotFound):
         return _refusal("not-found", str(error))
     if isinstance(error, IdConflict):
@@ -166,9 +169,3 @@ def unexpected(error: Exception, where: str) -> Problem:
 def _refusal(slug: str, detail: str, pointer: str | None = None, recorded: Receipt | None = None) -> Problem:
     kind = KINDS.get(slug) or Kind(422, slug.replace("-", " ").capitalize())
     return Problem(TYPE_PREFIX + slug, kind.title, kind.status, detail, pointer or "", recorded)
-
-
-def _pointer(path: str) -> str:
-    """A document's path (`purposes.analytics.cookies[2].duration`) as an RFC 6901 pointer."""
-    steps = path.replace("[", ".").replace("]", "").split(".")
-    return "".join("/" + step.replace("~", "~0").replace("/", "~1") for step in steps if step)
