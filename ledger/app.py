@@ -22,8 +22,9 @@ from ledger.embedded.child import follow_parent
 from ledger.http.app import create_app
 from ledger.http.server import serving
 from ledger.lease import hold
-from ledger.metrics import ProjectorCollector, SequencerCollector
+from ledger.metrics import ProjectorCollector, RegionCollector, SequencerCollector
 from ledger.projector import Projector
+from ledger.region import RegionFinder
 from ledger.relay import Relay
 from ledger.service import Service
 from ledger.site import SiteRegistry
@@ -79,10 +80,12 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
 async def serve_http(settings: Settings) -> None:
     """The HTTP process, until SIGTERM or SIGINT."""
     stop = _stop_event()
-    async with open_service(settings) as service:
+    regions = RegionFinder.of(settings)
+    async with open_service(settings) as service, _beside(regions.follow()):
         registry = CollectorRegistry()
         registry.register(SequencerCollector(service))
-        app = create_app(service, settings, registry, demo_keys=lambda: _demo_keys(settings))
+        registry.register(RegionCollector(regions))
+        app = create_app(service, settings, registry, demo_keys=lambda: _demo_keys(settings), regions=regions)
         try:
             async with serving(app, settings.host, settings.port, reuse_port=True) as (host, port):
                 log.info("listening on http://%s:%d", host, port)
@@ -92,6 +95,17 @@ async def serve_http(settings: Settings) -> None:
             raise ConfigInvalid(
                 f"cannot listen on {settings.host}:{settings.port} ({error.strerror}); choose another with LEDGER_PORT"
             ) from error
+
+
+@contextlib.asynccontextmanager
+async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Let it run while the block does."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
 
 
 def _demo_keys(settings: Settings) -> dict[str, str]:

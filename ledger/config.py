@@ -1,17 +1,13 @@
-"""Settings from the environment, and every bound of the running system by name, its unit last.
+"""Every bound of the running system by name, its unit last. The settings of `ledger/settings` are at hand here too.
 
 Bounds of formats (payload, entry, checkpoint sizes) live with the format in `ledger/core`.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from ledger.settings import VARIABLES, Settings, Variable, load_settings
 
-from ledger.core.encoding import decode_base64, encode_base64
-from ledger.core.errors import ConfigInvalid, Malformed
+__all__ = ["VARIABLES", "Settings", "Variable", "load_settings"]
 
 # One event's way in
 EVENT_BODY_MAX_BYTES = 16_384
@@ -337,109 +333,11 @@ RESTART_PAUSES_SECONDS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
 RESTART_STEADY_SECONDS = 60.0
 """A part that ran this long has earned the shortest pause again."""
 
-
-@dataclass(frozen=True)
-class Variable:
-    """One row of the README's table."""
-
-    name: str
-    default: str | None
-    meaning: str
-
-
-VARIABLES = (
-    Variable("LEDGER_DATABASE_URL", None, "Postgres, as a login that is a member of `ledger_service`"),
-    Variable("LEDGER_ADMIN_DATABASE_URL", None, "Postgres, as superuser or owner; for `migrate` and `recover`"),
-    Variable("LEDGER_NATS_URL", "", "NATS with JetStream; empty: nothing is published until it is set"),
-    Variable("LEDGER_KEYS_DIR", ".ledger/keys", "directory of the sealed signing keys, `<site>/*.key`"),
-    Variable(
-        "LEDGER_MASTER_SECRET",
-        None,
-        "32 random bytes in base64: keys the hashes by which rows are looked up, and opens the key files",
-    ),
-    Variable("LEDGER_ORIGIN_PREFIX", "ledger.localhost", "prefix of the log origins of sites added from now on"),
-    Variable("LEDGER_HOST", "127.0.0.1", "address to listen on"),
-    Variable("LEDGER_PORT", "8080", "port to listen on"),
-    Variable("LEDGER_WORKER_PORT", "0", "port of the metrics of the worker process; 0: none"),
-    Variable(
-        "LEDGER_ANCHOR_DIR", "", "directory of the last signed checkpoints, to be kept; empty: `anchor` beside the keys"
-    ),
-    Variable("LEDGER_WITNESS_POLICY", "", "path of a C2SP tlog-policy file: the witnesses, and the quorum of them"),
-    Variable("LEDGER_DEMO", "", "path of an `up`'s credentials.json: serve the demo page with its publishable keys"),
-)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a process needs to know of its surroundings. Secrets never appear in its repr."""
-
-    database_url: str = field(repr=False)
-    keys_dir: Path
-    master_secret: bytes = field(repr=False)
-    nats_url: str = field(default="", repr=False)
-    admin_database_url: str = field(default="", repr=False)
-    origin_prefix: str = "ledger.localhost"
-    host: str = "127.0.0.1"
-    port: int = 8080
-    worker_port: int = 0
-    witness_policy: Path | None = None
-    anchor_dir: Path | None = None
-    demo: Path | None = None
-
-    @property
-    def anchors(self) -> Path:
-        """Where the last signed checkpoints lie, outside the database."""
-        return self.anchor_dir or self.keys_dir.parent / "anchor"
-
-    def environment(self) -> dict[str, str]:
-        """The variables that make another process load these same settings (never the admin's database URL)."""
-        return {
-            "LEDGER_DATABASE_URL": self.database_url,
-            "LEDGER_KEYS_DIR": str(self.keys_dir),
-            "LEDGER_MASTER_SECRET": encode_base64(self.master_secret),
-            "LEDGER_NATS_URL": self.nats_url,
-            "LEDGER_ORIGIN_PREFIX": self.origin_prefix,
-            "LEDGER_HOST": self.host,
-            "LEDGER_PORT": str(self.port),
-            "LEDGER_WORKER_PORT": str(self.worker_port),
-            "LEDGER_ANCHOR_DIR": str(self.anchor_dir) if self.anchor_dir else "",
-            "LEDGER_WITNESS_POLICY": str(self.witness_policy) if self.witness_policy else "",
-            "LEDGER_DEMO": str(self.demo) if self.demo else "",
-        }
-
-
-def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
-    """Settings from the environment; `ConfigInvalid` names what is missing and what it is for."""
-    values: dict[str, str] = {}
-    for variable in VARIABLES:
-        value = environ.get(variable.name) or variable.default
-        if value is None and variable.name != "LEDGER_ADMIN_DATABASE_URL":
-            raise ConfigInvalid(f"set {variable.name} ({variable.meaning}), or pass --data DIR of an `up`")
-        values[variable.name] = value or ""
-    try:
-        secret = decode_base64(values["LEDGER_MASTER_SECRET"])
-    except Malformed as error:
-        raise ConfigInvalid("LEDGER_MASTER_SECRET is not base64: `openssl rand -base64 32` makes one") from error
-    if len(secret) != 32:
-        raise ConfigInvalid("LEDGER_MASTER_SECRET has to be 32 bytes: `openssl rand -base64 32` makes one")
-    return Settings(
-        database_url=values["LEDGER_DATABASE_URL"],
-        admin_database_url=values["LEDGER_ADMIN_DATABASE_URL"],
-        nats_url=values["LEDGER_NATS_URL"],
-        keys_dir=Path(values["LEDGER_KEYS_DIR"]),
-        master_secret=secret,
-        origin_prefix=values["LEDGER_ORIGIN_PREFIX"],
-        host=values["LEDGER_HOST"],
-        port=_port(values, "LEDGER_PORT"),
-        worker_port=_port(values, "LEDGER_WORKER_PORT"),
-        anchor_dir=Path(values["LEDGER_ANCHOR_DIR"]) if values["LEDGER_ANCHOR_DIR"] else None,
-        witness_policy=Path(values["LEDGER_WITNESS_POLICY"]) if values["LEDGER_WITNESS_POLICY"] else None,
-        demo=Path(values["LEDGER_DEMO"]) if values["LEDGER_DEMO"] else None,
-    )
-
-
-def _port(values: Mapping[str, str], name: str) -> int:
-    text = values[name]
-    if not text.isascii() or not text.isdigit() or int(text) > 65_535:
-        raise ConfigInvalid(f"{name} is a port number from 0 to 65535")
-    return int(text)
+# Regions of requests
+REGION_RELOAD_SECONDS = 30.0
+"""How often it is looked whether the location file was replaced."""
+REGION_DATABASE_MAX_BYTES = 1024 * 1024 * 1024
+REGION_PROXIES_REMEMBERED = 256
+"""Addresses of trusted proxies that need not be parsed again."""
+REGION_DATABASE_OLD_SECONDS = 90 * 24 * 3600
+"""Networks move: an older location file is told of."""

@@ -8,6 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from ledger.projector import Projector
+from ledger.region import RegionFinder
 from ledger.service import Service
 
 
@@ -66,3 +67,24 @@ class ProjectorCollector(Collector):
             position.add_metric([progress.site], progress.position)
             lag.add_metric([progress.site], progress.size - 1 - progress.position)
         yield from (position, lag)
+
+
+class RegionCollector(Collector):
+    """Of the HTTP process: whether regions are found, and how old the file is that they are found in."""
+
+    def __init__(self, regions: RegionFinder) -> None:
+        self._regions = regions
+
+    def collect(self) -> Iterator[Metric]:
+        finding = self._regions.finding()
+        lookups = CounterMetricFamily(
+            "consent_ledger_region_lookups", "Requests whose region was looked for, by outcome.", labels=["outcome"]
+        )
+        lookups.add_metric(["found"], finding.found)
+        lookups.add_metric(["unknown"], finding.unknown)
+        built = GaugeMetricFamily(
+            "consent_ledger_region_database_built_seconds",
+            "When the location file in use was built, in seconds since 1970; 0 where there is none.",
+            value=finding.built,
+        )
+        yield from (lookups, built)

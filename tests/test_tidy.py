@@ -29,7 +29,8 @@ CLOCKS = {"now", "utcnow", "today"}
 MAY_IMPORT = {
     "ledger.core": {"ledger.core"},
     "ledger.messages": {"ledger.core"},
-    "ledger.config": {"ledger.core"},
+    "ledger.config": {"ledger.core", "ledger.settings"},
+    "ledger.settings": {"ledger.core"},
     "ledger.secrets": {"ledger.core", "ledger.config"},
     "ledger.store": {"ledger.core", "ledger.config", "ledger.store"},
     "ledger.sequencer": {"ledger.core", "ledger.config", "ledger.store"},

@@ -18,6 +18,7 @@ from ledger.http import analytics, auditors, auth, bulk, frontends, operations, 
 from ledger.http.edge import EDGE, HELD, SHARED_WITH, SITE, DemoKeys, Edge
 from ledger.http.limits import DEFAULT_LIMITS, Limits
 from ledger.http.metrics import Meters
+from ledger.region import RegionFinder
 from ledger.service import Service
 from ledger.site import Site
 
@@ -76,14 +77,16 @@ def create_app(
     *,
     limits: Limits = DEFAULT_LIMITS,
     demo_keys: DemoKeys | None = None,
+    regions: RegionFinder | None = None,
 ) -> web.Application:
     """The application around a running service.
 
     With `settings.demo` the demo page is served; `demo_keys` gives it the sites' publishable keys whenever it loads.
+    Without `regions` nobody's region is known.
     """
     # Handlers read bodies themselves, each with its own bound; client_max_size is for the one who forgets.
     app = web.Application(middlewares=[answer], client_max_size=limits.event_body_max_bytes)
-    app[EDGE] = Edge(service, limits, Meters(registry), settings.demo is not None, demo_keys)
+    app[EDGE] = Edge(service, limits, Meters(registry), settings.demo is not None, demo_keys, regions or RegionFinder())
     for route in ROUTES:
         resource = app.router.add_resource(route.path)
         resource.add_route(route.method, route.handler)

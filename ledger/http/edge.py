@@ -1,9 +1,10 @@
-"""What every handler of the edge has at hand: the service, the bounds, the meters, and whether this is a demo."""
+"""What every handler of the edge has at hand: the service, the bounds, the meters, who finds regions, whether this is a
+demo."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ from aiohttp import web
 
 from ledger.http.limits import Limits
 from ledger.http.metrics import Meters
+from ledger.region import RegionFinder
 from ledger.service import Service
 from ledger.site import Site
 
@@ -29,6 +31,11 @@ class Edge:
     meters: Meters
     demo: bool = False
     demo_keys: DemoKeys | None = None
+    regions: RegionFinder = field(default_factory=RegionFinder)
+
+    def region_of(self, request: web.Request) -> str | None:
+        """From where a request comes: for callers with publishable keys, whose own word on it does not count."""
+        return self.regions.find(request.remote, request.headers)
 
 
 EDGE: web.AppKey[Edge] = web.AppKey("edge", Edge)

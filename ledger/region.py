@@ -1,0 +1,193 @@
+"""The region of a request: from the header of a trusted proxy, or from a MaxMind-format file that lies on this machine.
+
+An address is looked up and forgotten: it is not kept, counted, logged or quoted in an error. What may be believed is
+core/whereabouts; nothing here is asked over a network. Without settings every region is None, which is anywhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import maxminddb
+from multidict import MultiMapping
+
+from ledger import config
+from ledger.config import Settings
+from ledger.core.errors import ConfigInvalid
+from ledger.core.whereabouts import (
+    Address,
+    Networks,
+    client_address,
+    is_public,
+    parse_address,
+    parse_networks,
+    region_of_code,
+    region_of_record,
+)
+
+log = logging.getLogger(__name__)
+
+_X_FORWARDED_FOR = "X-Forwarded-For"
+_FORWARDED = "Forwarded"
+
+
+class Finding(NamedTuple):
+    """How often a region was asked for and found; when the file in use was built (seconds since 1970, 0: none)."""
+
+    found: int
+    unknown: int
+    built: int
+
+
+class RegionFinder:
+    """Finds regions of requests. `follow` keeps up with the file; before that none is open."""
+
+    def __init__(self, trusted: Networks | None = None, header: str = "", database: Path | None = None) -> None:
+        self._trusted = trusted or Networks()
+        self._header = header
+        self._path = database
+        self._reader: maxminddb.Reader | None = None
+        self._opened: _Identity | None = None
+        self._built = 0
+        self._found = self._unknown = 0
+        self._proxies: set[str] = set()
+
+    @classmethod
+    def of(cls, settings: Settings) -> RegionFinder:
+        """As the settings want it, its file open; `ConfigInvalid` if that cannot be read."""
+        finder = cls(parse_networks(settings.trusted_proxies), settings.region_header, settings.geoip_db)
+        try:
+            finder.reload()
+        except (OSError, maxminddb.InvalidDatabaseError) as error:
+            raise ConfigInvalid(f"LEDGER_GEOIP_DB={settings.geoip_db}: {_reason(error)}") from error
+        return finder
+
+    def find(self, peer: str | None, headers: MultiMapping[str]) -> str | None:
+        """The region of who sent a request: `peer` is the socket's other end. ISO 3166-1 or -2, None where unknown."""
+        if peer is None or not (self._header or self._reader):
+            return None
+        region = self._find(peer, headers)
+        if region is None:
+            self._unknown += 1
+        else:
+            self._found += 1
+        return region
+
+    def _find(self, peer: str, headers: MultiMapping[str]) -> str | None:
+        trusted = self._is_proxy(peer)
+        if self._header and trusted:
+            told = headers.getall(self._header, ())
+            if told:  # also where it tells nothing: of a guest of Tor the file knows the exit alone
+                return region_of_code(told[0]) if len(told) == 1 else None
+        if self._reader is None:
+            return None
+        if trusted:
+            address = client_address(
+                peer, self._trusted, headers.getall(_X_FORWARDED_FOR, ()), headers.getall(_FORWARDED, ())
+            )
+        else:
+            address = parse_address(peer)
+        return None if address is None else self._look_up(address)
+
+    def _is_proxy(self, peer: str) -> bool:
+        """Whether the socket's other end is a trusted proxy. Proxies are no persons: their addresses are remembered."""
+        if not self._trusted:
+            return False
+        if peer in self._proxies:
+            return True
+        address = parse_address(peer)
+        if address is None or address not in self._trusted:
+            return False
+        if len(self._proxies) < config.REGION_PROXIES_REMEMBERED:
+            self._proxies.add(peer)
+        return True
+
+    def _look_up(self, address: Address) -> str | None:
+        assert self._reader is not None
+        if not is_public(address):
+            return None
+        try:
+            return region_of_record(self._reader.get(address))
+        except (ValueError, maxminddb.InvalidDatabaseError):
+            return None  # an IPv6 address and a file of IPv4 alone, or a damaged record; the message quotes the address
+
+    # --- the file --------------------------------------------------------------------------------------------------
+
+    def reload(self) -> bool:
+        """Open the file if it is another one than the open one; whether it was. OSError or `InvalidDatabaseError`
+        leave the open one in use.
+        """
+        if self._path is None:
+            return False
+        identity = _identity(self._path)
+        if identity == self._opened:
+            return False
+        reader = _open(self._path)
+        if _identity(self._path) != identity:
+            reader.close()
+            raise OSError("the file is being written")
+        # Lookups run on the event loop alone, between two of its turns: nobody reads in the one that is let go.
+        self._reader, self._opened = reader, identity
+        self._built = reader.metadata().build_epoch
+        return True
+
+    async def follow(self) -> None:
+        """Keep up with the file for ever. While it is gone or damaged, the one that was read before goes on."""
+        told = ""
+        while self._path is not None:
+            await asyncio.sleep(config.REGION_RELOAD_SECONDS)
+            try:
+                if await asyncio.to_thread(self.reload):
+                    log.info("the location file was replaced; it was built on %s", _day(self._built))
+                told = ""
+            except (OSError, maxminddb.InvalidDatabaseError) as error:
+                if (reason := _reason(error)) != told:
+                    log.warning("the location file cannot be read (%s): the one of before stays in use", reason)
+                told = reason
+
+    def finding(self) -> Finding:
+        return Finding(self._found, self._unknown, self._built)
+
+
+def built_at(path: Path) -> int:
+    """When a location file was built, in seconds since 1970; `ConfigInvalid` if it cannot be read."""
+    try:
+        with _open(path) as reader:
+            return reader.metadata().build_epoch
+    except (OSError, maxminddb.InvalidDatabaseError) as error:
+        raise ConfigInvalid(_reason(error)) from error
+
+
+_Identity = tuple[int, int, int, int]
+
+
+def _identity(path: Path) -> _Identity:
+    status = path.stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _open(path: Path) -> maxminddb.Reader:
+    """A reader over a private copy that has no name: a file that is cut short while it is mapped kills who reads it."""
+    with path.open("rb") as source, tempfile.NamedTemporaryFile(prefix="ledger-location-") as copy:
+        if os.fstat(source.fileno()).st_size > config.REGION_DATABASE_MAX_BYTES:
+            raise OSError(f"more than {config.REGION_DATABASE_MAX_BYTES >> 20} MB")
+        shutil.copyfileobj(source, copy, 1024 * 1024)
+        copy.flush()
+        return maxminddb.open_database(copy.name)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return "it is no MaxMind-format database, or damaged"
+
+
+def _day(seconds: int) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(seconds))

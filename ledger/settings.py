@@ -1,0 +1,149 @@
+"""What a process is told by its environment: every variable, read strictly into one frozen struct."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ledger.core.encoding import decode_base64, encode_base64
+from ledger.core.errors import ConfigInvalid, Malformed
+from ledger.core.whereabouts import parse_networks
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One row of the README's table."""
+
+    name: str
+    default: str | None
+    meaning: str
+
+
+VARIABLES = (
+    Variable("LEDGER_DATABASE_URL", None, "Postgres, as a login that is a member of `ledger_service`"),
+    Variable("LEDGER_ADMIN_DATABASE_URL", None, "Postgres, as superuser or owner; for `migrate` and `recover`"),
+    Variable("LEDGER_NATS_URL", "", "NATS with JetStream; empty: nothing is published until it is set"),
+    Variable("LEDGER_KEYS_DIR", ".ledger/keys", "directory of the sealed signing keys, `<site>/*.key`"),
+    Variable(
+        "LEDGER_MASTER_SECRET",
+        None,
+        "32 random bytes in base64: keys the hashes by which rows are looked up, and opens the key files",
+    ),
+    Variable("LEDGER_ORIGIN_PREFIX", "ledger.localhost", "prefix of the log origins of sites added from now on"),
+    Variable("LEDGER_HOST", "127.0.0.1", "address to listen on"),
+    Variable("LEDGER_PORT", "8080", "port to listen on"),
+    Variable("LEDGER_WORKER_PORT", "0", "port of the metrics of the worker process; 0: none"),
+    Variable(
+        "LEDGER_ANCHOR_DIR", "", "directory of the last signed checkpoints, to be kept; empty: `anchor` beside the keys"
+    ),
+    Variable("LEDGER_WITNESS_POLICY", "", "path of a C2SP tlog-policy file: the witnesses, and the quorum of them"),
+    Variable("LEDGER_TRUSTED_PROXIES", "", "networks and addresses of our own proxies, by comma: they name the client"),
+    Variable("LEDGER_REGION_HEADER", "", "header in which a trusted proxy tells the region (ISO 3166): `CF-IPCountry`"),
+    Variable("LEDGER_GEOIP_DB", "", "path of a MaxMind-format file: the region by address; read anew when replaced"),
+    Variable("LEDGER_DEMO", "", "path of an `up`'s credentials.json: serve the demo page with its publishable keys"),
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a process needs to know of its surroundings. Secrets never appear in its repr."""
+
+    database_url: str = field(repr=False)
+    keys_dir: Path
+    master_secret: bytes = field(repr=False)
+    nats_url: str = field(default="", repr=False)
+    admin_database_url: str = field(default="", repr=False)
+    origin_prefix: str = "ledger.localhost"
+    host: str = "127.0.0.1"
+    port: int = 8080
+    worker_port: int = 0
+    witness_policy: Path | None = None
+    anchor_dir: Path | None = None
+    demo: Path | None = None
+    trusted_proxies: str = ""
+    region_header: str = ""
+    geoip_db: Path | None = None
+
+    @property
+    def anchors(self) -> Path:
+        """Where the last signed checkpoints lie, outside the database."""
+        return self.anchor_dir or self.keys_dir.parent / "anchor"
+
+    def environment(self) -> dict[str, str]:
+        """The variables that make another process load these same settings (never the admin's database URL)."""
+        return {
+            "LEDGER_DATABASE_URL": self.database_url,
+            "LEDGER_KEYS_DIR": str(self.keys_dir),
+            "LEDGER_MASTER_SECRET": encode_base64(self.master_secret),
+            "LEDGER_NATS_URL": self.nats_url,
+            "LEDGER_ORIGIN_PREFIX": self.origin_prefix,
+            "LEDGER_HOST": self.host,
+            "LEDGER_PORT": str(self.port),
+            "LEDGER_WORKER_PORT": str(self.worker_port),
+            "LEDGER_ANCHOR_DIR": str(self.anchor_dir) if self.anchor_dir else "",
+            "LEDGER_WITNESS_POLICY": str(self.witness_policy) if self.witness_policy else "",
+            "LEDGER_DEMO": str(self.demo) if self.demo else "",
+            "LEDGER_TRUSTED_PROXIES": self.trusted_proxies,
+            "LEDGER_REGION_HEADER": self.region_header,
+            "LEDGER_GEOIP_DB": str(self.geoip_db) if self.geoip_db else "",
+        }
+
+
+def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Settings from the environment; `ConfigInvalid` names what is missing and what it is for."""
+    values: dict[str, str] = {}
+    for variable in VARIABLES:
+        value = environ.get(variable.name) or variable.default
+        if value is None and variable.name != "LEDGER_ADMIN_DATABASE_URL":
+            raise ConfigInvalid(f"set {variable.name} ({variable.meaning}), or pass --data DIR of an `up`")
+        values[variable.name] = value or ""
+    try:
+        secret = decode_base64(values["LEDGER_MASTER_SECRET"])
+    except Malformed as error:
+        raise ConfigInvalid("LEDGER_MASTER_SECRET is not base64: `openssl rand -base64 32` makes one") from error
+    if len(secret) != 32:
+        raise ConfigInvalid("LEDGER_MASTER_SECRET has to be 32 bytes: `openssl rand -base64 32` makes one")
+    return Settings(
+        database_url=values["LEDGER_DATABASE_URL"],
+        admin_database_url=values["LEDGER_ADMIN_DATABASE_URL"],
+        nats_url=values["LEDGER_NATS_URL"],
+        keys_dir=Path(values["LEDGER_KEYS_DIR"]),
+        master_secret=secret,
+        origin_prefix=values["LEDGER_ORIGIN_PREFIX"],
+        host=values["LEDGER_HOST"],
+        port=_port(values, "LEDGER_PORT"),
+        worker_port=_port(values, "LEDGER_WORKER_PORT"),
+        anchor_dir=Path(values["LEDGER_ANCHOR_DIR"]) if values["LEDGER_ANCHOR_DIR"] else None,
+        witness_policy=Path(values["LEDGER_WITNESS_POLICY"]) if values["LEDGER_WITNESS_POLICY"] else None,
+        demo=Path(values["LEDGER_DEMO"]) if values["LEDGER_DEMO"] else None,
+        trusted_proxies=_networks(values, "LEDGER_TRUSTED_PROXIES"),
+        region_header=_region_header(values),
+        geoip_db=Path(values["LEDGER_GEOIP_DB"]) if values["LEDGER_GEOIP_DB"] else None,
+    )
+
+
+def _networks(values: Mapping[str, str], name: str) -> str:
+    try:
+        parse_networks(values[name])
+    except Malformed as error:
+        raise ConfigInvalid(f"{name}: {error}; write networks like 10.0.0.0/8, 2001:db8::/32, by comma") from error
+    return values[name]
+
+
+def _region_header(values: Mapping[str, str]) -> str:
+    name = values["LEDGER_REGION_HEADER"].strip()
+    if name and re.fullmatch(r"[A-Za-z0-9-]{1,64}", name) is None:
+        raise ConfigInvalid("LEDGER_REGION_HEADER is the name of a header, like CF-IPCountry")
+    if name and not values["LEDGER_TRUSTED_PROXIES"].strip(" ,"):
+        raise ConfigInvalid("LEDGER_REGION_HEADER needs LEDGER_TRUSTED_PROXIES: from others the header is not believed")
+    return name
+
+
+def _port(values: Mapping[str, str], name: str) -> int:
+    text = values[name]
+    if not text.isascii() or not text.isdigit() or int(text) > 65_535:
+        raise ConfigInvalid(f"{name} is a port number from 0 to 65535")
+    return int(text)
