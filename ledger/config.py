@@ -236,6 +236,16 @@ LOG_CLIENT_AHEAD_MAX_BYTES = 1024 * 1024
 # A receipt that a command gets from a server
 RECEIPT_REQUEST_TIMEOUT_SECONDS = 15.0
 RECEIPT_PROOF_POLL_SECONDS = 0.5
+RECEIPT_ANSWER_MAX_BYTES = 32 * 1024 * 1024
+"""A page may hold a screenshot of the notice that was shown."""
+
+# Renderings of receipts, and the keys that sign some of them
+RECEIPT_KEYS_CACHE_SECONDS = 5.0
+RECEIPT_KEYS_MAX_AGE_SECONDS = 60
+"""How long others may keep the published receipt keys; a new one signs as soon as it lies here."""
+RECORD_TIMELINE_MAX_EVENTS = 100
+"""Of a visitor's choices, the newest that a page shows, each with the decisions after it."""
+
 # The checkpointer
 CHECKPOINT_INTERVAL_SECONDS = 0.5
 """Between the beginnings of two rounds of a growing log: a checkpoint at least every second, with room."""
