@@ -146,8 +146,8 @@ def _forwarded(lines: Sequence[str]) -> list[Address | None]:
 def _node(text: str) -> Address | None:
     """An address, perhaps with a port: `192.0.2.1:443`, `[2001:db8::1]:443`, `2001:db8::1`."""
     if text.startswith("["):
-        host, _, rest = text[1:].partition("]")
-        return parse_address(host) if ":" in host and (not rest or _is_port(rest)) else None
+        host, closed, rest = text[1:].partition("]")
+        return parse_address(host) if closed and ":" in host and (not rest or _is_port(rest)) else None
     if text.count(":") == 1:
         host, _, port = text.partition(":")
         return parse_address(host) if _PORT.fullmatch(port) else None
@@ -178,8 +178,9 @@ def region_of_record(record: object) -> str | None:
     """
     if not isinstance(record, dict):
         return None
-    country = _iso_code(record.get("country")) or _iso_code(record.get("country_code"))
-    if country not in COUNTRIES:
+    named = (_iso_code(record.get(member)) for member in ("country", "country_code"))
+    country = next((code for code in named if code in COUNTRIES), None)
+    if country is None:
         return None
     subdivisions = record.get("subdivisions")
     if isinstance(subdivisions, list) and subdivisions:
