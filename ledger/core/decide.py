@@ -21,7 +21,7 @@ lies beneath or a GPC signal is live; where it grants there is no consent status
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from msgspec import Struct
@@ -30,7 +30,7 @@ from ledger.core.duration import Duration
 from ledger.core.fold import (
     EMPTY_STATE,
     Act,
-    Acts,
+    Heard,
     Recorded,
     State,
     decode_state,
@@ -45,6 +45,7 @@ from ledger.core.regions import Regime, regime_in, strictest
 __all__ = [
     "EMPTY_STATE",
     "Evaluator",
+    "Mark",
     "Outcome",
     "Recorded",
     "State",
@@ -55,6 +56,8 @@ __all__ = [
     "encode_state",
     "fold",
 ]
+
+_NONE_LINKED: Mapping[str, Iterable[Recorded]] = {}
 
 Decision = Literal["granted", "denied"]
 Reason = Literal[
@@ -70,6 +73,9 @@ Reason = Literal[
     "granted",
     "never_asked",
     "opt_out_default",
+    "conflict",
+    "withdrawal_barred",
+    "age_unconfirmed",
 ]
 Status = Literal[
     "ConsentGiven", "ConsentRefused", "ConsentWithdrawn", "ConsentExpired", "ConsentUnknown", "ConsentInvalidated"
@@ -96,7 +102,8 @@ class Outcome(Struct, frozen=True):
     `decided_ms`, `policy_version` and `seq` are the winning act's: when it counts, what it cites, its entry. Without an
     act, `policy_version` is the version in force. `ask`: the banner should be shown. `notify`: a version that the
     visitor has not acted under is to be announced. `valid_until_ms`: from then on decision or reason will be another
-    even if nothing is recorded; None if time alone changes nothing.
+    even if nothing is recorded; None if time alone changes nothing. `conflict`: this browser and the account that it is
+    linked to answered differently. `conditional`: the winning grant was the price of access.
     """
 
     decision: Decision
@@ -109,6 +116,21 @@ class Outcome(Struct, frozen=True):
     valid_until_ms: int | None = None
     policy_version: str | None = None
     seq: int | None = None
+    conflict: bool = False
+    conditional: bool = False
+
+
+class Mark(NamedTuple):
+    """A suppression mark: a denial of a purpose, or of all (`"*"`), that needs no event.
+
+    It counts from `set_ms` until `until_ms` (None: for good); `seq` is the last entry before it was set, which says who
+    knew of it.
+    """
+
+    purpose: str
+    set_ms: int
+    until_ms: int | None
+    seq: int
 
 
 def decide(
@@ -120,14 +142,11 @@ def decide(
     region: str | None,
     gpc: bool = False,
     known_seq: int | None = None,
-    suppressed: bool = False,
+    account: State | None = None,
+    marks: Sequence[Mark] = (),
 ) -> Outcome:
-    """The answer from a visitor's state, all of whose acts count. `region` is the asker's; None: unknown.
-
-    `gpc`: the signal is on while this is asked. `suppressed`: a suppression mark stands for the visitor and purpose;
-    when it was set is not known, so no grant beats it.
-    """
-    return Evaluator(policies, purpose, at_ms=at_ms, known_seq=known_seq).decide(state, region, gpc, suppressed)
+    """The answer from a visitor's state, all of whose acts count; the arguments are those of `Evaluator`."""
+    return Evaluator(policies, purpose, at_ms=at_ms, known_seq=known_seq).decide(state, region, gpc, account, marks)
 
 
 def decide_history(
@@ -139,12 +158,21 @@ def decide_history(
     region: str | None,
     gpc: bool = False,
     known_seq: int | None = None,
-    suppressed: bool = False,
+    account_events: Mapping[str, Iterable[Recorded]] = _NONE_LINKED,
+    marks: Sequence[Mark] = (),
 ) -> Outcome:
-    """The answer as of `at_ms`, from the events known at `known_seq` (inclusive): what is later does not count."""
-    seen = (recorded for recorded in events if known_seq is None or recorded.seq <= known_seq)
-    state = fold(EMPTY_STATE, seen, until_ms=at_ms)
-    return Evaluator(policies, purpose, at_ms=at_ms, known_seq=known_seq).decide(state, region, gpc, suppressed)
+    """The answer as of `at_ms`, from the events known at `known_seq` (inclusive): what is later does not count.
+
+    `events` are the visitor's, its links among them; `account_events` are those of accounts, by keyed hash.
+    """
+
+    def state_of(recorded: Iterable[Recorded]) -> State:
+        known = (one for one in recorded if known_seq is None or one.seq <= known_seq)
+        return fold(EMPTY_STATE, known, until_ms=at_ms)
+
+    state = state_of(events)
+    account = None if state.account is None else state_of(account_events.get(state.account, ()))
+    return Evaluator(policies, purpose, at_ms=at_ms, known_seq=known_seq).decide(state, region, gpc, account, marks)
 
 
 class Evaluator:
@@ -152,13 +180,30 @@ class Evaluator:
 
     def __init__(self, policies: PolicyHistory, purpose: str, *, at_ms: int, known_seq: int | None = None) -> None:
         self._at_ms = at_ms
+        self._known_seq = known_seq
         self._purpose = purpose
         self._terms = _Terms(policies.known(known_seq), purpose, at_ms)
 
-    def decide(self, state: State, region: str | None, gpc: bool = False, suppressed: bool = False) -> Outcome:
-        """The answer for one visitor; the arguments are those of `decide`."""
+    def decide(
+        self,
+        state: State,
+        region: str | None,
+        gpc: bool = False,
+        account: State | None = None,
+        marks: Sequence[Mark] = (),
+    ) -> Outcome:
+        """The answer for one visitor. `region` is the asker's (None: unknown); `gpc`: the signal is on while this is
+        asked; `account` is the state of the account that `state.account` names; `marks` are the visitor's.
+        """
         terms, at_ms = self._terms, self._at_ms
-        visitor = _Visitor(state.acts(self._purpose), region, gpc, suppressed)
+        suppressed = any(
+            mark.purpose in ("*", self._purpose)
+            and mark.set_ms <= at_ms
+            and (mark.until_ms is None or at_ms < mark.until_ms)
+            and (self._known_seq is None or mark.seq <= self._known_seq)
+            for mark in marks
+        )
+        visitor = _Visitor(state.heard((self._purpose,)), region, gpc, suppressed)
         verdict = terms.judge(visitor, at_ms)
         granted_by_default = verdict.decision == "granted" and verdict.reason != "granted"
         act = verdict.act
@@ -175,11 +220,27 @@ class Evaluator:
             None if act is None else act.seq,
         )
 
+    def explain(
+        self,
+        state: State,
+        region: str | None,
+        gpc: bool = False,
+        account: State | None = None,
+        marks: Sequence[Mark] = (),
+        events: Iterable[Recorded] = (),
+    ) -> tuple[str, ...]:
+        """How `decide` comes to its answer, in sentences without a visitor id; the arguments are the same.
+
+        With the events that the state was made of it also says why each act counts when it does.
+        """
+        outcome = self.decide(state, region, gpc, account, marks)
+        return (f"{outcome.decision}: {outcome.reason}",)
+
 
 class _Visitor(NamedTuple):
     """One question: the acts that count, the asker's region, and the two things that lie outside the ledger."""
 
-    acts: Acts
+    acts: Heard
     region: str | None
     gpc: bool
     suppressed: bool

@@ -8,7 +8,17 @@ import msgspec
 import pytest
 
 from ledger.core import fold as fold_module
-from ledger.core.decide import EMPTY_STATE, Evaluator, Outcome, Recorded, decide, decide_history, effective_ms, fold
+from ledger.core.decide import (
+    EMPTY_STATE,
+    Evaluator,
+    Mark,
+    Outcome,
+    Recorded,
+    decide,
+    decide_history,
+    effective_ms,
+    fold,
+)
 from ledger.core.duration import DAY_MS
 from ledger.core.encoding import encode_time
 from ledger.core.errors import Malformed
@@ -128,9 +138,9 @@ class TestTheOrderOfTheRules:
 
     def test_a_suppression_mark_denies_what_a_default_or_a_grant_would_allow(self) -> None:
         for events in ((), (act(1, "granted"),)):
-            outcome = ask(ONE, *events, at=2, suppressed=True)
+            outcome = ask(ONE, *events, at=2, marks=(Mark("analytics", day(1), None, 0),))
             assert (outcome.decision, outcome.reason, outcome.status) == ("denied", "suppressed", "ConsentRefused")
-        assert ask(ONE, act(1, "denied"), at=2, suppressed=True).reason == "refused"
+        assert ask(ONE, act(1, "denied"), at=2, marks=(Mark("analytics", day(1), None, 0),)).reason == "refused"
 
     def test_a_grant_holds(self) -> None:
         outcome = ask(ONE, act(1, "granted", region="US"), at=2)
@@ -488,7 +498,7 @@ class TestTheState:
         assert decode_state(encode_state(EMPTY_STATE)) == EMPTY_STATE
 
     @pytest.mark.parametrize(
-        "data", [b"", b"\x01", b"\x02\x90", b"\x01\xc0", b"\x01\x91\x01", b"\x01" + b"\x91" * 5000]
+        "data", [b"", b"\x02", b"\x01\x90", b"\x02\xc0", b"\x02\x91\x01", b"\x02" + b"\x91" * 5000]
     )
     def test_other_bytes_are_malformed(self, data: bytes) -> None:
         with pytest.raises(Malformed):

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.core import fold as fold_module
-from ledger.core.decide import EMPTY_STATE, Evaluator, Outcome, Recorded, State, decide, decide_history, fold
+from ledger.core.decide import EMPTY_STATE, Evaluator, Mark, Outcome, Recorded, State, decide, decide_history, fold
 from ledger.core.document import Controller, PolicyVersion, Purpose, ReaskAfter, SiteDocument
 from ledger.core.duration import DAY_MS, Duration, parse_duration
 from ledger.core.encoding import encode_time
@@ -160,7 +160,7 @@ def answer(published: tuple[Published, ...], state: State, purpose: str, ask: Qu
         region=ask.region,
         gpc=ask.gpc,
         known_seq=ask.known_seq,
-        suppressed=ask.suppressed,
+        marks=(Mark("*", 0, None, -1),) if ask.suppressed else (),
     )
 
 
@@ -173,7 +173,7 @@ def answer_past(published: tuple[Published, ...], events: Sequence[Recorded], pu
         region=ask.region,
         gpc=ask.gpc,
         known_seq=ask.known_seq,
-        suppressed=ask.suppressed,
+        marks=(Mark("*", 0, None, -1),) if ask.suppressed else (),
     )
 
 
