@@ -19,7 +19,7 @@ from ledger.core.entry import ZEROS, Kind, core_bytes, key_hash, origin_hash
 from ledger.core.errors import ConfigInvalid, KeyRefused, Malformed
 from ledger.core.note import TYPE_ED25519, VerifierKey, check_origin, check_site
 from ledger.core.policy import parse_site_document
-from ledger.keys.files import founding_key, site_directory
+from ledger.keys.files import ensure_receipt_key, founding_key, site_directory
 from ledger.secrets import api_key_hash, new_api_key
 from ledger.service import Service
 from ledger.site import SiteRegistry
@@ -79,6 +79,7 @@ async def create_site(settings: config.Settings, document: bytes, root: RootKey 
                     f"{parsed.site} was founded with other keys than those in {site_directory(settings, parsed.site)}: "
                     "put the key files back there, or run this where they are"
                 )
+            ensure_receipt_key(settings, origin)
             await Service(sites, reads).publish(site, document)
         finally:
             await sites.stop()

@@ -106,6 +106,11 @@ class Service:
         self._keys: dict[bytes, tuple[float, Principal | None]] = {}
         self._documents: set[bytes] = set()
 
+    @property
+    def reads(self) -> Reads:
+        """What renderings of receipts ask beside what is here."""
+        return self._reads
+
     # --- who asks --------------------------------------------------------------------------------------------------
 
     async def site(self, name: str) -> Site:

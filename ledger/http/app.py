@@ -18,6 +18,7 @@ from ledger.http import analytics, auditors, auth, bulk, frontends, operations, 
 from ledger.http.edge import EDGE, HELD, SHARED_WITH, SITE, DemoKeys, Edge
 from ledger.http.limits import DEFAULT_LIMITS, Limits
 from ledger.http.metrics import Meters
+from ledger.keys.receipts import ReceiptKeys
 from ledger.region import RegionFinder
 from ledger.service import Service
 from ledger.site import Site
@@ -58,6 +59,7 @@ ROUTES = (
     Route("GET", "/logs/{site}/tile/{level}/{n:.+}", auditors.get_tile, pages="any"),
     Route("GET", "/logs/{site}/proof", auditors.get_proof, pages="any"),
     Route("GET", "/logs/{site}/consistency", auditors.get_consistency, pages="any"),
+    Route("GET", "/.well-known/jwks.json", receipts.get_keys, pages="any"),
     Route("GET", "/healthz", operations.healthz),
     Route("GET", "/readyz", operations.readyz),
     Route("GET", "/metrics", operations.metrics),
@@ -86,7 +88,15 @@ def create_app(
     """
     # Handlers read bodies themselves, each with its own bound; client_max_size is for the one who forgets.
     app = web.Application(middlewares=[answer], client_max_size=limits.event_body_max_bytes)
-    app[EDGE] = Edge(service, limits, Meters(registry), settings.demo is not None, demo_keys, regions or RegionFinder())
+    app[EDGE] = Edge(
+        service,
+        limits,
+        Meters(registry),
+        settings.demo is not None,
+        demo_keys,
+        regions or RegionFinder(),
+        ReceiptKeys(settings, service.reads),
+    )
     for route in ROUTES:
         resource = app.router.add_resource(route.path)
         resource.add_route(route.method, route.handler)

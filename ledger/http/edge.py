@@ -12,6 +12,7 @@ from aiohttp import web
 
 from ledger.http.limits import Limits
 from ledger.http.metrics import Meters
+from ledger.keys.receipts import ReceiptKeys
 from ledger.region import RegionFinder
 from ledger.service import Service
 from ledger.site import Site
@@ -32,6 +33,7 @@ class Edge:
     demo: bool = False
     demo_keys: DemoKeys | None = None
     regions: RegionFinder = field(default_factory=RegionFinder)
+    receipt_keys: ReceiptKeys | None = None
 
     def region_of(self, request: web.Request) -> str | None:
         """From where a request comes: for callers with publishable keys, whose own word on it does not count."""

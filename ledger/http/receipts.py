@@ -5,13 +5,15 @@ from __future__ import annotations
 import msgspec
 from aiohttp import hdrs, web
 
+from ledger.config import RECEIPT_KEYS_MAX_AGE_SECONDS
 from ledger.core.encoding import decode_base64
 from ledger.core.errors import InputRefused, Unavailable
 from ledger.core.event import EventId
-from ledger.http import auth, parameters
+from ledger.http import auth, caching, parameters
 from ledger.http.edge import EDGE, Edge, json_response
 from ledger.messages import Receipt
 from ledger.published import Leaf, Proven
+from ledger.records.jose import JWK_SET_TYPE, jwk_set
 from ledger.site import Site
 
 PENDING = "Checkpoint-Pending"
@@ -47,6 +49,16 @@ async def get_proof(request: web.Request) -> web.Response:
         hdrs.CONTENT_DISPOSITION: f'attachment; filename="{receipt.id}{SUFFIX}"',
     }
     return web.Response(body=proven.proof.encode(), headers=headers)
+
+
+async def get_keys(request: web.Request) -> web.Response:
+    """`GET /.well-known/jwks.json`: the public receipt keys of every site, for whoever verifies a Consent Receipt."""
+    parameters.query(request)
+    edge = request.app[EDGE]
+    publics = [] if edge.receipt_keys is None else await edge.receipt_keys.published(edge.service.sites.loaded())
+    fresh = f"public, max-age={RECEIPT_KEYS_MAX_AGE_SECONDS}"
+    headers: dict[str, str] = {hdrs.CONTENT_TYPE: JWK_SET_TYPE, hdrs.CACHE_CONTROL: fresh}
+    return caching.respond(request, jwk_set(publics), headers)
 
 
 async def _proven(request: web.Request) -> tuple[Receipt, Proven]:

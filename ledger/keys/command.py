@@ -23,14 +23,16 @@ from ledger.core.key_history import KeyHistory, KeyTerm
 from ledger.core.note import TYPE_ED25519, VerifierKey, parse_vkey
 from ledger.keys import files as key_files
 from ledger.keys import rotation
-from ledger.keys.operations import LogKeys, role_of
+from ledger.keys.operations import LogKeys, introduced_key, role_of
 from ledger.keys.root import load_root, take_offline
-from ledger.keys.sealed import SealedKey, key_id
+from ledger.keys.sealed import ROLES, SealedKey, key_id
 from ledger.locate import DATA, find_settings
+from ledger.records.jose import thumbprint
 from ledger.store.pool import open_pool
 
 SITE = click.argument("site_name", metavar="SITE")
 ROLE = click.argument("role", type=click.Choice(["ingest", "log"]))
+ANY_ROLE = click.argument("role", type=click.Choice(["ingest", "log", "receipt"]))
 ROOT_KEY = click.option(
     "--root-key",
     "root_file",
@@ -69,15 +71,29 @@ def key_list(site_name: str, as_json: bool, data: Path) -> None:
 
 @key_command.command("new")
 @SITE
-@ROLE
+@ANY_ROLE
 @DATA
 def key_new(site_name: str, role: str, data: Path) -> None:
-    """Make a key file. The key counts once it is introduced; copy the file to every server before that."""
+    """Make a key file. The key counts once it is introduced; copy the file to every server before that.
+
+    A receipt key is not introduced: the newest one signs Consent Receipts as soon as a server has its file, and each is
+    published at /.well-known/jwks.json until its file is removed.
+    """
     settings = find_settings(data)
 
     async def work(log: LogKeys) -> None:
         path = key_files.new_key(settings, log.origin, role)
         sealed = key_files.read_key_file(path)
+        if role == "receipt":
+            click.echo(
+                f"file          {path}\nkey id        {sealed.key_id}\nJWK kid       {thumbprint(sealed.public)}"
+            )
+            click.echo(
+                f"It signs from now on. Copy it to {settings.keys_dir}/{site_name}/ of every server of this ledger "
+                "at once; keep the files of older ones for as long as receipts that they signed are to verify.",
+                err=True,
+            )
+            return
         key = key_files.open_key_file(path, settings.master_secret)
         public = rotation.introduction(await log.history(), role, key)
         click.echo(f"file          {path}\nkey id        {sealed.key_id}")
@@ -107,6 +123,10 @@ def key_introduce(site_name: str, key: str, root_file: Path | None, data: Path) 
     async def work(log: LogKeys) -> None:
         history = await log.history()
         public = _find_introduction(settings, history, site_name, key)
+        if introduced_key(public) in {
+            sealed.public for sealed in _files(settings, site_name).values() if sealed.role == "receipt"
+        }:
+            raise ConfigInvalid("it is a receipt key, and no key has two roles: make another with `key new`")
         done = await log.introduce(load_root(settings, log.origin, root_file), public)
         click.echo(f"introduced{' before' if done.already else ''} as entry {done.seq}")
         if role_of(public) == "log":
@@ -213,7 +233,7 @@ def _run(settings: Settings, site: str, work: Callable[[LogKeys], Awaitable[None
 def _files(settings: Settings, site: str) -> dict[Path, SealedKey]:
     """Every readable key file of a site, with what it says it holds."""
     found: dict[Path, SealedKey] = {}
-    for role in ("root", "ingest", "log"):
+    for role in ROLES:
         for path in key_files.paths_of(settings, site, role):
             try:
                 found[path] = key_files.read_key_file(path)
@@ -239,6 +259,7 @@ def _table(settings: Settings, history: KeyHistory, site: str) -> list[dict[str,
         for term in history.terms
     ]
     known = {term.public for term in history.terms}
+    newest = next(iter(key_files.receipt_keys(settings, site).keys), None)
     for path, sealed in files.items():
         if sealed.public not in known or sealed.origin != history.origin:
             vkey = VerifierKey(sealed.origin, TYPE_ED25519, sealed.public)
@@ -251,11 +272,18 @@ def _table(settings: Settings, history: KeyHistory, site: str) -> list[dict[str,
                     "vkey": str(vkey) if sealed.role == "log" else None,
                     "since": None,
                     "until": None,
-                    "state": "not introduced" if ours else f"of another log, {sealed.origin}",
+                    "state": _state(sealed, path == newest) if ours else f"of another log, {sealed.origin}",
                     "file": path.name,
                 }
             )
     return rows
+
+
+def _state(sealed: SealedKey, newest: bool) -> str:
+    """Of a key that the log does not know."""
+    if sealed.role != "receipt":
+        return "not introduced"
+    return "signs receipts" if newest else "published"
 
 
 def _find_term(history: KeyHistory, wanted: str) -> KeyTerm:
@@ -265,13 +293,18 @@ def _find_term(history: KeyHistory, wanted: str) -> KeyTerm:
         if term.role != "root" and wanted in (key_id(history.origin, term.role, term.public), str(history.vkey(term)))
     ]
     if len(found) != 1:
-        raise ConfigInvalid(f"the log has no ingest or log key {wanted}: `consent-ledger key list` shows their ids")
+        raise ConfigInvalid(
+            f"the log has no ingest or log key {wanted}: `consent-ledger key list` shows their ids (a receipt key is "
+            "given up by removing its file)"
+        )
     return found[0]
 
 
 def _find_introduction(settings: Settings, history: KeyHistory, site: str, wanted: str) -> bytes:
     """The public part of an introduction, by the id of a key file here or as `key new` printed it."""
     for path, sealed in _files(settings, site).items():
+        if sealed.role == "receipt" and wanted in (sealed.key_id, path.name):
+            raise ConfigInvalid("a receipt key is never introduced: it has no part in the log")
         if sealed.role != "root" and wanted in (sealed.key_id, path.name):
             if sealed.origin != history.origin:
                 raise ConfigInvalid(f"{path} is a key of another log, {sealed.origin}: no key is of two logs")

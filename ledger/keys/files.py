@@ -3,8 +3,10 @@
     <LEDGER_KEYS_DIR>/<site>/root.key                until it is taken offline
     <LEDGER_KEYS_DIR>/<site>/ingest-<key id>.key
     <LEDGER_KEYS_DIR>/<site>/log-<key id>.key
+    <LEDGER_KEYS_DIR>/<site>/receipt-<number>-<key id>.key
 
-Which keys count is what the log says and not what lies here. What a file holds is sealed_key's part.
+Which keys count is what the log says and not what lies here; but the log knows no receipt keys: all that lie here are
+published, and the one with the greatest number signs. What a file holds is sealed_key's part.
 """
 
 from __future__ import annotations
@@ -107,14 +109,40 @@ def open_key_file(path: Path, master_secret: bytes) -> SigningKey:
 
 
 def new_key(settings: Settings, origin: str, role: str) -> Path:
-    """Make an ingest or log key, in a file of its own."""
+    """Make an ingest, log or receipt key, in a file of its own."""
     site = origin.rpartition("/")[2]
     key = SigningKey(os.urandom(SEED_BYTES))
     sealed = seal(key, origin, role, settings.master_secret)
-    path = site_directory(settings, site) / f"{role}-{sealed.key_id}.key"
+    number = f"{_next_number(settings, site):04d}-" if role == "receipt" else ""
+    path = site_directory(settings, site) / f"{role}-{number}{sealed.key_id}.key"
     _make_directory(settings, site)
     write_key_file(path, sealed)
     return path
+
+
+def receipt_keys(settings: Settings, site: str) -> KeysHere:
+    """The receipt keys that can be used, the newest first."""
+    here = keys_here(settings, site, "receipt")
+    return KeysHere(dict(sorted(here.keys.items(), key=lambda item: _number(item[0]), reverse=True)), here.problems)
+
+
+def ensure_receipt_key(settings: Settings, origin: str) -> None:
+    """Make a first receipt key, unless there is one, or what was one."""
+    site = origin.rpartition("/")[2]
+    _make_directory(settings, site)
+    with _locked(site_directory(settings, site)):
+        if not paths_of(settings, site, "receipt"):
+            new_key(settings, origin, "receipt")
+
+
+def _next_number(settings: Settings, site: str) -> int:
+    return max((_number(path)[0] for path in paths_of(settings, site, "receipt")), default=0) + 1
+
+
+def _number(path: Path) -> tuple[int, str]:
+    """The number in the name of a receipt key's file: the same on every machine, unlike the file's age."""
+    number = path.name.split("-")[1]
+    return (int(number) if number.isascii() and number.isdigit() else 0), path.name
 
 
 def founding_key(settings: Settings, origin: str, role: str) -> SigningKey:

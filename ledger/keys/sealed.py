@@ -30,7 +30,8 @@ from ledger.core.entry import key_hash
 from ledger.core.errors import ConfigInvalid, KeyRefused, LedgerError, Malformed
 from ledger.core.note import TYPE_ED25519, VerifierKey, check_origin
 
-ROLES = ("root", "ingest", "log")
+ROLES = ("root", "ingest", "log", "receipt")
+"""The first three are the log's. A receipt key signs renderings for others, and nothing that an audit looks at."""
 MAGIC = "consent-ledger key v1"
 BY_MASTER_SECRET = "master-secret"  # noqa: S105 - a lock's name, no secret
 BY_PASSPHRASE = "passphrase argon2id"  # noqa: S105

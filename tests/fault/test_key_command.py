@@ -67,13 +67,18 @@ async def size_of(settings: Settings, site: SiteCredentials) -> int:
 async def test_list_shows_every_key_its_time_and_where_its_file_is(settings: Settings, site: SiteCredentials) -> None:
     rows = await listed(settings, site)
     assert [(row["role"], row["since"], row["until"], row["state"]) for row in rows] == [
-        (role, 0, None, "active") for role in ("root", "ingest", "log")
+        *((role, 0, None, "active") for role in ("root", "ingest", "log")),
+        ("receipt", None, None, "signs receipts"),
     ]
     assert rows[2]["vkey"] == site.log_vkey
     assert rows[2]["keyId"] == site.log_vkey.split("+")[1]
     assert all((settings.keys_dir / site.site / row["file"]).exists() for row in rows)
     await key(settings, "new", site.site, "ingest")
-    assert [row["state"] for row in await listed(settings, site)] == ["active"] * 3 + ["not introduced"]
+    assert [row["state"] for row in await listed(settings, site)] == [
+        *["active"] * 3,
+        "not introduced",
+        "signs receipts",
+    ]
     text = await key(settings, "list", site.site)
     assert all(row["keyId"] in text for row in rows)
     elsewhere = replace(settings, keys_dir=settings.keys_dir.with_name("none"))
