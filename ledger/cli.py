@@ -65,11 +65,18 @@ def _key() -> click.Command:
     return key_command
 
 
+def _policy() -> click.Command:
+    from ledger.policy_command import policy_command  # noqa: PLC0415
+
+    return policy_command
+
+
 _ELSEWHERE = {
     "checkpoint": _checkpoint,
     "export": _export,
     "key": _key,
     "monitor": _monitor,
+    "policy": _policy,
     "receipt": _receipt,
     "verify": _verify,
     "witness": _witness,
@@ -217,40 +224,6 @@ def site_list(data: Path) -> None:
             click.echo(f"{row['site']}\t{row['origin']}\t{row['size'] or 0} entries")
 
     asyncio.run(_with_pool(find_settings(data), work))
-
-
-@main.group()
-def policy() -> None:
-    """Policies of a site."""
-
-
-@policy.command("check")
-@DOCUMENT
-def policy_check(document: Any) -> None:
-    """Read a site document and tell what is wrong with it, without publishing anything."""
-    from ledger.core.policy import parse_site_document  # noqa: PLC0415
-
-    parsed = parse_site_document(document.read())
-    click.echo(f"{parsed.site}: version {parsed.version} with the purposes {', '.join(parsed.purposes)}")
-
-
-@policy.command("publish")
-@DOCUMENT
-@DATA
-def policy_publish(document: Any, data: Path) -> None:
-    """Publish a version of a site's document. What is published never changes."""
-    from ledger.app import open_service  # noqa: PLC0415
-    from ledger.core.policy import parse_site_document  # noqa: PLC0415
-
-    body = document.read()
-    name = parse_site_document(body).site
-
-    async def work() -> None:
-        async with open_service(find_settings(data)) as service:
-            done = await service.publish(await service.site(name), body)
-        click.echo(f"published version {done.version} as entry {done.seq}, document {done.document}")
-
-    asyncio.run(work())
 
 
 @main.group("api-key")

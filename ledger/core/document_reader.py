@@ -23,8 +23,9 @@ from ledger.core.document import (
     split_origin,
 )
 from ledger.core.encoding import encode_time
-from ledger.core.errors import DocumentInvalid, InputRefused, Path
+from ledger.core.errors import DocumentInvalid, InputRefused
 from ledger.core.event import MAX_PURPOSES, parse_time
+from ledger.core.place import Path
 from ledger.core.purpose_reader import purposes, reask_after, regimes
 from ledger.core.reading import (
     MAX_LANGUAGES,

@@ -5,13 +5,12 @@ Untrusted input raises nothing but these. Misuse of an API by our own code raise
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
+
+from ledger.core.place import Path, pointer, readable
 
 if TYPE_CHECKING:
     from ledger.core.witnessing import Dispute
-
-Path: TypeAlias = "tuple[str | int, ...]"
-"""A place in a document: the keys of mappings and the indices of lists on the way to it; empty for the whole."""
 
 
 class LedgerError(Exception):
@@ -56,18 +55,16 @@ class DocumentInvalid(LedgerError):
 
     def __init__(self, place: Path, detail: str) -> None:
         self.place, self.detail = place, detail
+        self.path, self.pointer = readable(place), pointer(place)
         super().__init__(f"{self.path}: {detail}" if place else detail)
 
-    @property
-    def path(self) -> str:
-        """Like `purposes.analytics.cookies[2].duration`."""
-        steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in self.place)
-        return "".join(steps).removeprefix(".")
 
-    @property
-    def pointer(self) -> str:
-        """An RFC 6901 JSON pointer, like `/purposes/analytics/cookies/2/duration`; empty for the whole document."""
-        return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in self.place)
+class RowRefused(LedgerError):
+    """A row of another tool's export that becomes no event. `kind` is a stable slug; the text holds nothing of it."""
+
+    def __init__(self, kind: str, detail: str) -> None:
+        self.kind, self.detail = kind, detail
+        super().__init__(detail)
 
 
 class IdConflict(LedgerError):

@@ -23,8 +23,9 @@ from ledger.core.document import (
     TransferBasis,
 )
 from ledger.core.duration import Duration, parse_duration
-from ledger.core.errors import DocumentInvalid, Path
+from ledger.core.errors import DocumentInvalid
 from ledger.core.event import MAX_PURPOSES
+from ledger.core.place import Path
 from ledger.core.reading import (
     MAX_LIST_ITEMS,
     NAME,

@@ -12,7 +12,8 @@ from typing import TypeVar
 
 from ledger.core.document import Texts, split_origin
 from ledger.core.duration import Duration, parse_duration
-from ledger.core.errors import DocumentInvalid, Path
+from ledger.core.errors import DocumentInvalid
+from ledger.core.place import Path
 from ledger.core.regions import COUNTRIES, DEFAULT, is_region
 from ledger.core.source import Node
 

@@ -8,11 +8,13 @@ documents, doubled keys and empty values are refused; size, depth and the number
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TypeAlias, cast
 
 import yaml
 
-from ledger.core.errors import DocumentInvalid, Path
+from ledger.core.errors import DocumentInvalid
+from ledger.core.place import Path
 
 MAX_DOCUMENT_BYTES = 256 * 1024
 MAX_DEPTH = 10
@@ -37,6 +39,18 @@ def read_source(data: bytes) -> Node:
     except UnicodeDecodeError as error:
         raise DocumentInvalid((), f"the document is not UTF-8 (byte {error.start}); save it as UTF-8") from error
     return _read_json(text) if text.lstrip(" \t\r\n").startswith("{") else _read_yaml(text)
+
+
+def line_of(data: bytes, place: Path) -> int | None:
+    """The line, from 1, on which a place stands; that of what should hold it where it is missing.
+
+    None for the document as a whole, and where no line is known. JSON is read as the YAML that it nearly is.
+    """
+    lines: dict[Path, int] = {}
+    with suppress(DocumentInvalid, UnicodeDecodeError, yaml.YAMLError):
+        if len(data) <= MAX_DOCUMENT_BYTES:
+            _YamlBuilder(data.decode("utf-8-sig"), lines).document()
+    return next((lines[place[:end]] for end in range(len(place), 0, -1) if place[:end] in lines), None)
 
 
 class _Bounds:
@@ -80,9 +94,10 @@ def _read_yaml(text: str) -> Node:
 class _YamlBuilder:
     """Values from the parser's events, which come one by one: a bound is hit before its excess is read."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, lines: dict[Path, int] | None = None) -> None:
         self._events = iter(yaml.parse(text, Loader=_LOADER))
         self._bounds = _Bounds()
+        self._lines = lines
 
     def document(self) -> Node:
         next(self._events)  # the stream's start
@@ -114,7 +129,9 @@ class _YamlBuilder:
     def _list(self, path: Path, depth: int) -> list[Node]:
         items: list[Node] = []
         while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
-            items.append(self._value(event, (*path, len(items)), depth + 1))
+            inner = (*path, len(items))
+            self._stands(event, inner)
+            items.append(self._value(event, inner, depth + 1))
         return items
 
     def _mapping(self, path: Path, depth: int) -> dict[str, Node]:
@@ -122,8 +139,14 @@ class _YamlBuilder:
         while not isinstance(event := next(self._events), yaml.MappingEndEvent):
             plain = isinstance(event, yaml.ScalarEvent | yaml.AliasEvent)
             key, inner = _checked_key(self._value(event, path, depth + 1) if plain else None, path, members)
+            self._stands(event, inner)
             members[key] = self._value(next(self._events), inner, depth + 1)
         return members
+
+    def _stands(self, event: object, path: Path) -> None:
+        mark = cast(yaml.Event, event).start_mark
+        if self._lines is not None and mark is not None:
+            self._lines[path] = mark.line + 1
 
 
 class _Members(list[tuple[str, object]]):
