@@ -21,6 +21,7 @@ from ledger.core.document import (
     encode_document,
 )
 from ledger.core.document_reader import read_document
+from ledger.core.policy_diff import Diff, diff
 from ledger.core.source import MAX_DOCUMENT_BYTES, read_source
 
 __all__ = [
@@ -67,9 +68,10 @@ class Published(NamedTuple):
 class PolicyHistory:
     """Every version published so far, ascending by seq. Immutable; `known` gives an earlier state of knowledge."""
 
-    __slots__ = ("_by_version", "_effects_ms", "_in_effect_order", "_order", "_published", "_shown_since")
+    __slots__ = ("_by_version", "_diffs", "_effects_ms", "_in_effect_order", "_order", "_published", "_shown_since")
 
-    def __init__(self, published: tuple[Published, ...] = ()) -> None:
+    def __init__(self, published: tuple[Published, ...] = (), diffs: dict[tuple[int, int], Diff] | None = None) -> None:
+        """`diffs`, by the seqs of two entries, are those of another history of the same log, to be shared."""
         if any(later.seq <= earlier.seq for earlier, later in pairwise(published)):
             raise ValueError("policy entries come in ascending order of seq")
         self._published = published
@@ -78,6 +80,7 @@ class PolicyHistory:
         self._effects_ms = tuple(entry.effect_ms for entry in ordered)
         self._by_version = {entry.document.version: entry for entry in reversed(published)}
         self._order = {entry.document.version: index for index, entry in enumerate(ordered)}
+        self._diffs = {} if diffs is None else diffs
         self._shown_since: dict[str, int] = {}
         for entry in published:
             for digest in (entry.document_hash.hex(), *named_documents(entry.document)):
@@ -116,7 +119,7 @@ class PolicyHistory:
         """What was published up to and including `known_seq`; None: everything."""
         if known_seq is None or known_seq >= self.last_seq:
             return self
-        return PolicyHistory(tuple(entry for entry in self._published if entry.seq <= known_seq))
+        return PolicyHistory(tuple(entry for entry in self._published if entry.seq <= known_seq), self._diffs)
 
     def in_force(self, at_ms: int, known_seq: int | None = None) -> Published | None:
         """The version that held at a time, of those known then."""
@@ -138,13 +141,25 @@ class PolicyHistory:
         index = self._order[version] if isinstance(version, str) else version
         if index == 0:
             return ()
-        document, before = (self._in_effect_order[i].document for i in (index, index - 1))
+        document = self._in_effect_order[index].document
+        reasons = self.diff_at(index).reasons(purpose)
+        *earlier, before = (entry.document for entry in self._in_effect_order[:index])
+        is_back = document.offers(purpose) and not before.offers(purpose) and any(e.offers(purpose) for e in earlier)
+        if is_back and not reasons:  # under an alias, though it had answers of its own
+            reasons = (f"a purpose comes back: {purpose}",)
         if document.material_for(purpose):
-            return ("its author says that it asks again",)
-        used_before = before.asks(purpose) and before.purposes[purpose].in_use
-        if document.offers(purpose) and document.purposes[purpose].in_use and not used_before:
-            return ("the purpose is taken in use",)
-        return ()
+            return ("its author says that visitors are asked again", *reasons)
+        return () if purpose in document.policy.not_material else reasons
+
+    def diff_at(self, index: int) -> Diff:
+        """What the version at `index` of `in_effect_order` changes, compared with the one before it there."""
+        before = self._in_effect_order[index - 1] if index else None
+        after = self._in_effect_order[index]
+        key = (before.seq if before else -1, after.seq)
+        found = self._diffs.get(key)
+        if found is None:
+            found = self._diffs[key] = diff(before.document if before else None, after.document)
+        return found
 
     def shows(self, digest: str, known_seq: int | None = None) -> bool:
         """Whether a document (SHA-256 in hex) was published for this site by then: a policy document, a notice, or what

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from ledger.core.document import Controller, Notice, PolicyVersion, Purpose, SiteDocument
+from ledger.core.document import Controller, Notice, PolicyVersion, Purpose, Recipient, SiteDocument
 from ledger.core.duration import parse_duration
 from ledger.core.policy import PolicyHistory, Published
 
@@ -29,7 +29,8 @@ FIRST = SiteDocument(
 
 def version(number: str, **changes: Any) -> SiteDocument:
     """The first version with other members; not material by its author's word unless `material` says so."""
-    policy = msgspec.structs.replace(FIRST.policy, version=number, material=changes.pop("material", False))
+    about = {name: changes.pop(name) for name in ("material", "not_material", "effective_at") if name in changes}
+    policy = msgspec.structs.replace(FIRST.policy, version=number, **about)
     return msgspec.structs.replace(FIRST, policy=policy, **changes)
 
 
@@ -68,3 +69,40 @@ def test_a_document_is_shown_from_the_seq_on_that_names_it(place: str) -> None:
 
 def test_what_no_version_names_is_not_shown() -> None:
     assert not history(FIRST).shows("dd" * 32)
+
+
+def with_recipient(name: str, *, of: SiteDocument = FIRST) -> dict[str, Purpose]:
+    grown = msgspec.structs.replace(of.purposes["analytics"], recipients=(Recipient(name=name),))
+    return {**of.purposes, "analytics": grown}
+
+
+def test_a_version_asks_again_for_what_it_changes_though_its_author_says_it_does_not() -> None:
+    versions = history(FIRST, version("2", purposes=with_recipient("PostHog")))
+    assert versions.why_material("2", "analytics") == ("a new recipient: PostHog",)
+
+
+def test_a_reason_on_record_keeps_a_change_from_asking_again() -> None:
+    reason = {"analytics": "PostHog was there all along, under the name of its company"}
+    versions = history(FIRST, version("2", purposes=with_recipient("PostHog"), not_material=reason))
+    assert not versions.material(1, "analytics")
+    assert versions.diff_at(1).reasons("analytics") == ("a new recipient: PostHog",)
+
+
+def test_the_version_before_is_that_in_the_order_of_effect_as_far_as_was_known() -> None:
+    later = version("2", purposes=with_recipient("PostHog"), effective_at="2030-01-01T00:00:00.000Z")
+    between = version("3", purposes=with_recipient("PostHog"))
+    versions = history(FIRST, later, between)
+    assert [entry.document.version for entry in versions.in_effect_order] == ["1", "3", "2"]
+    assert versions.why_material("3", "analytics") != ()
+    assert versions.why_material("2", "analytics") == ()
+    assert versions.known(20).why_material("2", "analytics") != ()
+
+
+def test_a_purpose_that_comes_back_under_an_alias_does_not_revive_its_own_grants() -> None:
+    gone = {"other": ANALYTICS}
+    joined = {
+        "other": msgspec.structs.replace(ANALYTICS, removed_in="3"),
+        "analytics": msgspec.structs.replace(ANALYTICS, alias_of="other"),
+    }
+    versions = history(FIRST, version("2", purposes=gone), version("3", purposes=joined))
+    assert versions.why_material("3", "analytics") == ("a purpose comes back: analytics",)
