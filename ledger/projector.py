@@ -30,6 +30,7 @@ select p.site_id, s.site, p.version, p.position
 """
 
 _HEAD = "select coalesce(max(e.seq) + 1, 0) from ledger.entry e where e.site_id = $1"
+_POLICY_SEQ = "select coalesce(max(p.seq), -1) from ledger.policy p where p.site_id = $1"
 
 # Of the visitors with events in ($3, $4]: their row, and every event of theirs that it does not hold, up to $4.
 # `offset 0` keeps the row a look-up by the whole key: joined, a planner without statistics reads every visitor's row.
@@ -50,7 +51,7 @@ select v.visitor, t.body as state, r.seqs, r.entries, r.payloads
  where r.seqs is not null
 """
 
-_WRITE = "select ledger.write_state($1, $2, $3, $4, $5, $6, $7, $8)"
+_WRITE = "select ledger.write_state($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
 _BEGIN = "select ledger.begin_projection($1)"
 _IS_BUILT = "select exists (select 1 from ledger.projection where site_id = $1 and version = $2)"
 _FLIP = "select ledger.flip_projection($1, $2)"
@@ -65,6 +66,7 @@ async def project_batch(pool: asyncpg.Pool, site_id: int, version: int, position
     upto = min(size - 1, position + config.PROJECT_BATCH_ENTRIES)
     if upto <= position:
         return position
+    policy_seq = await pool.fetchval(_POLICY_SEQ, site_id)
     visitors, seqs, bodies = [], [], []
     for row in await pool.fetch(_BATCH, site_id, version, position, upto):
         events = zip(row["seqs"], row["entries"], row["payloads"], strict=True)
@@ -72,7 +74,10 @@ async def project_batch(pool: asyncpg.Pool, site_id: int, version: int, position
         visitors.append(row["visitor"])
         seqs.append(row["seqs"][-1])
         bodies.append(encode_state(fold(state, [recorded(EventRow(*event)) for event in events])))
-    written: bool = await pool.fetchval(_WRITE, site_id, version, position, upto, size, visitors, seqs, bodies)
+    none = [None] * len(visitors)
+    written: bool = await pool.fetchval(
+        _WRITE, site_id, version, position, upto, size, policy_seq, visitors, seqs, bodies, none, none
+    )
     return upto if written else position
 
 

@@ -21,7 +21,7 @@ from tests.fault.writer import Writer
 from tests.founding import Founded, found
 
 APPEND_ONLY = ("site", "entry", "known", "erased", "document", "policy", "opening", "key_entry")
-BESIDE = ("signer", "api_key", "projection", "state", "migration", "tile", "checkpoint", "checkpointer")
+BESIDE = ("signer", "api_key", "projection", "state", "unfolded", "migration", "tile", "checkpoint", "checkpointer")
 REFUSED = "LG100"
 
 # What each statement would do to a table with rows in it; a column of the table is assigned to itself.
@@ -195,6 +195,7 @@ async def test_the_service_executes_what_it_needs_and_nothing_else(
     assert {row["proname"] for row in allowed} == {
         *("append_events", "append_one", "create_site", "put_document", "create_api_key", "revoke_api_key"),
         *("write_state", "begin_projection", "flip_projection", "sweep_states", "settle"),
+        *("write_due", "pass_due", "append_lapses"),
         *("put_checkpoint", "put_cosignatures", "report_checkpointer", "thin_checkpoints"),
         *("u64", "leaf_hash", "entry_ms", "entry_kind", "entry_commit", "entry_bytes", "core_hash"),
         *("vkey_public", "log_keys"),

@@ -1,0 +1,240 @@
+-- When a visitor's grants are to be looked at again, and how the ledger's own events about lapses are appended.
+--
+-- `due_ms` is a hint and nothing more: whoever finds a row due reads the visitor's events, and decides anew. It is
+-- computed by whoever writes the row, from the policies that are known then; a version that is published later changes
+-- it for everybody, so each published version is followed by one pass over all rows, in batches.
+
+alter table ledger.state add column due_ms bigint;  -- null: nothing will lapse by itself
+alter table ledger.state add column told bytea;     -- the lapses that are in the log, folded from its events; null: none
+create index state_due on ledger.state (site_id, version, due_ms) where due_ms is not null;
+
+alter table ledger.projection
+    add column due_policy bigint not null default -1,  -- every due_ms takes the policies up to this seq into account
+    add column due_target bigint,  -- the pass under way: the policies that it takes into account,
+    add column due_after  bytea;   -- and the visitor up to whom it came; null: there is none
+
+create table ledger.unfolded (
+    -- Visitors whose row an erasure took while other events of theirs are left: to be folded again.
+    site_id integer not null,
+    version integer not null,
+    visitor bytea   not null,
+    primary key (site_id, version, visitor)
+);
+grant select on ledger.unfolded to ledger_service;
+
+drop function ledger.write_state(integer, integer, bigint, bigint, bigint, bytea[], bigint[], bytea[]);
+
+-- False: something was erased after the rows were read (at `p_read_size`), a policy was published beyond the one that
+-- `p_due` is computed with, or another projector moved on. Read again.
+create function ledger.write_state(
+    p_site_id integer, p_version integer, p_position bigint, p_next bigint, p_read_size bigint, p_policy_seq bigint,
+    p_visitor bytea[], p_seq bigint[], p_body bytea[], p_due bigint[], p_told bytea[]
+) returns boolean
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    -- The state is no truth, and its position goes with it: no append waits for its way to the disk.
+    perform set_config('synchronous_commit', 'off', true);
+    perform 1 from ledger.site s where s.site_id = p_site_id for no key update;
+    if exists (select 1 from ledger.erased e where e.site_id = p_site_id and e.by_seq >= p_read_size)
+       or exists (select 1 from ledger.policy p where p.site_id = p_site_id and p.seq > p_policy_seq) then
+        return false;
+    end if;
+    update ledger.projection p set position = p_next
+     where p.site_id = p_site_id and p.version = p_version and p.position = p_position;
+    if not found then
+        return false;
+    end if;
+    insert into ledger.state as t (site_id, version, visitor, seq, body, due_ms, told)
+        select p_site_id, p_version, d.visitor, d.seq, d.body, d.due_ms, d.told
+          from unnest(p_visitor, p_seq, p_body, p_due, p_told) d(visitor, seq, body, due_ms, told)
+        on conflict (site_id, version, visitor) do update
+           set seq = excluded.seq, body = excluded.body, due_ms = excluded.due_ms, told = excluded.told;
+    delete from ledger.unfolded u
+     where u.site_id = p_site_id and u.version = p_version and u.visitor = any (p_visitor);
+    return true;
+end $$;
+
+-- As before, and what the new version's rows will take into account: `write_state` sees to it.
+create or replace function ledger.begin_projection(p_site_id integer) returns integer
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    v_version integer;
+begin
+    perform 1 from ledger.site s where s.site_id = p_site_id for no key update;
+    select max(p.version) + 1 into v_version from ledger.projection p where p.site_id = p_site_id;
+    delete from ledger.projection p where p.site_id = p_site_id and not p.live;
+    insert into ledger.projection (site_id, version, position, live, due_policy)
+        select p_site_id, v_version, 0, false, coalesce(max(p.seq), -1) from ledger.policy p where p.site_id = p_site_id;
+    return v_version;
+end $$;
+
+-- As before, and without the visitors that were to be folded again in the version that goes.
+create or replace function ledger.flip_projection(p_site_id integer, p_version integer) returns boolean
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    perform 1 from ledger.site s where s.site_id = p_site_id for no key update;
+    if not exists (select 1 from ledger.projection p where p.site_id = p_site_id and p.version = p_version) then
+        return false;
+    end if;
+    delete from ledger.projection p where p.site_id = p_site_id and p.version <> p_version;
+    delete from ledger.unfolded u where u.site_id = p_site_id and u.version <> p_version;
+    update ledger.projection p set live = true where p.site_id = p_site_id and p.version = p_version;
+    return true;
+end $$;
+
+-- Set when rows are due, of those that are as they were read (at `p_seq`), and lock as little as can be: a row that
+-- somebody else writes just now is left to him, so nobody ever waits in a circle. How many were set.
+-- None where a policy beyond `p_policy_seq` was published: looked for once the rows are locked, so that a pass that
+-- was begun for it finds them locked, or after us.
+create function ledger.write_due(
+    p_site_id integer, p_version integer, p_policy_seq bigint, p_visitor bytea[], p_seq bigint[], p_due bigint[]
+) returns integer
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    v_locked bytea[];
+    v_count  integer;
+begin
+    perform set_config('synchronous_commit', 'off', true);
+    v_locked := array(select t.visitor from ledger.state t
+                       where t.site_id = p_site_id and t.version = p_version and t.visitor = any (p_visitor)
+                         for update skip locked);
+    if exists (select 1 from ledger.policy p where p.site_id = p_site_id and p.seq > p_policy_seq) then
+        return 0;
+    end if;
+    update ledger.state t set due_ms = d.due_ms
+      from unnest(p_visitor, p_seq, p_due) d(visitor, seq, due_ms)
+     where t.site_id = p_site_id and t.version = p_version and t.visitor = d.visitor and t.seq = d.seq
+       and d.visitor = any (v_locked) and t.due_ms is distinct from d.due_ms;
+    get diagnostics v_count = row_count;
+    return v_count;
+end $$;
+
+-- One step of the pass that follows a published version: the rows after `p_after` (empty: a pass begins) up to `p_next`
+-- (null: they were the last). False, and nothing done: another one took this step, a newer version was published, or
+-- somebody else is writing one of the rows. Read again.
+create function ledger.pass_due(
+    p_site_id integer, p_version integer, p_policy_seq bigint, p_after bytea, p_next bytea,
+    p_visitor bytea[], p_seq bigint[], p_due bigint[]
+) returns boolean
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    v_locked bytea[];
+begin
+    perform set_config('synchronous_commit', 'off', true);
+    v_locked := array(select t.visitor from ledger.state t
+                       where t.site_id = p_site_id and t.version = p_version and t.visitor = any (p_visitor)
+                         for update skip locked);
+    if exists (select 1 from ledger.state t
+                where t.site_id = p_site_id and t.version = p_version and t.visitor = any (p_visitor)
+                  and t.visitor <> all (v_locked))
+       or exists (select 1 from ledger.policy p where p.site_id = p_site_id and p.seq > p_policy_seq) then
+        return false;
+    end if;
+    update ledger.projection p
+       set due_policy = case when p_next is null then p_policy_seq else p.due_policy end,
+           due_target = p_policy_seq, due_after = p_next
+     where p.site_id = p_site_id and p.version = p_version and p.due_policy < p_policy_seq
+       and (p_after = ''::bytea or (p.due_target = p_policy_seq and p.due_after = p_after));
+    if not found then
+        return false;
+    end if;
+    update ledger.state t set due_ms = d.due_ms
+      from unnest(p_visitor, p_seq, p_due) d(visitor, seq, due_ms)
+     where t.site_id = p_site_id and t.version = p_version and t.visitor = d.visitor and t.seq = d.seq
+       and t.due_ms is distinct from d.due_ms;
+    return true;
+end $$;
+
+-- Append the ledger's own events about visitors, each unless something was recorded under its subject (`p_visitor`) at
+-- `p_upto` or after, or the grant that it is about was erased: then its outcome is 5, and whoever asked looks again.
+-- So no such event is ever behind an act that it does not know of, nor the only one left of somebody who was forgotten.
+-- A draft that is known already is settled as `append_events` settles it.
+create function ledger.append_lapses(
+    p_site_id integer, p_process_ms bigint, p_known_size bigint, p_known_leaf bytea, p_signer bytea,
+    p_key bytea[], p_commit bytea[], p_signature bytea[], p_salt bytea[], p_payload bytea[],
+    p_visitor bytea[], p_content bytea[], p_upto bigint[], p_grant bigint[],
+    out outcome smallint[], out seq bigint[], out ms bigint, out size bigint, out prev bytea, out tip bytea
+) language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    v_kept integer[];
+    v_done record;
+begin
+    perform 1 from ledger.site s where s.site_id = p_site_id for no key update;
+    v_kept := array(
+        select d.i::integer
+          from unnest(p_key, p_visitor, p_upto, p_grant) with ordinality d(key, visitor, upto, grant_seq, i)
+         where exists (select 1 from ledger.known k where k.site_id = p_site_id and k.key = d.key)
+            or (exists (select 1 from ledger.opening o where o.site_id = p_site_id and o.seq = d.grant_seq)
+                and not exists (select 1 from ledger.opening o
+                                 where o.site_id = p_site_id and o.visitor = d.visitor and o.seq >= d.upto))
+         order by d.i);
+    select * into v_done from ledger.append_events(
+        p_site_id, p_process_ms, p_known_size, p_known_leaf, p_signer,
+        array(select p_key[k] from unnest(v_kept) with ordinality u(k, i) order by u.i),
+        array(select p_commit[k] from unnest(v_kept) with ordinality u(k, i) order by u.i),
+        array(select p_signature[k] from unnest(v_kept) with ordinality u(k, i) order by u.i),
+        array(select p_salt[k] from unnest(v_kept) with ordinality u(k, i) order by u.i),
+        array(select p_payload[k] from unnest(v_kept) with ordinality u(k, i) order by u.i),
+        array(select p_visitor[k] from unnest(v_kept) with ordinality u(k, i) order by u.i),
+        array(select p_content[k] from unnest(v_kept) with ordinality u(k, i) order by u.i));
+    outcome := array_fill(5::smallint, array[coalesce(array_length(p_key, 1), 0)]);
+    seq := array_fill(null::bigint, array[coalesce(array_length(p_key, 1), 0)]);
+    for i in 1 .. coalesce(array_length(v_kept, 1), 0) loop
+        outcome[v_kept[i]] := v_done.outcome[i];
+        seq[v_kept[i]] := v_done.seq[i];
+    end loop;
+    ms := v_done.ms;
+    size := v_done.size;
+    prev := v_done.prev;
+    tip := v_done.tip;
+end $$;
+
+-- As in 0002, and a visitor of whom events are left is folded again.
+create or replace function ledger.apply_control(p_site_id integer, p_seq bigint, p_kind integer, p_public bytea)
+returns integer
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+declare
+    v_seqs     bigint[];
+    v_visitors bytea[];
+    v_count    integer := 0;
+begin
+    if p_kind = 2 then
+        perform ledger.check_key_operation(p_site_id, p_public);
+        insert into ledger.key_entry (site_id, seq) values (p_site_id, p_seq);
+        if get_byte(p_public, 0) = 1 then
+            insert into ledger.signer (site_id, key_hash, role, public, since)
+                values (p_site_id, sha256(substring(p_public from 2 for 32)), 'ingest', substring(p_public from 2 for 32), p_seq);
+        elsif get_byte(p_public, 0) = 2 then
+            update ledger.signer s set until = p_seq
+             where s.site_id = p_site_id and s.key_hash = substring(p_public from 2) and s.role = 'ingest' and s.until is null;
+            if not found then
+                raise exception 'a retirement names no active ingest key' using errcode = 'LG006';
+            end if;
+        end if;
+    elsif p_kind = 3 then
+        select array_agg(ledger.u64(substring(p_public from g.i for 8)) order by g.i) into v_seqs
+          from generate_series(1, octet_length(p_public), 8) g(i);
+        -- The trigger on `opening` lets a row go only when it finds it here; a second erasure of one event fails here.
+        insert into ledger.erased (site_id, seq, by_seq) select p_site_id, u, p_seq from unnest(v_seqs) u;
+        v_visitors := array(select distinct o.visitor from ledger.opening o
+                             where o.site_id = p_site_id and o.seq = any (v_seqs) and o.visitor is not null);
+        delete from ledger.opening o where o.site_id = p_site_id and o.seq = any (v_seqs) and o.visitor is not null;
+        get diagnostics v_count = row_count;
+        with gone as (
+            delete from ledger.state t where t.site_id = p_site_id and t.visitor = any (v_visitors)
+            returning t.version, t.visitor
+        )
+        insert into ledger.unfolded (site_id, version, visitor)
+            select p_site_id, g.version, g.visitor from gone g on conflict do nothing;
+        delete from ledger.unfolded u
+         where u.site_id = p_site_id and u.visitor = any (v_visitors)
+           and not exists (select 1 from ledger.opening o where o.site_id = p_site_id and o.visitor = u.visitor);
+    elsif p_kind = 4 then
+        insert into ledger.policy (site_id, version, seq, document)
+            values (p_site_id, convert_from(substring(p_public from 33), 'UTF8'), p_seq, substring(p_public from 1 for 32));
+    end if;
+    return v_count;
+end $$;
+
+revoke all on function ledger.write_state, ledger.write_due, ledger.pass_due, ledger.append_lapses from public;
+grant execute on function ledger.write_state, ledger.write_due, ledger.pass_due, ledger.append_lapses to ledger_service;
