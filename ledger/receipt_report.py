@@ -22,6 +22,12 @@ TYPES = {
     "consent.given": "Consent given",
     "consent.refused": "Consent refused",
     "consent.withdrawn": "Consent withdrawn",
+    "consent.dismissed": "Question closed without an answer",
+    "notice.seen": "Notice seen",
+    "account.linked": "Linked to an account",
+    "account.unlinked": "Unlinked from an account",
+    "consent.expired": "Consent expired",
+    "consent.invalidated": "Consent ended by a new version of the policy",
 }
 ACTIONS = {
     "accept_all": "accepted everything",
@@ -34,6 +40,11 @@ ACTIONS = {
     "api": "recorded by a backend for the visitor",
     "import": "taken over from another system",
     "guardian": "a guardian acted for a child",
+}
+AUTHENTICATIONS = {
+    "publishable": "a web page, with a publishable key",
+    "secret": "the site's backend, with a secret key",
+    "ledger": "the ledger itself: nobody acted",
 }
 
 
@@ -138,13 +149,21 @@ def _recorded(event: Event, recorded_at: str) -> list[str]:
     lines += _row("recorded", f"{recorded_at} (by the ledger's clock)")
     lines += _row("site", event.site)
     lines += _row("visitor", event.visitor)
+    if event.account is not None:
+        scope = "made for every browser of the account" if event.decisions else "account"
+        lines += _row("account", f"{scope} {event.account} (a keyed hash)")
     label = "choices"
     for purpose, answer in event.decisions.items():
         words = "every optional purpose" if purpose == ANY_PURPOSE else purpose
         lines += _row(label, f"{words}: {answer}")
         label = ""
+    label = "ended"
+    for purpose, seq in event.lapsed.items():
+        lines += _row(label, f"{purpose}, granted in entry {seq}")
+        label = ""
     if event.action is not None:
         lines += _row("done by", f"{ACTIONS[event.action]} ({event.action})")
+    lines += _row("sent by", AUTHENTICATIONS[event.authentication])
     if event.component:
         lines += _row("control", event.component)
     lines += _row("policy", f"version {event.policy_version}" if event.policy_version else "no published version cited")
@@ -155,6 +174,10 @@ def _recorded(event: Event, recorded_at: str) -> list[str]:
         ("language", event.language),
         ("region", event.region),
         ("signal", event.gpc and "Global Privacy Control"),
+        ("TCF", event.tc_string),
+        ("GPP", event.gpp_string),
+        ("wall", event.conditional and "the choice was the price of access"),
+        ("imported", event.original),
         ("occurred", event.occurred_at and f"{event.occurred_at} (by the visitor's clock)"),
         ("sent", event.sent_at and f"{event.sent_at} (by the visitor's clock)"),
     )

@@ -12,9 +12,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
+from msgspec import structs
+
 from ledger import config
 from ledger.core import event as events
-from ledger.core.admission import Admission, Clock, Normal, admit, normalize
+from ledger.core.admission import Admission, Clock, Normal, Sender, admit, normalize
 from ledger.core.decide import EMPTY_STATE, Evaluator, State, decode_state, fold
 from ledger.core.encoding import decode_decimal
 from ledger.core.entry import Kind, commitment
@@ -104,7 +106,6 @@ class Service:
         self._reads = reads
         self._wall_ms = wall_ms
         self._keys: dict[bytes, tuple[float, Principal | None]] = {}
-        self._documents: set[bytes] = set()
 
     @property
     def reads(self) -> Reads:
@@ -158,6 +159,9 @@ class Service:
         now_ms = self._wall_ms()
         event_id = event.id or new_event_id(now_ms)
         normal = normalize(event)
+        account = None if event.account is None else site.hasher.account(event.account)
+        if account is not None:  # its name goes no further, so `recover` can tell the content from the payload
+            normal = normal._replace(event=structs.replace(normal.event, account=account))
         content = site.hasher.content(events.encode_content(normal.event))
         admission = await self._admit(site, normal, event_id, principal, now_ms)
         if admission.refusal is not None and event.id is not None:
@@ -190,10 +194,11 @@ class Service:
 
     async def _admit(self, site: Site, normal: Normal, event_id: str, principal: Principal, now_ms: int) -> Admission:
         event = normal.event
-        shown_published = event.shown is None or await self._is_published(bytes.fromhex(event.shown))
         clock = Clock(now_ms, config.GRANT_MAX_AGE_SECONDS * 1000, config.GRANT_MAX_AHEAD_SECONDS * 1000)
-        cited = event.policy_version
-        if cited is not None and site.policies.get(cited) is None:
+        cited, shown = event.policy_version, event.shown
+        if (cited is not None and site.policies.get(cited) is None) or (
+            shown is not None and not site.policies.shows(shown)
+        ):
             await self.sites.look_for_version(site)
         return admit(
             normal,
@@ -202,17 +207,8 @@ class Service:
             site=site.site,
             policies=site.policies,
             clock=clock,
-            trusted=principal.key_class == "secret",
-            shown_published=shown_published,
+            sender=Sender(principal.key_class == "secret", event.account if event.type in events.LINKING else None),
         )
-
-    async def _is_published(self, digest: bytes) -> bool:
-        if digest in self._documents:
-            return True
-        if await self._reads.document(digest) is None:
-            return False
-        self._documents.add(digest)
-        return True
 
     def _draft(self, site: Site, sequencer: Sequencer, event: events.Event, content: bytes) -> EventDraft:
         payload = events.encode_payload(event)
@@ -228,7 +224,7 @@ class Service:
             signature=signer.sign(Kind.EVENT, commit),
             salt=salt,
             payload=payload,
-            visitor=site.hasher.visitor(event.visitor),
+            visitor=site.hasher.subject(event),
             content=content,
         )
 

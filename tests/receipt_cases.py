@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from base64 import b64decode
 from collections.abc import Callable
 from hashlib import sha512
@@ -103,6 +104,26 @@ R, S = LOG_SIGNATURE[:32], int.from_bytes(LOG_SIGNATURE[32:], "little")
 ROOT = b64(LOG.root_hash(len(LOG.leaves)))
 UNKNOWN_LINE = f"— other.example/w9 {b64(bytes(76))}"
 
+OWN_EVENT = (
+    b'{"authentication":"ledger","id":"01980000-0000-7000-8000-000000000077","lapsed":{"analytics":3},'
+    b'"occurredAt":"2026-11-21T03:00:00.000Z","site":"weco.nexaxt.com","type":"consent.expired","visitor":"'
+    + b"v" * 22
+    + b'"}'
+)
+ACCOUNT_EVENT = (
+    b'{"account":"' + b"0f" * 16 + b'","action":"import","authentication":"secret","conditional":true,"decisions":'
+    b'{"analytics":"granted"},"gppString":"DBABMA~CPX","id":"01980000-0000-7000-8000-000000000078",'
+    b'"original":"v1;yes","policyVersion":"1.0","site":"weco.nexaxt.com","tcString":"CPX","type":"consent.given",'
+    b'"visitor":"' + b"v" * 22 + b'"}'
+)
+
+
+def of_payload(payload: bytes) -> Receipt:
+    """The receipt of an event with this payload."""
+    receipt = with_payload(lambda _: payload)
+    return receipt | {"id": json.loads(payload)["id"]}
+
+
 TAMPERED: dict[str, tuple[list[str], Receipt]] = {
     "the id is of another event": (["payload"], GOOD | {"id": "01980000-0000-7000-8000-00000000000f"}),
     "the site is another": (["position", "payload", "log"], GOOD | {"site": "we-nera.com"}),
@@ -200,6 +221,31 @@ TAMPERED: dict[str, tuple[list[str], Receipt]] = {
     "the payload lacks the visitor": (
         ["payload"],
         with_payload(lambda payload: payload.partition(b',"visitor"')[0] + b"}"),
+    ),
+    "the payload says which account was meant, and means the ledger's own": (
+        ["payload"],
+        of_payload(OWN_EVENT.replace(b'{"auth', b'{"account":"' + b"0f" * 16 + b'","auth')),
+    ),
+    "the payload is of the ledger's own, and says that a backend sent it": (
+        ["payload"],
+        of_payload(OWN_EVENT.replace(b'"ledger"', b'"secret"')),
+    ),
+    "the payload is a visitor's, and says that it is the ledger's own": (
+        ["payload"],
+        with_payload(lambda payload: payload.replace(b'"decisions"', b'"authentication":"ledger","decisions"')),
+    ),
+    "the payload ended a grant of entry 0": (["payload"], of_payload(OWN_EVENT.replace(b":3}", b":0}"))),
+    "the payload links to nothing": (
+        ["payload"],
+        of_payload(OWN_EVENT.replace(b'"lapsed":{"analytics":3},', b"").replace(b"consent.expired", b"account.linked")),
+    ),
+    "the payload dismisses and decides": (
+        ["payload"],
+        with_payload(lambda payload: payload.replace(b"consent.given", b"consent.dismissed")),
+    ),
+    "the payload's type is none": (
+        ["payload"],
+        with_payload(lambda payload: payload.replace(b"consent.given", b"consent.taken")),
     ),
     "the payload is an array": (["payload"], with_payload(lambda payload: b"[" + payload + b"]")),
     "the payload is empty": (["payload"], with_payload(lambda _: b"")),

@@ -1,6 +1,7 @@
 """Whether an event is admitted under the site's policies, and what is stored of it (DESIGN sections 8 and 9).
 
-A denial is never refused for an odd clock, version or purpose; a grant has to be right in all three.
+A denial is never refused for an odd clock, version, purpose, scope or account; a grant has to be right in all of them,
+and so has a link to an account. What an event decides is core/decide.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import msgspec
 
 from ledger.core.encoding import decode_time
 from ledger.core.errors import InputRefused
-from ledger.core.event import ANY_PURPOSE, GRANTED, Event, EventInput, normal_time
+from ledger.core.event import ANY_PURPOSE, GRANTED, LINKING, Event, EventInput, InputType, normal_time
 from ledger.core.policy import PolicyHistory
 
 DAY_MS = 24 * 3600 * 1000
@@ -26,6 +27,19 @@ class Clock(NamedTuple):
     max_ahead_ms: int
 
 
+class Sender(NamedTuple):
+    """What the service knows of who sent an event, beside what the event says.
+
+    `trusted`: with a secret key. `account` (keyed hash): the one that the event names, or for a choice of the scope
+    `account` the one that its visitor is linked to; None if to none. `region`: as the server found it, for an event
+    whose own is not believed.
+    """
+
+    trusted: bool
+    account: str | None = None
+    region: str | None = None
+
+
 class Admission(NamedTuple):
     """`event` is what to store. With a `refusal` it holds the denials alone, or nothing if there were none."""
 
@@ -35,15 +49,42 @@ class Admission(NamedTuple):
 
 class Normal(NamedTuple):
     """An event with its times in the one encoding. `unreadable` tells of a time that is none of the calendar: left out
-    of the event, it is held against grants alone, and denials count when they are recorded.
+    of the event, it is held against grants and links alone, and denials count when they are recorded.
     """
 
     event: EventInput
     unreadable: InputRefused | None = None
 
 
+_EVERY_TYPE = frozenset(
+    {"type", "visitor", "id", "policy_version", "language", "component", "shown", "region", "occurred_at", "sent_at"}
+)
+_SIGNALS = frozenset({"gpc", "tc_string", "gpp_string", "conditional"})
+_CHOICE = _EVERY_TYPE | _SIGNALS | {"decisions", "action", "scope", "account", "original"}
+_LINK = _EVERY_TYPE | {"account"}
+_CARRIES: dict[InputType, frozenset[str]] = {
+    "consent.given": _CHOICE,
+    "consent.refused": _CHOICE,
+    "consent.withdrawn": _CHOICE,
+    "consent.dismissed": _EVERY_TYPE | _SIGNALS | {"action", "original"},
+    "notice.seen": _EVERY_TYPE | _SIGNALS,
+    "account.linked": _LINK,
+    "account.unlinked": _LINK,
+}
+"""The members that an event of a type may have beside their defaults."""
+_MEMBERS = [(field.name, field.encode_name, field.default) for field in msgspec.structs.fields(EventInput)]
+
+_ACTED_FOR = {
+    "api": "a program",
+    "gpc": "a signal",
+}
+"""Actions that are no act of a visitor."""
+
+
 def normalize(event: EventInput) -> Normal:
-    """The same event with its times in the one encoding."""
+    """The same event with its times in the one encoding, and with the action that its type has by itself."""
+    if event.type == "consent.dismissed" and event.action is None:
+        event = msgspec.structs.replace(event, action="dismiss")
     unreadable: InputRefused | None = None
     times: list[str | None] = []
     for text, pointer in ((event.occurred_at, "/occurredAt"), (event.sent_at, "/sentAt")):
@@ -65,46 +106,90 @@ def admit(
     site: str,
     policies: PolicyHistory,
     clock: Clock,
-    trusted: bool,
-    shown_published: bool,
+    sender: Sender,
 ) -> Admission:
-    """Judge a normalized event. `trusted`: sent with a secret key. `shown_published`: what it cites as shown exists.
+    """Judge a normalized event.
 
     What is wrong with the event as such raises `InputRefused`; what is wrong with its grants comes back as `refusal`,
     so that its denials are still stored, under `denials_id()`.
     """
     event = normal.event
     grants = {purpose for purpose, answer in event.decisions.items() if answer == GRANTED}
-    _check_form(event, grants, trusted)
+    _check_members(event)
+    _check_type(event, grants, sender)
+
+    def stored(event: EventInput, event_id: str) -> Event:
+        return _stored(event, event_id, site, policies, sender)
+
+    if event.type == "account.linked":
+        refusal = normal.unreadable or _refuse_clock(event, clock)
+        return Admission(None, refusal) if refusal else Admission(stored(event, event_id), None)
     if not grants:
-        return Admission(_stored(event, event_id, site, policies, trusted, shown_published), None)
-    refusal = normal.unreadable or _refuse_grants(event, grants, policies, clock, shown_published)
+        return Admission(stored(event, event_id), None)
+    refusal = normal.unreadable or _refuse_grants(event, grants, policies, clock, sender)
     if refusal is None:
-        return Admission(_stored(event, event_id, site, policies, trusted, shown_published), None)
+        return Admission(stored(event, event_id), None)
     denials = {purpose: answer for purpose, answer in event.decisions.items() if answer != GRANTED}
     if not denials:
         return Admission(None, refusal)
     kept = msgspec.structs.replace(event, type="consent.refused", decisions=denials)
-    return Admission(_stored(kept, denials_id(), site, policies, trusted, shown_published), refusal)
+    return Admission(stored(kept, denials_id()), refusal)
 
 
-def _check_form(event: EventInput, grants: set[str], trusted: bool) -> None:
-    if event.type == "consent.given" and not grants:
+def _check_members(event: EventInput) -> None:
+    """Nothing that a type does not have: what is silently left out of the record would be taken for recorded."""
+    carries = _CARRIES[event.type]
+    if carries is _CHOICE:
+        return
+    for name, encoded, default in _MEMBERS:
+        if name not in carries and getattr(event, name) not in (default, {}):
+            raise InputRefused("invalid-event", f"{event.type} has no {encoded}; leave it out.", f"/{encoded}")
+
+
+def _check_type(event: EventInput, grants: set[str], sender: Sender) -> None:
+    kind = event.type
+    if kind in LINKING:
+        if event.account is None:
+            raise InputRefused("invalid-event", f"{kind} names the account, as your backend knows it.", "/account")
+        if not sender.trusted:
+            raise InputRefused(
+                "secret-key-needed",
+                f"{kind} needs a secret key with the scope events: send it from the backend that signs the visitor in.",
+                "/type",
+            )
+        return
+    if event.action == "import" and not sender.trusted:
+        raise InputRefused("secret-key-needed", "Imports need a secret key with the scope events.", "/action")
+    if event.original is not None and event.action != "import":
+        raise InputRefused("invalid-event", "original belongs to the action import alone.", "/original")
+    if kind == "notice.seen":
+        return
+    if kind == "consent.dismissed":
+        if event.action not in ("dismiss", "import"):
+            raise InputRefused("invalid-event", "consent.dismissed has the action dismiss; leave it out.", "/action")
+        return
+    if kind == "consent.given" and not grants:
         raise InputRefused(
             "invalid-event",
             "consent.given holds at least one granted purpose; send consent.refused or consent.withdrawn for denials.",
             "/decisions",
         )
-    if event.type != "consent.given" and grants:
+    if not event.decisions:
+        raise InputRefused("invalid-event", f"{kind} names at least one purpose.", "/decisions")
+    if kind != "consent.given" and grants:
         raise InputRefused(
-            "invalid-event", f"{event.type} holds denials only; send the grants as consent.given.", "/decisions"
+            "invalid-event", f"{kind} holds denials only; send the grants as consent.given.", "/decisions"
         )
-    if event.action == "import" and not trusted:
-        raise InputRefused("secret-key-needed", "Imports need a secret key with the scope events.", "/action")
+    if event.action is None:
+        raise InputRefused("invalid-event", f"{kind} has an action: what the visitor did.", "/action")
 
 
 def _refuse_grants(
-    event: EventInput, grants: set[str], policies: PolicyHistory, clock: Clock, shown_published: bool
+    event: EventInput,
+    grants: set[str],
+    policies: PolicyHistory,
+    clock: Clock,
+    sender: Sender,
 ) -> InputRefused | None:
     if ANY_PURPOSE in grants:
         return InputRefused(
@@ -129,41 +214,94 @@ def _refuse_grants(
         return InputRefused(
             "unknown-purpose",
             f"Version {event.policy_version} of the policy has no such purpose; it has {known}.",
-            "/decisions/" + unknown[0].replace("~", "~0").replace("/", "~1"),
+            _decision(unknown[0]),
         )
-    if event.shown is not None and not shown_published:
-        return InputRefused("unknown-document", "`shown` is the SHA-256 of no published document.", "/shown")
-    return _refuse_clock(event, clock)
+    if event.shown is not None and not policies.shows(event.shown):
+        return InputRefused(
+            "unknown-document",
+            "`shown` is the SHA-256 of nothing published: it is a version of the site's policy, a notice that one "
+            "names, or what an acceptance is about.",
+            "/shown",
+        )
+    for purpose in sorted(grants):
+        terms = cited.document.purposes[purpose]
+        if terms.kind == "acceptance" and event.shown != terms.document:
+            return InputRefused(
+                "document-not-shown",
+                f"A grant of {purpose} accepts a document: show it, and cite it as `shown`, {terms.document}.",
+                "/shown",
+            )
+    return _refuse_actor(event, sender) or _refuse_clock(event, clock)
+
+
+def _refuse_actor(event: EventInput, sender: Sender) -> InputRefused | None:
+    """Whether a grant is somebody's act at all, and of somebody whose word can be taken for it."""
+    if event.action == "dismiss":
+        return InputRefused(
+            "visitor-act-needed",
+            "Closing a question grants nothing: send consent.dismissed, or name the control that the visitor used.",
+            "/action",
+        )
+    if event.action in _ACTED_FOR and not sender.trusted:
+        return InputRefused(
+            "visitor-act-needed",
+            f"A grant is a visitor's act, and {_ACTED_FOR[event.action]}'s is none: name what the visitor did "
+            "(accept_all, customize, settings …). A page load that repeats an earlier choice sends notice.seen.",
+            "/action",
+        )
+    if event.action == "guardian" and not sender.trusted:
+        return InputRefused(
+            "secret-key-needed",
+            "A guardian's grant needs a secret key with the scope events: send it from the backend that confirmed who "
+            "the guardian is.",
+            "/action",
+        )
+    if event.account is not None:
+        return InputRefused(
+            "invalid-event",
+            "A choice names no account: link the visitor with account.linked, and send the choice with the scope "
+            "account.",
+            "/account",
+        )
+    if event.scope == "account" and sender.account is None:
+        return InputRefused(
+            "not-linked",
+            "The visitor is linked to no account: send account.linked with a secret key first, or the scope device.",
+            "/scope",
+        )
+    return None
 
 
 def _refuse_clock(event: EventInput, clock: Clock) -> InputRefused | None:
-    """A grant's age is measured by the visitor's own two clocks where both were sent, else by ours."""
+    """The age of a grant or link is measured by the visitor's own two clocks where both were sent, else by ours."""
     if event.occurred_at is None:
         return None
     occurred_ms = decode_time(event.occurred_at)
     imported = event.action == "import"
     sent_ms = clock.now_ms if event.sent_at is None or imported else decode_time(event.sent_at)
+    what = "A link" if event.type == "account.linked" else "A grant"
     if occurred_ms - sent_ms > clock.max_ahead_ms:
         return InputRefused(
             "grant-in-the-future",
-            f"A grant may be dated at most {clock.max_ahead_ms // 60_000} minutes ahead; send occurredAt and sentAt "
+            f"{what} may be dated at most {clock.max_ahead_ms // 60_000} minutes ahead; send occurredAt and sentAt "
             "from one clock.",
             "/occurredAt",
         )
     if sent_ms - occurred_ms > clock.max_age_ms and not imported:
+        advice = "import older ones with a secret key and the action import"
+        if event.type == "account.linked":
+            advice = "leave occurredAt out to link from now on"
         return InputRefused(
             "grant-too-old",
-            f"A grant may be at most {clock.max_age_ms // DAY_MS} days old when it is sent; import older ones with a "
-            "secret key and the action import.",
+            f"{what} may be at most {clock.max_age_ms // DAY_MS} days old when it is sent; {advice}.",
             "/occurredAt",
         )
     return None
 
 
-def _stored(
-    event: EventInput, event_id: str, site: str, policies: PolicyHistory, trusted: bool, shown_published: bool
-) -> Event:
+def _stored(event: EventInput, event_id: str, site: str, policies: PolicyHistory, sender: Sender) -> Event:
     published = event.policy_version is not None and policies.get(event.policy_version) is not None
+    shown = event.shown is not None and policies.shows(event.shown)
     return Event(
         id=event_id,
         site=site,
@@ -171,14 +309,24 @@ def _stored(
         visitor=event.visitor,
         decisions=event.decisions,
         action=event.action,
+        authentication="secret" if sender.trusted else "publishable",
         policy_version=event.policy_version if published else None,
         cited_policy_version=None if published else event.policy_version,
         language=event.language,
         component=event.component,
-        shown=event.shown if shown_published else None,
-        cited_shown=None if shown_published else event.shown,
-        region=event.region if trusted else None,
+        shown=event.shown if shown else None,
+        cited_shown=None if shown else event.shown,
+        region=event.region if sender.trusted else sender.region,
         gpc=event.gpc,
+        tc_string=event.tc_string,
+        gpp_string=event.gpp_string,
+        conditional=event.conditional,
+        account=sender.account if event.type in LINKING or event.scope == "account" else None,
+        original=event.original,
         occurred_at=event.occurred_at,
         sent_at=event.sent_at,
     )
+
+
+def _decision(purpose: str) -> str:
+    return "/decisions/" + purpose.replace("~", "~0").replace("/", "~1")

@@ -190,19 +190,19 @@ def encode_content(event: EventInput) -> bytes:
     return _content_encoder.encode(msgspec.structs.replace(event, sent_at=None))
 
 
-_DECIDING = frozenset({"consent.given", "consent.refused", "consent.withdrawn"})
-_LINKING = frozenset({"account.linked", "account.unlinked"})
+DECIDING = frozenset({"consent.given", "consent.refused", "consent.withdrawn"})
+LINKING = frozenset({"account.linked", "account.unlinked"})
 _LAPSING = frozenset({"consent.expired", "consent.invalidated"})
 
 
 def is_formed(event: Event) -> bool:
     """Whether an event has the members that its type needs and none that another type needs (SPEC.md section 7)."""
-    deciding = event.type in _DECIDING
+    deciding = event.type in DECIDING
     return (
         bool(event.decisions) == deciding
-        and (event.action is not None or not deciding)
-        and (event.account is not None or event.type not in _LINKING)
-        and (event.account is None or deciding or event.type in _LINKING)
+        and (event.action is not None) == (deciding or event.type == "consent.dismissed")
+        and (event.account is not None or event.type not in LINKING)
+        and (event.account is None or deciding or event.type in LINKING)
         and bool(event.lapsed) == (event.type in _LAPSING) == (event.authentication == "ledger")
     )
 

@@ -6,7 +6,25 @@ const WORDS = /^(?:accept_all|only_necessary|customize|settings|withdraw|dismiss
 const HASH = /^[0-9a-f]{64}$/;
 const TIME = /^([0-9]{4})-([0-9]{2})-([0-9]{2})T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\.[0-9]{3}Z$/;
 const PURPOSE = /^(?:\*|[A-Za-z0-9][A-Za-z0-9_.:-]{0,63})$/;
+const SIGNAL = /^[A-Za-z0-9_.~+/=-]{1,4096}$/;
 const MAX_PURPOSES = 64;
+
+const CHOICE = { needs: ["action", "decisions"], may: ["account"] };
+const LINK = { needs: ["account"], may: [] };
+const OWN = { needs: ["lapsed"], may: [] };
+/** Of the members that belong to types, what each of them needs and what else it may have. */
+const OF_TYPE = new Map([
+  ["consent.given", CHOICE],
+  ["consent.refused", CHOICE],
+  ["consent.withdrawn", CHOICE],
+  ["consent.dismissed", { needs: ["action"], may: [] }],
+  ["notice.seen", { needs: [], may: [] }],
+  ["account.linked", LINK],
+  ["account.unlinked", LINK],
+  ["consent.expired", OWN],
+  ["consent.invalidated", OWN],
+]);
+const TYPED = ["account", "action", "decisions", "lapsed"];
 
 const matches = (pattern) => (value) => typeof value === "string" && pattern.test(value);
 
@@ -19,32 +37,41 @@ export function isTime(value) {
   return year > 0 && month >= 1 && month <= 12 && day >= 1 && day <= days[month - 1];
 }
 
-function isDecisions(value) {
+const byPurpose = (fits) => (value) => {
   if (typeof value !== "object" || Array.isArray(value)) return false;
   const entries = Object.entries(value);
-  const fit = ([purpose, answer]) => PURPOSE.test(purpose) && (answer === "granted" || answer === "denied");
+  const fit = ([purpose, held]) => PURPOSE.test(purpose) && fits(held);
   return entries.length >= 1 && entries.length <= MAX_PURPOSES && entries.every(fit);
-}
+};
+const isText = (most) => (value) => typeof value === "string" && Array.from(value).length <= most;
+const isTrue = (value) => value === true;
 
 const FORM = new Map([
+  ["account", matches(/^[0-9a-f]{32}$/)],
   ["action", matches(WORDS)],
-  ["citedPolicyVersion", (value) => typeof value === "string" && Array.from(value).length <= 64],
+  ["authentication", matches(/^(?:secret|ledger)$/)],
+  ["citedPolicyVersion", isText(64)],
   ["citedShown", matches(HASH)],
   ["component", matches(WORDS)],
-  ["decisions", isDecisions],
-  ["gpc", (value) => value === true],
+  ["conditional", isTrue],
+  ["decisions", byPurpose((answer) => answer === "granted" || answer === "denied")],
+  ["gpc", isTrue],
+  ["gppString", matches(SIGNAL)],
   ["id", matches(/^[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/)],
   ["language", matches(/^[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8}){0,7}$/)],
+  ["lapsed", byPurpose((seq) => Number.isSafeInteger(seq) && seq >= 1)],
   ["occurredAt", isTime],
+  ["original", isText(8192)],
   ["policyVersion", matches(/^[0-9A-Za-z.-]{1,32}$/)],
   ["region", matches(/^[A-Z]{2}(?:-[A-Z0-9]{1,3})?$/)],
   ["sentAt", isTime],
   ["shown", matches(HASH)],
   ["site", (value) => typeof value === "string"],
-  ["type", matches(/^consent\.(?:given|refused|withdrawn)$/)],
+  ["tcString", matches(SIGNAL)],
+  ["type", (value) => OF_TYPE.has(value)],
   ["visitor", matches(/^[A-Za-z0-9_-]{22,64}$/)],
 ]);
-const NEEDED = ["action", "decisions", "id", "site", "type", "visitor"];
+const NEEDED = ["id", "site", "type", "visitor"];
 
 /** The event that these bytes are. */
 export function decodeEvent(bytes) {
@@ -52,6 +79,11 @@ export function decodeEvent(bytes) {
   for (const [name, value] of Object.entries(event)) {
     demand(FORM.get(name)?.(value), `the payload's member ${JSON.stringify(name)} has not the form of an event's`);
   }
-  demand(NEEDED.every((name) => Object.hasOwn(event, name)), "the payload lacks a member that every event has");
+  const has = (name) => Object.hasOwn(event, name);
+  demand(NEEDED.every(has), "the payload lacks a member that every event has");
+  const { needs, may } = OF_TYPE.get(event.type);
+  const fits = TYPED.every((name) => (has(name) ? needs.includes(name) || may.includes(name) : !needs.includes(name)));
+  demand(fits, `the payload has not the members of a ${event.type}`);
+  demand((event.authentication === "ledger") === (OF_TYPE.get(event.type) === OWN), "the payload's authentication is not its type's");
   return event;
 }

@@ -13,6 +13,12 @@ const TYPES = {
   "consent.given": "Consent given",
   "consent.refused": "Consent refused",
   "consent.withdrawn": "Consent withdrawn",
+  "consent.dismissed": "Question closed without an answer",
+  "notice.seen": "Notice seen",
+  "account.linked": "Linked to an account",
+  "account.unlinked": "Unlinked from an account",
+  "consent.expired": "Consent expired",
+  "consent.invalidated": "Consent ended by a new version of the policy",
 };
 const ACTIONS = {
   accept_all: "accepted everything",
@@ -25,6 +31,10 @@ const ACTIONS = {
   api: "recorded by a backend for the visitor",
   import: "taken over from another system",
   guardian: "a guardian acted for a child",
+};
+const AUTHENTICATIONS = {
+  secret: "the site's backend, with a secret key",
+  ledger: "the ledger itself: nobody acted",
 };
 const MARKS = {
   ok: ["holds", "✓", "ok"],
@@ -168,16 +178,24 @@ function doesNotProve({ verdict, cosigned }) {
 
 function recorded({ verdict, event, receipt }) {
   if (verdict === "failed") return [];
-  const choices = Object.entries(event.decisions).map(([purpose, answer]) =>
+  const choices = Object.entries(event.decisions ?? {}).map(([purpose, answer]) =>
     el("li", { class: answer }, el("code", {}, purpose), `${purpose === "*" ? " every optional purpose" : ""} ${answer}`),
   );
+  const ended = Object.entries(event.lapsed ?? {}).map(([purpose, seq]) =>
+    el("li", { class: "denied" }, el("code", {}, purpose), ` granted in entry ${seq}`),
+  );
+  const sentBy = AUTHENTICATIONS[event.authentication] ?? "a web page, with a publishable key";
+  const scope = event.decisions ? "made for every browser of the account" : "account";
   const rows = [
     ["Event", `${TYPES[event.type]}, id ${event.id}`],
     ["Recorded", `${receipt.recordedAt} (by the ledger's clock)`],
     ["Site", event.site],
     ["Visitor", event.visitor],
-    ["Choices", el("ul", { class: "chips" }, choices)],
-    ["Done by", `${ACTIONS[event.action]} (${event.action})`],
+    ["Account", event.account && `${scope} ${event.account} (a keyed hash)`],
+    ["Choices", choices.length > 0 && el("ul", { class: "chips" }, choices)],
+    ["Ended", ended.length > 0 && el("ul", { class: "chips" }, ended)],
+    ["Done by", event.action && `${ACTIONS[event.action]} (${event.action})`],
+    ["Sent by", sentBy],
     ["Control", event.component],
     ["Policy", event.policyVersion ? `version ${event.policyVersion}` : "no published version cited"],
     ["Shown", event.shown && `the document with SHA-256 ${event.shown}`],
@@ -186,6 +204,10 @@ function recorded({ verdict, event, receipt }) {
     ["Language", event.language],
     ["Region", event.region],
     ["Signal", event.gpc && "Global Privacy Control"],
+    ["TCF", event.tcString],
+    ["GPP", event.gppString],
+    ["Wall", event.conditional && "the choice was the price of access"],
+    ["Imported", event.original],
     ["Occurred", event.occurredAt && `${event.occurredAt} (by the visitor's clock)`],
     ["Sent", event.sentAt && `${event.sentAt} (by the visitor's clock)`],
     ["Ignored", receipt.ignored.length > 0 && `${receipt.ignored.join(", ")}: members of the file that no check covers`],

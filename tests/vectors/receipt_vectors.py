@@ -7,7 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from tests.logbuilder import key
-from tests.receipt_cases import COSIGNED_AT, GOOD, LOG, NO_RECEIPT, SEQ, SIGNED, TAMPERED, UNKNOWN_LINE, W1, W2
+from tests.receipt_cases import (
+    ACCOUNT_EVENT,
+    COSIGNED_AT,
+    GOOD,
+    LOG,
+    NO_RECEIPT,
+    OWN_EVENT,
+    SEQ,
+    SIGNED,
+    TAMPERED,
+    UNKNOWN_LINE,
+    W1,
+    W2,
+    of_payload,
+)
 from tests.receipts import b64, encode, receipt_of
 
 PATH = Path(__file__).resolve().parents[2] / "proto" / "vectors" / "receipt.json"
@@ -40,6 +54,8 @@ def vectors() -> dict[str, Any]:
         case("sound, and the log ended there", encode(alone), "verified", []),
         case("sound, indented, with unknown members", json.dumps(later, indent=2).encode(), "verified", []),
         case("sound, with signatures of nobody known", encode(strange), "verified", []),
+        case("sound, made for an account by a backend", encode(of_payload(ACCOUNT_EVENT)), "verified", []),
+        case("sound, of the ledger's own", encode(of_payload(OWN_EVENT)), "verified", []),
         case("without a proof", encode(bare), "unproven", []),
         case("without a proof, signed by the ingest key", encode(bare), "accepted", [], **signed),
         case("a second witness is demanded", encode(GOOD), "failed", ["witnesses"], witnesses=["w1", "w2"]),

@@ -63,22 +63,42 @@ SHORT = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": 
 TIME = r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\.[0-9]{3}Z"
 WORDS = "accept_all|only_necessary|customize|settings|withdraw|dismiss|gpc|api|import|guardian"
 EVENT = {
+    "account": "[0-9a-f]{32}",
     "action": WORDS,
+    "authentication": "secret|ledger",
     "citedPolicyVersion": r"(?s:.{1,64})",
     "citedShown": "[0-9a-f]{64}",
     "component": WORDS,
+    "gppString": "[A-Za-z0-9_.~+/=-]{1,4096}",
     "id": "[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}",
     "language": "[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,7}",
     "occurredAt": TIME,
+    "original": r"(?s:.{1,8192})",
     "policyVersion": "[0-9A-Za-z.-]{1,32}",
     "region": "[A-Z]{2}(-[A-Z0-9]{1,3})?",
     "sentAt": TIME,
     "shown": "[0-9a-f]{64}",
     "site": "(?s:.+)",
-    "type": r"consent\.(given|refused|withdrawn)",
+    "tcString": "[A-Za-z0-9_.~+/=-]{1,4096}",
+    "type": r"consent\.(given|refused|withdrawn|dismissed|expired|invalidated)|notice\.seen|account\.(un)?linked",
     "visitor": "[A-Za-z0-9_-]{22,64}",
 }
-EVENT_NEEDS = {"action", "decisions", "id", "site", "type", "visitor"}
+EVENT_NEEDS = {"id", "site", "type", "visitor"}
+TYPED = {"account", "action", "decisions", "lapsed"}
+OfType = tuple[set[str], set[str]]  # which of TYPED a type needs, and what else of TYPED it may have
+CHOICE: OfType = ({"action", "decisions"}, {"account"})
+OWN: OfType = ({"authentication", "lapsed"}, set())
+OF_TYPE: dict[str, OfType] = {
+    "consent.given": CHOICE,
+    "consent.refused": CHOICE,
+    "consent.withdrawn": CHOICE,
+    "consent.dismissed": ({"action"}, set()),
+    "notice.seen": (set(), set()),
+    "account.linked": ({"account"}, set()),
+    "account.unlinked": ({"account"}, set()),
+    "consent.expired": OWN,
+    "consent.invalidated": OWN,
+}
 ERASURE = {
     "evidence": "(?s:.+)",
     "instruction": "(?s:.+)",
@@ -117,6 +137,12 @@ def is_time(text: str) -> bool:
     return year > 0 and 1 <= month <= 12 and 1 <= day <= days[month - 1]
 
 
+def is_answer(name: str, value: Any) -> bool:
+    if name == "decisions":
+        return value in ("granted", "denied")
+    return type(value) is int and value >= 1  # `encode` bounds it above
+
+
 def parse_payload(data: bytes, kind: int, seq: int) -> dict[str, Any]:
     try:
         payload = json.loads(data.decode("utf-8"))
@@ -124,16 +150,22 @@ def parse_payload(data: bytes, kind: int, seq: int) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise Fault(10, "a payload that is not JSON as it should be", seq) from error
     demand(good, 10, "a payload that is not in its one encoding", seq)
-    decisions = payload.pop("decisions", None) if kind == 1 else None
-    gpc = payload.pop("gpc", True) if kind == 1 else True
+    members = set(payload)
+    maps = {name: payload.pop(name) for name in ("decisions", "lapsed") if kind == 1 and name in payload}
+    flags = [payload.pop(name) for name in ("conditional", "gpc") if kind == 1 and name in payload]
     form = EVENT if kind == 1 else ERASURE
     for name, value in payload.items():
         fits = name in form and isinstance(value, str) and re.fullmatch(form[name], value) is not None
         demand(fits and (form[name] != TIME or is_time(value)), 10, f"the payload's {name}", seq)
     if kind == 1:
-        fits = isinstance(decisions, dict) and len(decisions) <= 64 and gpc is True
-        fits = fits and all(re.fullmatch(PURPOSE, n) and a in ("granted", "denied") for n, a in decisions.items())
-        demand(fits and payload.keys() | {"decisions"} >= EVENT_NEEDS, 10, "not an event", seq)
+        demand(members >= EVENT_NEEDS and all(flag is True for flag in flags), 10, "not an event", seq)
+        for name, held in maps.items():
+            fits = isinstance(held, dict) and len(held) <= 64 and all(re.fullmatch(PURPOSE, n) for n in held)
+            demand(fits and all(is_answer(name, value) for value in held.values()), 10, f"the payload's {name}", seq)
+        needed, possible = OF_TYPE[payload["type"]]
+        demand(needed <= members and members & TYPED <= needed | possible, 10, "not an event of its type", seq)
+        own = payload.get("authentication") == "ledger"
+        demand(own == (OF_TYPE[payload["type"]] is OWN), 10, "an event of the ledger's own, or not", seq)
     else:
         demand(payload.keys() == ERASURE.keys(), 10, "not an erasure record", seq)
     return payload

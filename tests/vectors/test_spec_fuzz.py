@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +26,22 @@ FULL_EVENT = (
     b'"language":"zh-Hant-TW","occurredAt":"2024-02-29T23:59:59.999Z","region":"KZ-ALA","sentAt":'
     b'"2026-11-21T03:00:00.000Z","site":"weco.nexaxt.com","type":"consent.withdrawn","visitor":"' + b"v" * 22 + b'"}'
 )
+COMMON = b'"id":"01980000-0000-7000-8000-000000000001",'
+END = b'"visitor":"' + b"v" * 22 + b'"}'
+OTHER_EVENTS = [
+    b'{"account":"' + b"0f" * 16 + b'","action":"import","authentication":"secret","conditional":true,'
+    b'"decisions":{"a":"granted"},"gppString":"DBABMA~CPX.YA=",'
+    + COMMON
+    + b'"original":"a;\\"\xd0\xb4\\"\\t1","policyVersion":"1.0","site":"x","tcString":"CP+/_-","type":"consent.given",'
+    + END,
+    b'{"action":"dismiss",' + COMMON + b'"site":"x","type":"consent.dismissed",' + END,
+    b"{" + COMMON + b'"site":"x","type":"notice.seen",' + END,
+    b'{"account":"' + b"0f" * 16 + b'",' + COMMON + b'"site":"x","type":"account.linked",' + END,
+    b'{"account":"' + b"f0" * 16 + b'",' + COMMON + b'"site":"x","type":"account.unlinked",' + END,
+    b'{"authentication":"ledger",' + COMMON + b'"lapsed":{"a":7},"site":"x","type":"consent.expired",' + END,
+    b'{"authentication":"ledger",' + COMMON + b'"lapsed":{"a":7,"b":9007199254740991},"site":"x",'
+    b'"type":"consent.invalidated",' + END,
+]
 RECORD = WIRE["entries"][8]["payload"].encode()
 LINE = b'{"seq":7,"salt":"' + b"A" * 43 + b'=","payload":"e30="}'
 PIECES = [
@@ -45,6 +63,18 @@ PIECES = [
         b"9007199254740992",
         b'"a":1,',
         b'"gpc":true,',
+        b'"account":"' + b"0f" * 16 + b'",',
+        b'"lapsed":{"a":1},',
+        b'"conditional":true,',
+        b'"authentication":"ledger",',
+        b'"authentication":"secret",',
+        b'"action":"dismiss",',
+        b'"decisions":{"a":"denied"},',
+        b"notice.seen",
+        b"account.linked",
+        b"consent.expired",
+        b"consent.refused",
+        b"consent.dismissed",
         b" " * 3,
     ),
 ]
@@ -74,7 +104,7 @@ many = settings(max_examples=300, deadline=None)
 
 
 @many
-@given(edited(EVENT, FULL_EVENT))
+@given(edited(EVENT, FULL_EVENT, *OTHER_EVENTS))
 @example(EVENT)
 @example(FULL_EVENT)
 @example(EVENT.replace(b'"weco.nexaxt.com"', b'""'))
@@ -82,6 +112,38 @@ def test_events(data: bytes) -> None:
     ours = refuses(lambda: decode_payload(data, Event), LedgerError)
     assert refuses(lambda: decode_event(data), LedgerError) == ours
     assert refuses(lambda: spec_verifier.parse_payload(data, 1, 0), Fault) == ours
+
+
+@pytest.mark.parametrize("data", [EVENT, FULL_EVENT, *OTHER_EVENTS])
+def test_an_event_of_every_type_is_accepted(data: bytes) -> None:
+    assert decode_event(data) == decode_payload(data, Event)
+    assert spec_verifier.parse_payload(data, 1, 0)
+
+
+@pytest.mark.parametrize("kind", sorted(spec_verifier.OF_TYPE))
+def test_a_type_has_its_own_members_and_no_others(kind: str) -> None:
+    """Every combination of the members that belong to types, judged by the table of SPEC.md alone and by the ledger."""
+    typed = {
+        "account": b'"account":"' + b"0f" * 16 + b'"',
+        "action": b'"action":"dismiss"',
+        "authentication": b'"authentication":"ledger"',
+        "decisions": b'"decisions":{"a":"denied"}',
+        "id": COMMON[:-1],
+        "lapsed": b'"lapsed":{"a":7}',
+        "site": b'"site":"x"',
+        "type": b'"type":"' + kind.encode() + b'"',
+        "visitor": END[:-1],
+    }
+    optional = ["account", "action", "authentication", "decisions", "lapsed"]
+    accepted = set()
+    for chosen in itertools.chain.from_iterable(itertools.combinations(optional, n) for n in range(6)):
+        data = b"{" + b",".join(text for name, text in typed.items() if name not in optional or name in chosen) + b"}"
+        ours = refuses(lambda data=data: decode_event(data), LedgerError)  # type: ignore[misc]
+        assert refuses(lambda data=data: spec_verifier.parse_payload(data, 1, 0), Fault) == ours  # type: ignore[misc]
+        if not ours:
+            accepted.add(chosen)
+    needed, possible = spec_verifier.OF_TYPE[kind]
+    assert accepted == {tuple(sorted(needed | {one for one in possible if n})) for n in (0, 1)}
 
 
 @many
