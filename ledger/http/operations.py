@@ -1,4 +1,4 @@
-"""Operations: liveness, readiness, metrics, the contract itself, the page that verifies receipts, the demo page."""
+"""Operations: liveness, readiness, metrics, the contract, the schema, the page that verifies receipts, the demo page."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import NamedTuple
 from aiohttp import hdrs, web
 
 from ledger.core.errors import InputRefused
-from ledger.http import parameters, single_page
+from ledger.http import caching, parameters, single_page
 from ledger.http.edge import EDGE, JSON, json_response
 from ledger.http.metrics import EXPOSITION_TYPE
 
 _WEB = Path(__file__).parent.parent / "web"
 _CONTRACT = Path(__file__).parent / "openapi.json"
+_SITE_DOCUMENT = Path(__file__).parent / "site-document.schema.json"
 _TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -73,6 +74,18 @@ async def openapi(request: web.Request) -> web.Response:
 @cache
 def _contract() -> bytes:
     return _CONTRACT.read_bytes()
+
+
+async def site_document_schema(request: web.Request) -> web.Response:
+    """`GET /schemas/site-document.json`: the JSON Schema of site documents, for editors."""
+    parameters.query(request)
+    headers = {hdrs.CACHE_CONTROL: "public, max-age=3600", hdrs.CONTENT_TYPE: "application/schema+json"}
+    return caching.respond(request, _site_document(), headers)
+
+
+@cache
+def _site_document() -> bytes:
+    return _SITE_DOCUMENT.read_bytes()
 
 
 async def verify_page(request: web.Request) -> web.Response:

@@ -127,3 +127,14 @@ async def test_receipts_are_verified_in_no_demo_too_and_it_tells_no_strangers_wh
         answer = await Client(api, session).call("GET", "/verify")
     assert answer.status == 200
     assert KNOWN_LOGS.findall(answer.body) == [b"{}"]
+
+
+async def test_the_schema_of_site_documents_is_served_to_editors_and_cached(client: Client) -> None:
+    answer = await client.call("GET", "/schemas/site-document.json")
+    assert answer.status == 200
+    assert answer.headers["Content-Type"] == "application/schema+json"
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    assert answer.json["properties"]["purposes"]["title"] == "Purposes"
+    again = await client.call("GET", "/schemas/site-document.json", headers={"If-None-Match": answer.headers["ETag"]})
+    assert (again.status, again.body) == (304, b"")
+    assert_problem(await client.call("GET", "/schemas/site-document.json?x=1"), 400, "unknown-parameter")
