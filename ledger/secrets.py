@@ -47,9 +47,14 @@ class SiteHasher:
 
     def derived_id(self, event_id: str) -> str:
         """The id (UUID v8) of the denials that are kept of a refused event: the same again on every retry."""
-        data = bytearray(
-            blake2b(event_id.encode(), key=self._key, digest_size=HASH_BYTES, person=b"ledger denials").digest()
-        )
+        return self._derived(event_id.encode(), b"ledger denials")
+
+    def lapse_id(self, lapse: str) -> str:
+        """The id (UUID v8) of the event that tells of a lapse: the same again, whoever tells of it."""
+        return self._derived(lapse.encode(), b"ledger lapse")
+
+    def _derived(self, name: bytes, person: bytes) -> str:
+        data = bytearray(blake2b(name, key=self._key, digest_size=HASH_BYTES, person=person).digest())
         data[6] = data[6] & 0x0F | 0x80
         data[8] = data[8] & 0x3F | 0x80
         text = data.hex()

@@ -110,6 +110,7 @@ OWN_EVENT = (
     + b"v" * 22
     + b'"}'
 )
+OWN_ACCOUNT_EVENT = OWN_EVENT.replace(b'{"auth', b'{"account":"' + b"0f" * 16 + b'","auth')
 ACCOUNT_EVENT = (
     b'{"account":"' + b"0f" * 16 + b'","action":"import","authentication":"secret","conditional":true,"decisions":'
     b'{"analytics":"granted"},"gppString":"DBABMA~CPX","id":"01980000-0000-7000-8000-000000000078",'
@@ -222,9 +223,13 @@ TAMPERED: dict[str, tuple[list[str], Receipt]] = {
         ["payload"],
         with_payload(lambda payload: payload.partition(b',"visitor"')[0] + b"}"),
     ),
-    "the payload says which account was meant, and means the ledger's own": (
+    "the payload says which account was meant, and that a notice was shown": (
         ["payload"],
-        of_payload(OWN_EVENT.replace(b'{"auth', b'{"account":"' + b"0f" * 16 + b'","auth')),
+        of_payload(
+            OWN_EVENT.replace(b'{"authentication":"ledger"', b'{"account":"' + b"0f" * 16 + b'"')
+            .replace(b'"lapsed":{"analytics":3},', b"")
+            .replace(b"consent.expired", b"notice.seen")
+        ),
     ),
     "the payload is of the ledger's own, and says that a backend sent it": (
         ["payload"],

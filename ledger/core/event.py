@@ -202,7 +202,7 @@ def is_formed(event: Event) -> bool:
         bool(event.decisions) == deciding
         and (event.action is not None) == (deciding or event.type == "consent.dismissed")
         and (event.account is not None or event.type not in LINKING)
-        and (event.account is None or deciding or event.type in LINKING)
+        and (event.account is None or deciding or event.type in LINKING or event.type in _LAPSING)
         and bool(event.lapsed) == (event.type in _LAPSING) == (event.authentication == "ledger")
     )
 

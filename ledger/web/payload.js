@@ -11,7 +11,7 @@ const MAX_PURPOSES = 64;
 
 const CHOICE = { needs: ["action", "decisions"], may: ["account"] };
 const LINK = { needs: ["account"], may: [] };
-const OWN = { needs: ["lapsed"], may: [] };
+const OWN = { needs: ["lapsed"], may: ["account"] };
 /** Of the members that belong to types, what each of them needs and what else it may have. */
 const OF_TYPE = new Map([
   ["consent.given", CHOICE],

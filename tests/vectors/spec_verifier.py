@@ -87,7 +87,7 @@ EVENT_NEEDS = {"id", "site", "type", "visitor"}
 TYPED = {"account", "action", "decisions", "lapsed"}
 OfType = tuple[set[str], set[str]]  # which of TYPED a type needs, and what else of TYPED it may have
 CHOICE: OfType = ({"action", "decisions"}, {"account"})
-OWN: OfType = ({"authentication", "lapsed"}, set())
+OWN: OfType = ({"authentication", "lapsed"}, {"account"})
 OF_TYPE: dict[str, OfType] = {
     "consent.given": CHOICE,
     "consent.refused": CHOICE,
