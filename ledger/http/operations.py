@@ -1,4 +1,4 @@
-"""Operations: liveness, readiness, metrics, the contract, the schema, the page that verifies receipts, the demo page."""
+"""Operations: liveness, readiness, metrics, the contract, the schema, the page that verifies receipts, the demo."""
 
 from __future__ import annotations
 
