@@ -29,6 +29,12 @@ def _export() -> click.Command:
     return export_command
 
 
+def _import() -> click.Command:
+    from ledger.importing.command import import_command  # noqa: PLC0415
+
+    return import_command
+
+
 def _verify() -> click.Command:
     from ledger.verify_command import verify_command  # noqa: PLC0415
 
@@ -74,6 +80,7 @@ def _policy() -> click.Command:
 _ELSEWHERE = {
     "checkpoint": _checkpoint,
     "export": _export,
+    "import": _import,
     "key": _key,
     "monitor": _monitor,
     "policy": _policy,

@@ -316,6 +316,26 @@ MONITOR_WEBHOOK_PAUSES_SECONDS = (0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
 MONITOR_WEBHOOK_FLUSH_SECONDS = 10.0
 """How long a monitor that ends waits for its webhook; what is left is sent when it runs again."""
 
+# Importing another tool's export
+IMPORT_READ_BYTES = 65_536
+IMPORT_ROW_MAX_CHARACTERS = 262_144
+IMPORT_UNMAPPED_MAX = 100
+"""Names of purposes that the mapping lacks, told of at a time."""
+IMPORT_BATCH_LINES = 1_000
+IMPORT_BATCH_MAX_BYTES = 4 * 1024 * 1024
+IMPORT_PATIENCE_SECONDS = 300.0
+"""How long the same batch is offered to a server that does not take it."""
+IMPORT_PAUSES_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
+"""Between the offers; the last one repeats."""
+IMPORT_PAUSE_MAX_SECONDS = 30.0
+"""Of what a server may ask for with Retry-After."""
+IMPORT_FAILED_ATTEMPTS = 3
+"""After so many answers that the server failed on it, a line is given up."""
+IMPORT_CONNECT_TIMEOUT_SECONDS = 10.0
+IMPORT_ANSWER_TIMEOUT_SECONDS = 60.0
+"""Between two pieces of an answer."""
+IMPORT_POLICY_MAX_BYTES = 4 * 1024 * 1024
+
 # The processes of `up`
 BINARY_VERSION_TIMEOUT_SECONDS = 10
 CHILD_LOG_MAX_BYTES = 16 * 1024 * 1024

@@ -37,6 +37,14 @@ MAY_IMPORT = {
     "ledger.bus": {"ledger.core", "ledger.config"},
     "ledger.bundle": {"ledger.core", "ledger.config"},
     "ledger.verify": {"ledger.core", "ledger.config", "ledger.bundle", "ledger.progress", "ledger.verify"},
+    "ledger.importing": {
+        "ledger.core",
+        "ledger.config",
+        "ledger.messages",
+        "ledger.credentials",
+        "ledger.progress",
+        "ledger.importing",
+    },
     "ledger.simulate": {
         "ledger.core",
         "ledger.messages",
@@ -56,6 +64,7 @@ MAY_NOT_USE = {
     "ledger.verify": {"aiohttp", "asyncpg", "nats"},
     "ledger.bundle": {"aiohttp", "asyncpg", "nats"},
     "ledger.simulate": {"asyncpg", "nats"},
+    "ledger.importing": {"asyncpg", "nats"},
 }
 
 
