@@ -35,6 +35,7 @@ VARIABLES = (
     Variable("LEDGER_ORIGIN_PREFIX", "ledger.localhost", "prefix of the log origins of sites added from now on"),
     Variable("LEDGER_HOST", "127.0.0.1", "address to listen on"),
     Variable("LEDGER_PORT", "8080", "port to listen on"),
+    Variable("LEDGER_PUBLIC_URL", "", "its address for others, for links in records; empty: as whoever asks wrote it"),
     Variable("LEDGER_WORKER_PORT", "0", "port of the metrics of the worker process; 0: none"),
     Variable(
         "LEDGER_ANCHOR_DIR", "", "directory of the last signed checkpoints, to be kept; empty: `anchor` beside the keys"
@@ -66,6 +67,7 @@ class Settings:
     trusted_proxies: str = ""
     region_header: str = ""
     geoip_db: Path | None = None
+    public_url: str = ""
 
     @property
     def anchors(self) -> Path:
@@ -82,6 +84,7 @@ class Settings:
             "LEDGER_ORIGIN_PREFIX": self.origin_prefix,
             "LEDGER_HOST": self.host,
             "LEDGER_PORT": str(self.port),
+            "LEDGER_PUBLIC_URL": self.public_url,
             "LEDGER_WORKER_PORT": str(self.worker_port),
             "LEDGER_ANCHOR_DIR": str(self.anchor_dir) if self.anchor_dir else "",
             "LEDGER_WITNESS_POLICY": str(self.witness_policy) if self.witness_policy else "",
@@ -115,6 +118,7 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         origin_prefix=values["LEDGER_ORIGIN_PREFIX"],
         host=values["LEDGER_HOST"],
         port=_port(values, "LEDGER_PORT"),
+        public_url=_url(values, "LEDGER_PUBLIC_URL"),
         worker_port=_port(values, "LEDGER_WORKER_PORT"),
         anchor_dir=Path(values["LEDGER_ANCHOR_DIR"]) if values["LEDGER_ANCHOR_DIR"] else None,
         witness_policy=Path(values["LEDGER_WITNESS_POLICY"]) if values["LEDGER_WITNESS_POLICY"] else None,
@@ -123,6 +127,13 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         region_header=_region_header(values),
         geoip_db=Path(values["LEDGER_GEOIP_DB"]) if values["LEDGER_GEOIP_DB"] else None,
     )
+
+
+def _url(values: Mapping[str, str], name: str) -> str:
+    url = values[name].rstrip("/")
+    if url and re.fullmatch(r"https?://[A-Za-z0-9.:\[\]-]{1,255}(?:/[A-Za-z0-9._~/-]{0,255})?", url) is None:
+        raise ConfigInvalid(f"{name} is an address like https://ledger.example.com")
+    return url
 
 
 def _networks(values: Mapping[str, str], name: str) -> str:

@@ -14,7 +14,7 @@ from aiohttp import hdrs, web
 from prometheus_client import CollectorRegistry
 
 from ledger.config import Settings
-from ledger.http import analytics, auditors, auth, bulk, frontends, operations, policies, problem, receipts
+from ledger.http import analytics, auditors, auth, bulk, frontends, operations, policies, problem, receipts, records
 from ledger.http.edge import EDGE, HELD, SHARED_WITH, SITE, DemoKeys, Edge
 from ledger.http.limits import DEFAULT_LIMITS, Limits
 from ledger.http.metrics import Meters
@@ -59,7 +59,7 @@ ROUTES = (
     Route("GET", "/logs/{site}/tile/{level}/{n:.+}", auditors.get_tile, pages="any"),
     Route("GET", "/logs/{site}/proof", auditors.get_proof, pages="any"),
     Route("GET", "/logs/{site}/consistency", auditors.get_consistency, pages="any"),
-    Route("GET", "/.well-known/jwks.json", receipts.get_keys, pages="any"),
+    Route("GET", "/.well-known/jwks.json", records.get_keys, pages="any"),
     Route("GET", "/healthz", operations.healthz),
     Route("GET", "/readyz", operations.readyz),
     Route("GET", "/metrics", operations.metrics),
@@ -97,6 +97,7 @@ def create_app(
         demo_keys,
         regions or RegionFinder(),
         ReceiptKeys(settings, service.reads),
+        settings.public_url,
     )
     for route in ROUTES:
         resource = app.router.add_resource(route.path)

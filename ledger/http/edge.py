@@ -34,6 +34,7 @@ class Edge:
     demo_keys: DemoKeys | None = None
     regions: RegionFinder = field(default_factory=RegionFinder)
     receipt_keys: ReceiptKeys | None = None
+    public_url: str = ""
 
     def region_of(self, request: web.Request) -> str | None:
         """From where a request comes: for callers with publishable keys, whose own word on it does not count."""

@@ -64,6 +64,7 @@ KINDS: Mapping[str, Kind] = {
     "invalid-check": Kind(422, "Invalid question"),
     "invalid-document": Kind(422, "Invalid site document"),
     "wrong-site": Kind(422, "The document is of another site"),
+    "no-consent-in-event": Kind(422, "The event holds no choice"),
     "invalid-query": Kind(422, "The question is about what is not there"),
     "sizes-reversed": Kind(422, "The old size exceeds the new one"),
     "too-many-answers": Kind(422, "Too many answers at once"),

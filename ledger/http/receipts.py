@@ -1,19 +1,20 @@
-"""Receipts with their proofs: as JSON, as the text of c2sp.org/tlog-proof, and for a post that waits."""
+"""Receipts with their proofs: as JSON, as the text of c2sp.org/tlog-proof, and for a post that waits.
+
+Renderings for people and other systems are records' part.
+"""
 
 from __future__ import annotations
 
 import msgspec
 from aiohttp import hdrs, web
 
-from ledger.config import RECEIPT_KEYS_MAX_AGE_SECONDS
 from ledger.core.encoding import decode_base64
 from ledger.core.errors import InputRefused, Unavailable
 from ledger.core.event import EventId
-from ledger.http import auth, caching, parameters
+from ledger.http import auth, parameters, records
 from ledger.http.edge import EDGE, Edge, json_response
 from ledger.messages import Receipt
 from ledger.published import Leaf, Proven
-from ledger.records.jose import JWK_SET_TYPE, jwk_set
 from ledger.site import Site
 
 PENDING = "Checkpoint-Pending"
@@ -23,23 +24,29 @@ SUFFIX = ".tlog-proof"
 
 
 async def get_receipt(request: web.Request) -> web.Response:
-    """`GET /v1/sites/{site}/receipts/{id}`: an event's entry, opening and proof; the proof alone as `text/plain`."""
-    if _wants_text(request):
+    """`GET /v1/sites/{site}/receipts/{id}`: an event's entry, opening and proof; the proof alone as `text/plain`; with
+    `format` a rendering of it."""
+    rendering = request.query.get(records.FORMAT)
+    if rendering is None and _wants_text(request):
         response = await get_proof(request)
         del response.headers[hdrs.CONTENT_DISPOSITION]
     else:
-        receipt, proven = await _proven(request)
+        site, receipt, proven = await _proven(request, records.FORMAT, records.LANGUAGE)
         headers = pending(proven)
         if proven.proof is None:
             headers[hdrs.RETRY_AFTER] = "1"
-        response = json_response(with_proof(receipt, proven), 200, headers)
+        receipt = with_proof(receipt, proven)
+        if rendering is None:
+            response = json_response(receipt, 200, headers)
+        else:
+            response = await records.respond(request, site, receipt, rendering, headers)
     response.headers[hdrs.VARY] = hdrs.ACCEPT
     return response
 
 
 async def get_proof(request: web.Request) -> web.Response:
     """`GET /v1/sites/{site}/receipts/{id}.tlog-proof`: the proof alone, as a file."""
-    receipt, proven = await _proven(request)
+    _, receipt, proven = await _proven(request)
     if proven.proof is None:
         raise Unavailable("checkpoint-pending", "No checkpoint covers the entry yet; try again in a moment.")
     headers = {
@@ -51,25 +58,16 @@ async def get_proof(request: web.Request) -> web.Response:
     return web.Response(body=proven.proof.encode(), headers=headers)
 
 
-async def get_keys(request: web.Request) -> web.Response:
-    """`GET /.well-known/jwks.json`: the public receipt keys of every site, for whoever verifies a Consent Receipt."""
-    parameters.query(request)
-    edge = request.app[EDGE]
-    publics = [] if edge.receipt_keys is None else await edge.receipt_keys.published(edge.service.sites.loaded())
-    fresh = f"public, max-age={RECEIPT_KEYS_MAX_AGE_SECONDS}"
-    headers: dict[str, str] = {hdrs.CONTENT_TYPE: JWK_SET_TYPE, hdrs.CACHE_CONTROL: fresh}
-    return caching.respond(request, jwk_set(publics), headers)
-
-
-async def _proven(request: web.Request) -> tuple[Receipt, Proven]:
+async def _proven(request: web.Request, *once: str) -> tuple[Site, Receipt, Proven]:
+    """The receipt that the path names with its proof; `once`: query parameters that are known."""
     edge = request.app[EDGE]
     site, _ = await auth.admit(request, edge, auth.READ_RECEIPT)
-    parameters.query(request)
+    records.check(parameters.query(request, once=once))
     event_id = request.match_info["id"]
     if not parameters.matches(EventId, event_id):
         raise InputRefused("not-found", "An event id is a UUID in lower case.")
     receipt = await edge.service.receipt(site, event_id)
-    return receipt, await edge.service.published.prove(site.site_id, _leaf(receipt))
+    return site, receipt, await edge.service.published.prove(site.site_id, _leaf(receipt))
 
 
 async def awaited(edge: Edge, site: Site, receipt: Receipt) -> tuple[Receipt, Proven]:
