@@ -34,7 +34,7 @@ _NAMED_THINGS = ("purpose", "topic", "preference", "categor", "consent", "vendor
 """A `name` below one of these is no person's."""
 _EMAIL = re.compile(r"[A-Za-z0-9.!#$&'*+/=?^_`{|}~%-]{1,64}(?:@|%40)[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})+")
 _IPV4 = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.]*\w)")
-_IPV6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:]+(?:\d{1,3}(?:\.\d{1,3}){3})?(?![\w:])")
+_IPV6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f]{0,4}:(?:(?:[0-9A-Fa-f:]*:)?\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f:]+)(?![\w:])")
 _QUERY = re.compile(r"(https?://[^\s?#\"]+)[?#][^\s\"]+", re.IGNORECASE)
 _MAY_HOLD = re.compile(r"@|%40|://|\d\.\d|:[^/]*:")
 """Nearly no cell has anything to look for."""
@@ -105,7 +105,7 @@ class _Cleaner:
         text, queries = _QUERY.subn(rf"\1?{REMOVED}", text)
         text, emails = _EMAIL.subn(REMOVED, text)
         self.removed += queries + emails
-        return _IPV6.sub(self._address, _IPV4.sub(self._address, text))
+        return _IPV4.sub(self._address, _IPV6.sub(self._address, text))
 
     def _address(self, found: re.Match[str]) -> str:
         try:

@@ -17,7 +17,7 @@ from ledger.importing.row import Row, plain
 
 _DELIMITERS = (",", ";", "\t", "|")
 _QUOTED = re.compile(r'"((?:[^"]|"")*+)"')
-_SEPARATOR_LINE = re.compile(r"sep=(.)")
+_SEPARATOR_LINE = re.compile(r"sep=(.)\r?")
 
 
 class Broken(NamedTuple):
@@ -52,7 +52,7 @@ def read_table(text: Iterable[str]) -> Iterator[Row | Broken]:
         number += 1
         if isinstance(record, RowRefused):
             yield Broken(number, record)
-        elif any(piece.strip() for piece in record):
+        elif any(_value(piece).strip() for piece in record):
             yield _row(number, header, record, delimiter)
 
 
@@ -124,9 +124,10 @@ def _record(lines: _Lines, delimiter: str) -> list[str] | RowRefused | None:
     while line is not None and len(text) + len(line) <= IMPORT_ROW_MAX_CHARACTERS:
         taken.append(line)
         text += "\n" + line
-        if '"' in line and (pieces := _split(text, delimiter)) is not None:
+        pieces = _split(text, delimiter) if '"' in line else None
+        if isinstance(pieces, list):
             return pieces
-        line = lines.next()
+        line = lines.next() if pieces is None else None
     lines.push_back(taken[1:] if line is None else [*taken[1:], line])
     return RowRefused("open-quote", "The row opens a quote that nothing closes.")
 
