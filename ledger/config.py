@@ -371,3 +371,18 @@ REGION_PROXIES_REMEMBERED = 256
 """Addresses of trusted proxies that need not be parsed again."""
 REGION_DATABASE_OLD_SECONDS = 90 * 24 * 3600
 """Networks move: an older location file is told of."""
+
+# The cookie inventory
+COOKIES_MAX_NAMES = 1_000
+"""Names that are kept of one site, of all storages."""
+COOKIES_MAX_NAMES_PUBLISHABLE = 750
+"""Of them by reports with publishable keys, which anybody can send: a crawler of the site's own has room beside."""
+COOKIES_BODY_MAX_BYTES = 16_384
+COOKIES_SEEN_SECONDS = 300.0
+"""For so long a name that was noted needs no second note."""
+COOKIES_SEEN_MAX = 50_000
+"""Names, of all sites, that a process knows to be noted."""
+COOKIES_RECENT_DAYS = 30
+"""An undeclared name that was not seen for longer is no alarm any more."""
+COOKIES_WATCH_SECONDS = 60.0
+"""How often the figures of the inventories are brought up to date."""

@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from ledger.core.event import AnyTime, Event, PurposeId, Region, VisitorId
+from ledger.core.document import Storage
+from ledger.core.event import AnyTime, DocumentHash, Event, PurposeId, Region, VisitorId
 
 Decision = Literal["granted", "denied"]
 Status = Literal[
@@ -163,6 +164,88 @@ class PolicyPublished(Message, frozen=True):
     document: str
     seq: int
     position: str
+
+
+CookieName = Annotated[str, Meta(min_length=1, max_length=128)]
+Reviewer = Annotated[str, Meta(pattern=r"^[^\x00-\x20\x7f@][^\x00-\x1f\x7f@]{0,63}\Z")]
+"""A role, like `data protection officer`: nobody's name is needed, and no address is taken."""
+
+
+class CookiesObserved(Input, frozen=True):
+    """Names of cookies, or of what else a browser stores, that were found on a page. Never values."""
+
+    names: Annotated[list[CookieName], Meta(min_length=1, max_length=100)]
+    storage: Storage = "cookie"
+
+
+class CookiesKept(Message, frozen=True):
+    """Under which names they were kept: as declared, or with `*` for what looks like an identifier. `dropped`: new ones
+    that found no room."""
+
+    site: str
+    storage: Storage
+    names: list[str]
+    dropped: int = 0
+
+
+class DeclaredCookie(Message, frozen=True):
+    """A cookie that the policy in force declares, by a name, a pattern or a description alone, and when (UTC) it was
+    seen on pages."""
+
+    purpose: str
+    storage: Storage
+    seen: bool
+    name: str | None = None
+    pattern: str | None = None
+    description: dict[str, str] = {}
+    first_seen: str | None = None
+    last_seen: str | None = None
+    days: int = 0
+
+
+class UndeclaredCookie(Message, frozen=True):
+    """A name that was seen on pages on so many days (UTC), and that the policy in force does not declare."""
+
+    storage: Storage
+    name: str
+    first_seen: str
+    last_seen: str
+    days: int
+
+
+class CookieReview(Message, frozen=True):
+    """That somebody went through the inventory. `inventory` is its hash, `declared` and `undeclared` their numbers."""
+
+    site: str
+    n: int
+    by: str
+    reviewed_at: str
+    policy_version: str
+    inventory: str
+    declared: int = 0
+    undeclared: int = 0
+
+
+class CookieInventory(Message, frozen=True):
+    """What the policy in force declares against what was seen. `due`: when the next review is, where the policy wants
+    reviews; `overdue_seconds`: for how long it is overdue."""
+
+    site: str
+    policy_version: str
+    inventory: str
+    declared: list[DeclaredCookie]
+    undeclared: list[UndeclaredCookie]
+    last_review: CookieReview | None = None
+    review_every: str | None = None
+    due: str | None = None
+    overdue_seconds: int = 0
+
+
+class CookieReviewInput(Input, frozen=True):
+    """A review. With `inventory` it is refused where that is no longer the inventory."""
+
+    by: Reviewer
+    inventory: DocumentHash | None = None
 
 
 class ReadinessCheck(Message, frozen=True):

@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 from msgspec import structs
 
 from ledger import config
+from ledger.cookies import Cookies
 from ledger.core import event as events
 from ledger.core.admission import Admission, Clock, Normal, Sender, admit, normalize
 from ledger.core.decide import EMPTY_STATE, Evaluator, State, decode_state, fold
@@ -103,6 +104,7 @@ class Service:
     ) -> None:
         self.sites = sites
         self.published = Published(reads.pool)
+        self.cookies = Cookies(reads.pool, wall_ms)
         self._reads = reads
         self._wall_ms = wall_ms
         self._keys: dict[bytes, tuple[float, Principal | None]] = {}

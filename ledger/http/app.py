@@ -14,7 +14,19 @@ from aiohttp import hdrs, web
 from prometheus_client import CollectorRegistry
 
 from ledger.config import Settings
-from ledger.http import analytics, auditors, auth, bulk, frontends, operations, policies, problem, receipts, records
+from ledger.http import (
+    analytics,
+    auditors,
+    auth,
+    bulk,
+    cookies,
+    frontends,
+    operations,
+    policies,
+    problem,
+    receipts,
+    records,
+)
 from ledger.http.edge import EDGE, HELD, SHARED_WITH, SITE, DemoKeys, Edge
 from ledger.http.limits import DEFAULT_LIMITS, Limits
 from ledger.http.metrics import Meters
@@ -53,6 +65,9 @@ ROUTES = (
     Route("GET", "/v1/sites/{site}/receipts/{id}", receipts.get_receipt),
     Route("GET", "/v1/sites/{site}/policy", policies.get_policy, pages="any"),
     Route("PUT", "/v1/sites/{site}/policy", policies.put_policy),
+    Route("POST", "/v1/sites/{site}/cookies:observed", cookies.observed, pages="site"),
+    Route("GET", "/v1/sites/{site}/cookies", cookies.inventory),
+    Route("POST", "/v1/sites/{site}/cookies:review", cookies.review),
     Route("GET", "/documents/{sha256}", policies.get_document, pages="any"),
     Route("GET", "/logs/{site}/checkpoint", auditors.get_checkpoint, pages="any"),
     Route("GET", "/logs/{site}/tile/entries/{n:.+}", auditors.get_entries, pages="any"),

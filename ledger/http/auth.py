@@ -33,6 +33,9 @@ READ_HISTORY = Access(publishable=False, scope="audit")
 READ_RECEIPT = Access(publishable=False, scope="audit")
 READ_ENTRIES = Access(publishable=False, scope="audit")
 PUBLISH_POLICY = Access(publishable=False, scope="admin")
+OBSERVE_COOKIES = Access(publishable=True, scope="events")
+READ_COOKIES = Access(publishable=False, scope="check")
+REVIEW_COOKIES = Access(publishable=False, scope="admin")
 
 
 class Admitted(NamedTuple):

@@ -193,7 +193,23 @@ EVENT = event.Event(
 RECEIPT = messages.Receipt(ID, "s.example", 2**53 - 1, "2026-11-21T03:00:00.000Z", "00", "AA==", "AA==", "AA==", "s:1")
 PROBLEM = messages.Problem("/problems/x", "X", 422, "Do y.", "/decisions/a~1b", RECEIPT)
 CREDENTIALS = credentials.SiteKeys("00", "s.example+00000000+AA==", "pk_a", "sk_b")
+REVIEW = messages.CookieReview("s.example", 1, "counsel", "2026-11-21T03:00:00.000Z", "1.0", "0" * 64, 2, 1)
+COOKIES = [
+    messages.DeclaredCookie("analytics", "cookie", True, "_ga", None, {"en": "A"}, "2026-11-01", "2026-11-21", 9),
+    messages.DeclaredCookie("necessary", "pixel", False, description={"en": "The session"}),
+]
+UNDECLARED = messages.UndeclaredCookie("pixel", "p.gif", "2026-11-21", "2026-11-21", 1)
 EXAMPLES: list[msgspec.Struct] = [
+    REVIEW,
+    *COOKIES,
+    UNDECLARED,
+    messages.CookiesObserved(["_ga", "theme"], "localStorage"),
+    messages.CookiesObserved(["_ga"]),
+    messages.CookiesKept("s.example", "cookie", ["_ga", "abc_*"], 1),
+    messages.CookieInventory(
+        *("s.example", "1.0", "0" * 64, COOKIES, [UNDECLARED], REVIEW, "P30D", "2026-12-21T03:00:00.000Z", 60)
+    ),
+    messages.CookieReviewInput("data protection officer", "0" * 64),
     EVENT,
     event.EventInput("consent.withdrawn", VISITOR, {"*": "denied"}, "withdraw", id=ID, component="settings"),
     event.ErasureRecord("s.example", "legal_order", "2026-11-21T03:00:00.000Z", "AA==", "order 7"),

@@ -20,8 +20,11 @@ from tests.conftest import Database, admin
 from tests.fault.writer import Writer
 from tests.founding import Founded, found
 
-APPEND_ONLY = ("site", "entry", "known", "erased", "document", "policy", "opening", "key_entry")
-BESIDE = ("signer", "api_key", "projection", "state", "unfolded", "migration", "tile", "checkpoint", "checkpointer")
+APPEND_ONLY = ("site", "entry", "known", "erased", "document", "policy", "opening", "key_entry", "cookie_review")
+BESIDE = (
+    *("signer", "api_key", "projection", "state", "unfolded", "migration", "tile", "checkpoint", "checkpointer"),
+    "observed_cookie",
+)
 REFUSED = "LG100"
 
 # What each statement would do to a table with rows in it; a column of the table is assigned to itself.
@@ -100,6 +103,7 @@ async def writer(pool: asyncpg.Pool, founded: Founded) -> Writer:
     seqs = await writer.events(4)
     await writer.erase(seqs[:1])
     await writer.key()
+    await pool.fetch("select ledger.review_cookies($1, 'counsel', '1.0', sha256(''), 1, 0)", writer.site_id)
     return writer
 
 
@@ -199,6 +203,7 @@ async def test_the_service_executes_what_it_needs_and_nothing_else(
         *("put_checkpoint", "put_cosignatures", "report_checkpointer", "thin_checkpoints"),
         *("u64", "leaf_hash", "entry_ms", "entry_kind", "entry_commit", "entry_bytes", "core_hash"),
         *("vkey_public", "log_keys"),
+        *("observe_cookies", "forget_cookies", "review_cookies"),
     }
     to_all = await superuser.fetch(
         """select p.proname from pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
