@@ -24,10 +24,12 @@ _VALUE_SIGNS = frozenset('=;,"\\')
 _ADDRESS = re.compile(r"@|%40", re.IGNORECASE)
 
 _SEPARATED = re.compile(
+    r"(?<![A-Za-z0-9])(?:"
     r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"  # a UUID
     r"|[0-9]{1,3}(?:\.[0-9]{1,3}){3}"  # an IPv4 address
     r"|(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{1,4}"  # an IPv6 address, as far as one can tell
-    r"|\+?[0-9](?:[-. /:()]?[0-9]){5,}",  # a telephone number, a date, a number in groups
+    r"|\+?[0-9](?:[-. /:()]?[0-9]){5,}"  # a telephone number, a date, a number in groups
+    r")(?![A-Za-z0-9])",
     re.IGNORECASE,
 )
 _WORD = re.compile(r"[A-Za-z0-9]+")
