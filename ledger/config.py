@@ -64,6 +64,10 @@ GRANT_MAX_AHEAD_SECONDS = 5 * 60
 HISTORY_PAGE_MAX_EVENTS = 500
 HISTORY_PAGE_EVENTS = 100
 CHECK_SLICE_VISITORS = 500
+PAST_SLICE_SUBJECTS = 500
+"""Visitors or accounts whose histories are read at once for a question about the past."""
+PAST_PAGE_EVENTS = 50
+"""Events of each that are read at once."""
 MIN_POSITION_WAIT_SECONDS = 5.0
 API_KEY_CACHE_SECONDS = 5.0
 API_KEY_CACHE_MAX_KEYS = 10_000

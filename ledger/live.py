@@ -231,7 +231,7 @@ class _Comparing:
             return
         if (row["salt"], row["payload"]) != (opening.salt, opening.payload):
             self.differ("opening", f"entry {seq} has another one")
-        visitor = None if entry.kind != Kind.EVENT else self.hasher.visitor(decode_event(opening.payload).visitor)
+        visitor = None if entry.kind != Kind.EVENT else self.hasher.subject(decode_event(opening.payload))
         if row["visitor"] != visitor:
             self.differ("opening", f"entry {seq} is filed under another visitor")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ledger.core.decide import Outcome
 from ledger.core.encoding import encode_base64, encode_time
 from ledger.core.entry import decode
@@ -44,7 +46,7 @@ def replay(site: str, row: ReceiptRow, content: bytes) -> Receipt:
     return receipt
 
 
-def purpose_decision(decided: Outcome) -> PurposeDecision:
+def purpose_decision(decided: Outcome, explanation: Sequence[str] = ()) -> PurposeDecision:
     """One purpose of a visitor's consent."""
     return PurposeDecision(
         decision=decided.decision,
@@ -57,6 +59,9 @@ def purpose_decision(decided: Outcome) -> PurposeDecision:
         valid_until=_time(decided.valid_until_ms),
         policy_version=decided.policy_version,
         seq=decided.seq,
+        conflict=decided.conflict,
+        conditional=decided.conditional,
+        explanation=list(explanation),
     )
 
 

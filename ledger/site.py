@@ -15,7 +15,7 @@ import asyncpg
 from ledger import config
 from ledger.checkpointer.records import signed_size
 from ledger.core import ed25519, keys
-from ledger.core.decide import Recorded
+from ledger.core.decide import EMPTY_STATE, Recorded, State, decode_state, fold
 from ledger.core.entry import decode, key_hash
 from ledger.core.errors import BadSignature, KeyRefused, LedgerError, Malformed, NotFound, Unavailable
 from ledger.core.event import Event, decode_payload
@@ -24,9 +24,9 @@ from ledger.core.merkle import leaf_hash
 from ledger.core.policy import PolicyHistory, Published, decode_document
 from ledger.keys.files import keys_here, site_directory
 from ledger.secrets import SiteHasher
-from ledger.sequencer import Sequencer, Signer
-from ledger.store.append import Head
-from ledger.store.reads import EventRow, PolicyRow, Reads, SiteRow
+from ledger.sequencer import AppendEvents, Sequencer, Signer
+from ledger.store.append import Head, append_events
+from ledger.store.reads import EventRow, PolicyRow, Reads, SiteRow, VisitorRows
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,12 @@ def published(row: PolicyRow) -> Published:
 def recorded(row: EventRow) -> Recorded:
     """A stored event, as decisions want it."""
     return Recorded(row.seq, int.from_bytes(row.entry[9:17], "big"), decode_payload(row.payload, Event))
+
+
+def state_of(rows: VisitorRows) -> State:
+    """The state of a visitor or an account by all that the log holds: what is projected and what came after it."""
+    state = EMPTY_STATE if rows.state is None else decode_state(rows.state)
+    return fold(state, [recorded(row) for row in rows.events]) if rows.events else state
 
 
 @dataclass
@@ -65,10 +71,17 @@ class Site:
 class SiteRegistry:
     """Every site of the database, with one sequencer each."""
 
-    def __init__(self, reads: Reads, writer_pool: asyncpg.Pool, settings: config.Settings) -> None:
+    def __init__(
+        self,
+        reads: Reads,
+        writer_pool: asyncpg.Pool,
+        settings: config.Settings,
+        append: AppendEvents = append_events,
+    ) -> None:
         self._reads = reads
         self._writer_pool = writer_pool
         self._settings = settings
+        self._append = append
         self._sites: dict[str, Site] = {}
         self._keyless: dict[str, str] = {}  # site -> why nothing can be appended to it here
         self._loading = asyncio.Lock()
@@ -223,6 +236,7 @@ class SiteRegistry:
             signer,
             lambda: self._signer(row, log_id),
             Head(head.size, leaf_hash(head.entry)),
+            append=self._append,
         )
 
     async def _signer(self, row: SiteRow, log_id: bytes) -> Signer | None:

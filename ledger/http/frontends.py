@@ -19,7 +19,8 @@ async def post_event(request: web.Request) -> web.Response:
     waits = request.rel_url.raw_query_string and _waits(request)
     limits = edge.limits
     data = await body.read_body(request, body.JSON_TYPES, limits.event_body_max_bytes, limits.body_read_timeout_seconds)
-    receipt, replayed = await edge.service.record(site, parse_input(data), principal)
+    region = None if principal.key_class == "secret" else edge.region_of(request)
+    receipt, replayed = await edge.service.record(site, parse_input(data), principal, region=region)
     headers: dict[str, str] = {hdrs.LOCATION: f"/v1/sites/{receipt.site}/receipts/{receipt.id}"}
     if replayed:
         headers["Idempotent-Replayed"] = "true"
@@ -51,13 +52,16 @@ async def get_consent(request: web.Request) -> web.Response:
     """`GET /v1/sites/{site}/consent`: one visitor's decisions, which show every event that was answered before."""
     edge = request.app[EDGE]
     site, principal = await auth.admit(request, edge, auth.READ_CONSENT)
-    query = parameters.query(request, once=("at", "knownAt", "region", "gpc"), many=("purpose",))
+    query = parameters.query(request, once=("at", "knownAt", "region", "gpc", "explain"), many=("purpose",))
     region = parameters.region(query)
-    if region is not None and principal.key_class != "secret":
-        raise InputRefused(
-            "secret-key-needed",
-            "A region is believed from secret keys only; leave it out, and the site's strictest regime answers.",
-        )
+    if principal.key_class != "secret":
+        if region is not None:
+            raise InputRefused(
+                "secret-key-needed",
+                "A region is believed from secret keys only; leave it out, and the server finds it, or the site's "
+                "strictest regime answers.",
+            )
+        region = edge.region_of(request)
     known, known_is_time = parameters.seq_or_time(query, "knownAt")
     question = ConsentQuestion(
         visitor=parameters.visitor(request),
@@ -68,5 +72,6 @@ async def get_consent(request: web.Request) -> web.Response:
         region=region,
         gpc=parameters.gpc(request, query),
         min_position=parameters.min_position(request, site.site),
+        explain=parameters.flag(query, "explain"),
     )
     return json_response(await edge.service.consent(site, question))

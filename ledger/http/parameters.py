@@ -94,10 +94,15 @@ def region(parameters: MultiMapping[str]) -> str | None:
 
 def gpc(request: web.Request, parameters: MultiMapping[str]) -> bool:
     """Global Privacy Control, by parameter or by the browser's own header. No signal says nothing."""
-    text = parameters.get("gpc")
-    if text is not None and text != "1":
-        raise InputRefused("invalid-parameter", "gpc is 1, or left out.")
-    return text == "1" or request.headers.get(GPC) == "1"
+    return flag(parameters, "gpc") or request.headers.get(GPC) == "1"
+
+
+def flag(parameters: MultiMapping[str], name: str) -> bool:
+    """A parameter that is 1 or not there."""
+    text = parameters.get(name)
+    if text not in (None, "1"):
+        raise InputRefused("invalid-parameter", f"{name} is 1, or left out.")
+    return text == "1"
 
 
 def min_position(request: web.Request, site: str) -> int | None:

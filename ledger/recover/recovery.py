@@ -7,9 +7,10 @@ again the one they saw. The first entry that does not verify ends it. So does a 
 before it was published) whose erasure the stream does not bring: it would be neither opened nor erased.
 
 Rows that are looked up by keyed hashes get them from the payload. The hash that tells a retry from a conflict covers
-what the client sent, and the payload lacks a little of that: a region that a browser sent (it is not believed), and
-the grants of an event of which only the denials were kept. A retry of such an event is a 409 afterwards and not its
-receipt; nothing is recorded twice. Of a tombstone nobody knows the id any more: sent again, it is a new event.
+what the client sent, and the payload lacks a little of that: a region that a browser sent (it is not believed), the
+grants of an event of which only the denials were kept, and an account or its scope beside denials that are the device's
+all the same. A retry of such an event is a 409 afterwards and not its receipt; nothing is recorded twice. Of a tombstone
+nobody knows the id any more: sent again, it is a new event.
 
 Memory grows with the tail: about 130 bytes an entry, to see that nothing comes twice and what the tree becomes.
 """
@@ -29,7 +30,7 @@ from ledger.config import CONNECT_TIMEOUT_SECONDS, RECOVER_LOCK_TIMEOUT_SECONDS,
 from ledger.core import stream
 from ledger.core.entry import Kind, decode, decode_seqs
 from ledger.core.errors import AuditFault, ConfigInvalid, NotFound, Unavailable
-from ledger.core.event import Event, EventInput, InputType, decode_event, encode_content
+from ledger.core.event import DECIDING, LINKING, Event, EventInput, InputType, decode_event, encode_content
 from ledger.core.merkle import HASH_BYTES, leaf_hash
 from ledger.core.tail import Ledger, Tail, TailEntry, TailMessage
 from ledger.progress import Progress
@@ -193,7 +194,7 @@ class Recovery:
         )
         hasher = SiteHasher(self._master_secret, leaf_hash(keys[0]))
         row = await self._connection.fetchrow(_ANY_OPENING, site_id)
-        if row is not None and hasher.visitor(decode_event(row["payload"]).visitor) != row["visitor"]:
+        if row is not None and hasher.subject(decode_event(row["payload"])) != row["visitor"]:
             # Every row would be put back, and none of them ever found again.
             raise ConfigInvalid("LEDGER_MASTER_SECRET is not the one that this ledger was written with")
         return tail, hasher
@@ -283,7 +284,7 @@ def _row(entry: TailEntry, erased: bool, hasher: SiteHasher) -> _Row:
     if erased:
         return _Row(entry.entry, key, None, None, None, None)
     content = hasher.content(encode_content(_client_input(event)))
-    return _Row(entry.entry, key, entry.salt, entry.payload, hasher.visitor(event.visitor), content)
+    return _Row(entry.entry, key, entry.salt, entry.payload, hasher.subject(event), content)
 
 
 def _client_input(event: Event) -> EventInput:
@@ -298,8 +299,14 @@ def _client_input(event: Event) -> EventInput:
         language=event.language,
         component=event.component,
         shown=event.shown or event.cited_shown,
-        region=event.region,
+        region=event.region if event.authentication == "secret" else None,  # else the server found it
         gpc=event.gpc,
+        tc_string=event.tc_string,
+        gpp_string=event.gpp_string,
+        conditional=event.conditional,
+        scope="account" if event.account is not None and event.type in DECIDING else "device",
+        account=event.account if event.type in LINKING else None,
+        original=event.original,
         occurred_at=event.occurred_at,
     )
 

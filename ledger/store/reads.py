@@ -137,6 +137,51 @@ select o.seq, e.entry, o.payload
  where o.site_id = $1 and o.visitor = $2 and o.seq > $3 order by o.seq limit $4
 """
 
+# A page of each of many: its events after a seq of its own, up to one seq for all.
+_HISTORIES = """
+select r.seqs, r.entries, r.payloads
+  from unnest($2::bytea[], $3::bigint[]) with ordinality v(visitor, after, i)
+  left join lateral (
+      select array_agg(p.seq order by p.seq) as seqs, array_agg(p.entry order by p.seq) as entries,
+             array_agg(p.payload order by p.seq) as payloads
+        from (select o.seq, e.entry, o.payload
+                from ledger.opening o join ledger.entry e on e.site_id = o.site_id and e.seq = o.seq
+               where o.site_id = $1 and o.visitor = v.visitor and o.seq > v.after and o.seq <= $4
+               order by o.seq limit $5) p
+  ) r on true
+ order by v.i
+"""
+
+# In their one encoding an event that has an account begins with it, and every event ends with its visitor: of the
+# rows of an account only those of this visitor are its own.
+_OWN_EVENTS = """
+with subjects as materialized (
+    select $2::bytea as subject
+    union
+    select decode(convert_from(substring(o.payload from 13 for 32), 'SQL_ASCII'), 'hex')
+      from ledger.opening o
+     where o.site_id = $1 and o.visitor = $2 and substring(o.payload for 12) = '{"account":"'::bytea
+)
+select o.seq, e.entry, o.payload
+  from subjects s
+ cross join lateral (
+      select own.seq, own.payload from ledger.opening own
+       where own.site_id = $1 and own.visitor = s.subject and own.seq > $4 and own.seq <= $5
+         and (s.subject = $2 or substring(own.payload from length(own.payload) - length($3) + 1) = $3)
+       order by own.seq limit $6
+  ) o
+  join ledger.entry e on e.site_id = $1 and e.seq = o.seq
+ order by o.seq limit $6
+"""
+
+_EVENTS_AT = """
+select o.seq, e.entry, o.payload
+  from unnest($2::bigint[]) a(seq)
+  join ledger.opening o on o.site_id = $1 and o.seq = a.seq and o.visitor is not null
+  join ledger.entry e on e.site_id = $1 and e.seq = a.seq
+ order by o.seq
+"""
+
 _RECEIPT = """
 select e.seq, e.entry, o.salt, o.payload, o.content
   from ledger.known k
@@ -266,6 +311,29 @@ class Reads:
 
     async def history(self, site_id: int, visitor: bytes, after: int, limit: int) -> list[EventRow]:
         return [EventRow(*row) for row in await self._fetch(_HISTORY, site_id, visitor, after, limit)]
+
+    async def histories(
+        self, site_id: int, visitors: Sequence[bytes], after: Sequence[int], upto: int, limit: int
+    ) -> list[list[EventRow]]:
+        """Of each visitor (keyed hash) a page of its events after a seq, up to and including `upto`."""
+        return [
+            [
+                EventRow(*event)
+                for event in zip(row["seqs"] or (), row["entries"] or (), row["payloads"] or (), strict=True)
+            ]
+            for row in await self._fetch(_HISTORIES, site_id, visitors, after, upto, limit)
+        ]
+
+    async def own_events(
+        self, site_id: int, visitor: bytes, visitor_id: str, after: int, upto: int, limit: int
+    ) -> list[EventRow]:
+        """A page of what a visitor did, its choices for accounts among it; nobody else's for these accounts."""
+        end = f'"visitor":"{visitor_id}"}}'.encode()
+        return [EventRow(*row) for row in await self._fetch(_OWN_EVENTS, site_id, visitor, end, after, upto, limit)]
+
+    async def events_at(self, site_id: int, seqs: Sequence[int]) -> list[EventRow]:
+        """Those of the entries that are events which still have their opening."""
+        return [EventRow(*row) for row in await self._fetch(_EVENTS_AT, site_id, seqs)]
 
     async def receipt(self, site_id: int, key: bytes) -> ReceiptRow | None:
         """By the keyed hash of the event id."""
