@@ -390,3 +390,20 @@ COOKIES_RECENT_DAYS = 30
 """An undeclared name that was not seen for longer is no alarm any more."""
 COOKIES_WATCH_SECONDS = 60.0
 """How often the figures of the inventories are brought up to date."""
+
+# The lapser
+LAPSE_BATCH_ROWS = 200
+"""Visitors and accounts that are looked at, and told of in one append, at a time."""
+LAPSE_SLICE_ROWS = 32
+"""Of them, between which the other parts of the worker may go on."""
+LAPSE_PASS_ROWS = 1_000
+"""Rows of the state whose next moment is worked out at a time, after a version was published."""
+LAPSE_IDLE_SECONDS = 1.0
+"""How often it is looked whether something is due; what is known to be due sooner is looked at then."""
+LAPSE_PAUSE_SECONDS = 0.02
+LAPSE_REST_FACTOR = 1.0
+"""How long the lapser rests after a round, in times of the round's own length."""
+LAPSE_POSTPONE_SECONDS = 3_600
+"""A row of which nothing can be told, for it cannot be read or recorded, is looked at again after this long."""
+LAPSE_LATE_SECONDS = 60.0
+"""A lapse that has waited for longer to be told is named in `/readyz` and by `doctor`."""

@@ -43,6 +43,10 @@ from ledger.store.append import (
 log = logging.getLogger(__name__)
 
 Draft = EventDraft | ControlDraft
+AppendEvents = Callable[
+    [asyncpg.Connection, int, int, Head, bytes, Sequence[EventDraft], float], Awaitable[tuple[list[Appended], Head]]
+]
+"""As `append_events`: connection, site id, process time, head, signer, drafts, timeout."""
 
 
 class Lane(Enum):
@@ -115,7 +119,9 @@ class Sequencer:
         renew_signer: Callable[[], Awaitable[Signer | None]],
         head: Head = Head(0, b""),  # noqa: B008 - immutable
         wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        append: AppendEvents = append_events,
     ) -> None:
+        """`append` is how a batch of events goes to the database, in one round trip."""
         self.signer = signer  # may be replaced at any time: drafts of another are signed again
         self._tried = signer  # of the last attempt
         self.head = head
@@ -124,6 +130,7 @@ class Sequencer:
         self._pool = pool
         self._renew_signer = renew_signer
         self._wall_ms = wall_ms
+        self._append_events = append
         self._lanes: dict[Lane, deque[_Waiting]] = {Lane.SINGLE: deque(), Lane.BULK: deque()}
         self._bounds = {Lane.SINGLE: config.SINGLE_LANE_MAX_DRAFTS, Lane.BULK: config.BULK_LANE_MAX_DRAFTS}
         self._control: deque[_Waiting] = deque()
@@ -281,7 +288,7 @@ class Sequencer:
             signer = self._tried = self.signer
             drafts = [self._own(draft, signer) for draft in unique.values()]
             async with self._connection() as connection:
-                answers, head = await append_events(
+                answers, head = await self._append_events(
                     connection, self._site_id, self._wall_ms(), self.head, signer.key_hash, drafts, timeout
                 )
             results = dict(zip(unique, answers, strict=True))

@@ -23,6 +23,8 @@ class Outcome(IntEnum):
     SAME_CONTENT = 2
     OTHER_CONTENT = 3
     ERASED = 4
+    OVERTAKEN = 5
+    """Not appended, nor known: said of a lapse alone, where something was recorded or erased since it was found."""
 
 
 class EventDraft(NamedTuple):
@@ -58,7 +60,7 @@ class Head(NamedTuple):
 
 
 class Appended(NamedTuple):
-    """`entry` holds the bytes of a fresh entry; for one known before they are read by `seq`."""
+    """`entry` holds the bytes of a fresh entry; for one known before they are read by `seq` (-1: it has no entry)."""
 
     outcome: Outcome
     seq: int
@@ -73,6 +75,10 @@ class TipMismatch(Exception):
 _APPEND_EVENTS = """
 select outcome, seq, ms, size, prev, tip
   from ledger.append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+"""
+_APPEND_LAPSES = """
+select outcome, seq, ms, size, prev, tip
+  from ledger.append_lapses($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 """
 _APPEND_ONE = """
 select outcome, seq, ms, size, prev, tip
@@ -93,31 +99,58 @@ async def append_events(
 
     Without drafts nothing is written, but every guard is passed, or raises.
     """
-    columns = zip(*drafts, strict=True) if drafts else ([] for _ in EventDraft._fields)
-    keys, commits, _, signatures, salts, payloads, visitors, contents = columns
+    arguments = (site_id, process_ms, head.size, head.leaf, signer, *_columns(drafts))
+    return _events_of(await connection.fetchrow(_APPEND_EVENTS, *arguments, timeout=timeout_seconds), drafts)
+
+
+class Condition(NamedTuple):
+    """Under which a lapse is appended: nothing was recorded under its subject from the seq `upto` on, and every one of
+    `grants` (seqs) is still there."""
+
+    upto: int
+    grants: tuple[int, ...]
+
+
+async def append_lapses(
+    connection: asyncpg.Connection,
+    site_id: int,
+    process_ms: int,
+    head: Head,
+    signer: bytes,
+    drafts: Sequence[EventDraft],
+    timeout_seconds: float,
+    conditions: Sequence[Condition],
+) -> tuple[list[Appended], Head]:
+    """`append_events`, each draft under its condition: it is `OVERTAKEN` where that does not hold."""
+    grants = [(seq, n) for n, condition in enumerate(conditions, 1) for seq in condition.grants]
+    arguments = (site_id, process_ms, head.size, head.leaf, signer, *_columns(drafts))
     row = await connection.fetchrow(
-        _APPEND_EVENTS,
-        site_id,
-        process_ms,
-        head.size,
-        head.leaf,
-        signer,
-        keys,
-        commits,
-        signatures,
-        salts,
-        payloads,
-        visitors,
-        contents,
+        _APPEND_LAPSES,
+        *arguments,
+        [condition.upto for condition in conditions],
+        [seq for seq, _ in grants],
+        [n for _, n in grants],
         timeout=timeout_seconds,
     )
+    return _events_of(row, drafts)
+
+
+def _columns(drafts: Sequence[EventDraft]) -> list[Sequence[bytes]]:
+    """What the functions take of drafts, column by column; they are all by one signer, who is named once."""
+    columns = zip(*drafts, strict=True) if drafts else ([] for _ in EventDraft._fields)
+    keys, commits, _, signatures, salts, payloads, visitors, contents = columns
+    return [keys, commits, signatures, salts, payloads, visitors, contents]
+
+
+def _events_of(row: asyncpg.Record, drafts: Sequence[EventDraft]) -> tuple[list[Appended], Head]:
+    """What the answer says of each draft. `TipMismatch` if other bytes were chained."""
     leaf, results = row["prev"], []
     for draft, outcome, seq in zip(drafts, row["outcome"], row["seq"], strict=True):
         entry = None
         if outcome == Outcome.APPENDED:
             entry = encode(Entry(seq, row["ms"], leaf, Kind.EVENT, draft.commit, draft.signer, draft.signature, b""))
             leaf = leaf_hash(entry)
-        results.append(Appended(Outcome(outcome), seq, row["ms"], entry))
+        results.append(Appended(Outcome(outcome), -1 if seq is None else seq, row["ms"], entry))
     if leaf != row["tip"]:
         raise TipMismatch(f"the database's tip at size {row['size']} is not the one recomputed here")
     return results, Head(row["size"], leaf)

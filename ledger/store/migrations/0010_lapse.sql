@@ -146,13 +146,14 @@ begin
 end $$;
 
 -- Append the ledger's own events about visitors, each unless something was recorded under its subject (`p_visitor`) at
--- `p_upto` or after, or the grant that it is about was erased: then its outcome is 5, and whoever asked looks again.
+-- `p_upto` or after, or a grant that it names was erased: then its outcome is 5, and whoever asked looks again. Of the
+-- grants `p_grant` each belongs to the draft `p_of`, counted from 1.
 -- So no such event is ever behind an act that it does not know of, nor the only one left of somebody who was forgotten.
 -- A draft that is known already is settled as `append_events` settles it.
 create function ledger.append_lapses(
     p_site_id integer, p_process_ms bigint, p_known_size bigint, p_known_leaf bytea, p_signer bytea,
     p_key bytea[], p_commit bytea[], p_signature bytea[], p_salt bytea[], p_payload bytea[],
-    p_visitor bytea[], p_content bytea[], p_upto bigint[], p_grant bigint[],
+    p_visitor bytea[], p_content bytea[], p_upto bigint[], p_grant bigint[], p_of integer[],
     out outcome smallint[], out seq bigint[], out ms bigint, out size bigint, out prev bytea, out tip bytea
 ) language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -162,11 +163,13 @@ begin
     perform 1 from ledger.site s where s.site_id = p_site_id for no key update;
     v_kept := array(
         select d.i::integer
-          from unnest(p_key, p_visitor, p_upto, p_grant) with ordinality d(key, visitor, upto, grant_seq, i)
+          from unnest(p_key, p_visitor, p_upto) with ordinality d(key, visitor, upto, i)
          where exists (select 1 from ledger.known k where k.site_id = p_site_id and k.key = d.key)
-            or (exists (select 1 from ledger.opening o where o.site_id = p_site_id and o.seq = d.grant_seq)
-                and not exists (select 1 from ledger.opening o
-                                 where o.site_id = p_site_id and o.visitor = d.visitor and o.seq >= d.upto))
+            or (not exists (select 1 from ledger.opening o
+                             where o.site_id = p_site_id and o.visitor = d.visitor and o.seq >= d.upto)
+                and not exists (select 1 from unnest(p_grant, p_of) g(seq, draft)
+                                 where g.draft = d.i and not exists (select 1 from ledger.opening o
+                                                                      where o.site_id = p_site_id and o.seq = g.seq)))
          order by d.i);
     select * into v_done from ledger.append_events(
         p_site_id, p_process_ms, p_known_size, p_known_leaf, p_signer,
