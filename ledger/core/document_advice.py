@@ -106,13 +106,11 @@ def _purpose(document: SiteDocument, name: str, purpose: Purpose) -> _Found:
     consent = document.renewal_of(name)
     for index, cookie in enumerate(purpose.cookies):
         if (lives := _outlives(cookie, consent)) is not None:
-            after = (
-                "is deleted on withdrawal; see that it is deleted as well" if cookie.clear_on_withdrawal else "stays"
-            )
-            yield (
-                (*place, "cookies", index),
-                f"lives {lives}, the consent {consent}: it {after} when the consent lapses",
-            )
+            path = (*place, "cookies", index)
+            if cookie.clear_on_withdrawal:
+                yield path, f"lives {lives}, the consent {consent}: have it deleted when the consent lapses, too"
+            else:
+                yield path, f"lives {lives}, the consent {consent}, and nothing deletes it with the consent"
     if purpose.kind == "consent":
         yield from _opt_out(document, name)
 

@@ -41,7 +41,7 @@ def test_a_document_without_anything_to_think_over_is_left_in_peace() -> None:
         ([(f"{A}/cookies", [cookie(duration="P24M")])], "purposes.analytics.cookies[0]", "P24M, the consent P12M"),
         ([(f"{A}/cookies", [cookie(duration="persistent")])], "purposes.analytics.cookies[0]", "nobody deletes"),
         ([(f"{A}/cookies", [cookie(duration="P24M", clearOnWithdrawal=False)])], "purposes.analytics.cookies[0]",
-         "it stays"),
+         "nothing deletes it"),
         ([("renewAfter", "P6M"), (f"{A}/cookies", [cookie()])], "purposes.analytics.cookies[0]", "the consent P6M"),
         ([("regimes", {"default": "opt-out"})], "regimes", "opt-out) in EEA, UK, where"),
         ([(f"{A}/regimes", {"default": "opt-in", "EU": "opt-out"})], "purposes.analytics.regimes", "in EU,"),
