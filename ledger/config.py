@@ -249,6 +249,8 @@ RECEIPT_KEYS_MAX_AGE_SECONDS = 60
 """How long others may keep the published receipt keys; a new one signs as soon as it lies here."""
 RECORD_TIMELINE_MAX_EVENTS = 100
 """Of a visitor's choices, the newest that a page shows, each with the decisions after it."""
+RECORD_PICTURES_MAX_BYTES = 8 * 1024 * 1024
+"""Of screenshots within one page; further ones are named by their hash."""
 
 # The checkpointer
 CHECKPOINT_INTERVAL_SECONDS = 0.5
