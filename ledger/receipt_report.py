@@ -150,7 +150,7 @@ def _recorded(event: Event, recorded_at: str) -> list[str]:
     lines += _row("site", event.site)
     lines += _row("visitor", event.visitor)
     if event.account is not None:
-        scope = "made for every browser of the account" if event.decisions else "account"
+        scope = "made for every browser of the account" if event.decisions or event.lapsed else "account"
         lines += _row("account", f"{scope} {event.account} (a keyed hash)")
     label = "choices"
     for purpose, answer in event.decisions.items():

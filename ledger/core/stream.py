@@ -6,7 +6,7 @@ Pure. The stream's sequence is the ledger's, so an entry has exactly one message
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -14,8 +14,20 @@ from ledger.core import ed25519
 from ledger.core.encoding import decode_base64, encode_base64, encode_time
 from ledger.core.entry import Entry, Kind, core_bytes, decode, decode_seqs
 from ledger.core.errors import BadSignature, Malformed
+from ledger.core.event import Type as EventType
 
-Type = Literal["given", "refused", "withdrawn", "erased", "erasure", "policy", "key"]
+SUBJECTS: dict[EventType, str] = {
+    "consent.given": "given",
+    "consent.refused": "refused",
+    "consent.withdrawn": "withdrawn",
+    "consent.dismissed": "dismissed",
+    "consent.expired": "expired",
+    "consent.invalidated": "invalidated",
+    "notice.seen": "seen",
+    "account.linked": "linked",
+    "account.unlinked": "unlinked",
+}
+"""The last part of the subject of an event that has its opening."""
 
 SCHEMA = "urn:consentledger:v1:"
 JSON = "application/json"
@@ -69,7 +81,7 @@ class Plan(NamedTuple):
 
 
 class _Typed(msgspec.Struct):
-    type: Literal["consent.given", "consent.refused", "consent.withdrawn"]
+    type: EventType
 
 
 _type_of = msgspec.json.Decoder(_Typed)
@@ -89,13 +101,13 @@ def message(row: Row, site: str, origin: str, max_payload: int) -> Message:
     entry = decode(row.entry)
     if entry.seq != row.seq:
         raise Malformed(f"the row of seq {row.seq} holds entry {entry.seq}")
-    type_, schema, media, data, extra = _content(row, entry, max_payload)
+    type_, subject, schema, media, data, extra = _content(row, entry, max_payload)
     prefix = names(site).prefix
     headers = (
         ("ce-specversion", "1.0"),
         ("ce-id", f"{site}:{row.seq}"),
         ("ce-source", origin),
-        ("ce-type", f"consent.{type_}"),
+        ("ce-type", type_),
         ("ce-time", encode_time(entry.ms)),
         ("ce-sequence", f"{row.seq:020d}"),
         ("ce-datacontenttype", media),
@@ -103,43 +115,41 @@ def message(row: Row, site: str, origin: str, max_payload: int) -> Message:
         ("ce-entry", encode_base64(row.entry)),
         *extra,
     )
-    return Message(f"{prefix}.{type_}", headers, data)
+    return Message(f"{prefix}.{subject}", headers, data)
 
 
-Content = tuple[Type, str, str, bytes, tuple[tuple[str, str], ...]]
+Content = tuple[str, str, str, str, bytes, tuple[tuple[str, str], ...]]
 
 
 def _content(row: Row, entry: Entry, max_payload: int) -> Content:
-    """Type, schema, media type, data and the headers that only this kind has."""
+    """Type, end of the subject, schema, media type, data and the headers that only this kind has."""
     if entry.kind in (Kind.EVENT, Kind.ERASURE) and not row.erased:
         if row.salt is None or row.payload is None:
             raise Malformed(f"the opening of entry {row.seq} is missing, and no erasure names it")
         salt = (("ce-salt", encode_base64(row.salt)),)
         if entry.kind == Kind.ERASURE:
-            return "erasure", "erasure-record", JSON, row.payload, salt
-        return event_type(row.payload), "event", JSON, row.payload, salt
+            return "consent.erasure", "erasure", "erasure-record", JSON, row.payload, salt
+        typed = event_type(row.payload)
+        return typed, SUBJECTS[typed], "event", JSON, row.payload, salt
     if entry.kind == Kind.EVENT:
-        return "erased", "entry", OCTETS, b"", ()
+        return "consent.erased", "erased", "entry", OCTETS, b"", ()
     if entry.kind == Kind.KEY:
-        return "key", "entry", OCTETS, row.entry, ()
+        return "consent.key", "key", "entry", OCTETS, row.entry, ()
     if entry.kind == Kind.POLICY:
         if row.document is None:
             raise Malformed(f"the document of policy entry {row.seq} is missing")
         if len(row.document) > max_payload - HEADERS_ROOM_BYTES:
-            return "policy", "site-document", JSON, b"", (("ce-dataref", f"/documents/{entry.public[:32].hex()}"),)
-        return "policy", "site-document", JSON, row.document, ()
+            where = (("ce-dataref", f"/documents/{entry.public[:32].hex()}"),)
+            return "consent.policy", "policy", "site-document", JSON, b"", where
+        return "consent.policy", "policy", "site-document", JSON, row.document, ()
     raise Malformed(f"entry {row.seq} has kind {entry.kind}, which is not published")
 
 
-def event_type(payload: bytes) -> Literal["given", "refused", "withdrawn"]:
-    """The last part of an event's subject."""
+def event_type(payload: bytes) -> EventType:
     try:
-        typed = _type_of.decode(payload).type
+        return _type_of.decode(payload).type
     except msgspec.DecodeError as error:
         raise Malformed("an event's payload has no known type") from error
-    if typed == "consent.given":
-        return "given"
-    return "refused" if typed == "consent.refused" else "withdrawn"
 
 
 def plan(

@@ -185,7 +185,7 @@ function recorded({ verdict, event, receipt }) {
     el("li", { class: "denied" }, el("code", {}, purpose), ` granted in entry ${seq}`),
   );
   const sentBy = AUTHENTICATIONS[event.authentication] ?? "a web page, with a publishable key";
-  const scope = event.decisions ? "made for every browser of the account" : "account";
+  const scope = event.decisions || event.lapsed ? "made for every browser of the account" : "account";
   const rows = [
     ["Event", `${TYPES[event.type]}, id ${event.id}`],
     ["Recorded", `${receipt.recordedAt} (by the ledger's clock)`],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jsonschema
 import orjson
@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from ledger.core.entry import MAX_ERASED_SEQS, ZEROS, Entry, Kind, encode, encode_seqs
-from ledger.core.event import ErasureRecord, Event, encode_payload
-from ledger.core.stream import Row, message, names
+from ledger.core.event import ErasureRecord, Event, Type, encode_payload
+from ledger.core.stream import SUBJECTS, Row, message, names
 
 DOCUMENT = yaml.safe_load((Path(__file__).parents[2] / "proto" / "asyncapi.yaml").read_text(encoding="utf-8"))
 SITE = "shop.example.com"
@@ -43,11 +43,23 @@ def row(kind: Kind, public: bytes, payload: bytes | None = None, document: bytes
     return Row(42, entry, None if payload is None else bytes(32), payload, False, document)
 
 
+def other(**members: Any) -> Row:
+    """An event of a type that decides nothing."""
+    id_, visitor = "01939f3e-7c1e-7000-8000-000000000001", "visitor-0123456789abcdef"
+    return row(Kind.EVENT, b"", encode_payload(Event(id=id_, site=SITE, visitor=visitor, **members)))
+
+
 RECORD = ErasureRecord(SITE, "retention", "2026-11-21T03:00:00.000Z", "AAAA", "ticket-1")
 ROWS = {
     "given": opened("consent.given"),
     "refused": opened("consent.refused"),
     "withdrawn": opened("consent.withdrawn"),
+    "dismissed": other(type="consent.dismissed", action="dismiss", conditional=True),
+    "expired": other(type="consent.expired", authentication="ledger", lapsed={"analytics": 7}),
+    "invalidated": other(type="consent.invalidated", authentication="ledger", lapsed={"a": 7}, account="0f" * 16),
+    "seen": other(type="notice.seen", tc_string="CPX", gpp_string="DBABMA~CPX"),
+    "linked": other(type="account.linked", authentication="secret", account="0f" * 16),
+    "unlinked": other(type="account.unlinked", authentication="secret", account="0f" * 16),
     "erased": row(Kind.EVENT, b"")._replace(erased=True),
     "erasure": row(Kind.ERASURE, encode_seqs(list(range(1, MAX_ERASED_SEQS + 1))), encode_payload(RECORD)),
     "policy": row(Kind.POLICY, bytes(32) + b"1.0", document=b'{"site":"shop.example.com"}'),
@@ -75,7 +87,8 @@ CHANNEL = resolved(DOCUMENT["channels"]["entries"])
 def test_the_document_names_exactly_the_types_that_are_published() -> None:
     assert set(CHANNEL["messages"]) == set(CHANNEL["parameters"]["type"]["enum"]) == set(ROWS)
     types = DOCUMENT["components"]["schemas"]["attributes"]["properties"]["ce-type"]["enum"]
-    assert set(types) == {f"consent.{name}" for name in ROWS}
+    assert set(types) == {f"consent.{name}" for name in ROWS.keys() - SUBJECTS.values()} | SUBJECTS.keys()
+    assert set(get_args(Type)) == SUBJECTS.keys()
 
 
 @pytest.mark.parametrize("name", sorted(ROWS))

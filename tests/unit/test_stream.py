@@ -148,7 +148,7 @@ def test_a_row_of_a_damaged_ledger_is_never_published(row: Row) -> None:
 
 
 def test_a_purpose_called_type_does_not_decide_the_subject() -> None:
-    assert event_type(PAYLOAD) == "refused"
+    assert event_type(PAYLOAD) == "consent.refused"
 
 
 def test_an_erasure_waits_for_its_deletions_and_everything_before_it_goes_first() -> None:
