@@ -39,6 +39,13 @@ ORIGIN_CACHE_MAX = 1_024
 POLICY_MAX_AGE_SECONDS = 60
 """How long a cache may show a policy that is no longer the one in force."""
 
+# Documents that are published beside a policy
+NOTICE_MAX_BYTES = 256 * 1024
+"""A notice artefact, or a text."""
+PICTURE_MAX_BYTES = 2 * 1024 * 1024
+POLICY_PAGE_DEFAULT_VERSIONS = 100
+POLICY_PAGE_MAX_VERSIONS = 500
+
 # The sequencer
 APPEND_MAX_DRAFTS = 256
 """Drafts in one append. 512 answers fit a socket buffer; more could block a backend that holds the lock."""

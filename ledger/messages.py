@@ -248,6 +248,64 @@ class CookieReviewInput(Input, frozen=True):
     inventory: DocumentHash | None = None
 
 
+class PolicyItem(Message, frozen=True):
+    """One published version. `effective_at`: since when it holds, or will, which is never before it was published."""
+
+    version: str
+    effective_at: str
+    published_at: str
+    seq: int
+    document: str
+    in_force: bool
+
+
+class PolicyList(Message, frozen=True):
+    """A page of a site's versions, the newest in the log first. `next` is the cursor of the next page."""
+
+    site: str
+    policies: list[PolicyItem]
+    next: str | None = None
+
+
+class PolicyChange(Message, frozen=True):
+    """One difference between two versions, in words. Without a `purpose` it is of the site as a whole."""
+
+    path: str
+    what: str
+    purpose: str | None = None
+    material: bool = False
+
+
+class AskedAgain(Message, frozen=True):
+    """A purpose that visitors are asked for again, and why."""
+
+    purpose: str
+    why: list[str]
+
+
+class PolicyDiff(Message, frozen=True):
+    """What a version changes, compared with an earlier one (`before`; absent for the first).
+
+    `asks_again`: why grants that were given under `before` do not hold under `after`; what other versions
+    between the two changed counts too. `not_material`: the author's reasons on record why a change asks nobody again.
+    """
+
+    site: str
+    after: str
+    changes: list[PolicyChange]
+    before: str | None = None
+    asks_again: list[AskedAgain] = []
+    not_material: dict[str, str] = {}
+
+
+class DocumentStored(Message, frozen=True):
+    """The answer to an upload: under which SHA-256 (hex) the document is kept, as what, and how large it is."""
+
+    document: str
+    media_type: str
+    size_bytes: int
+
+
 class ReadinessCheck(Message, frozen=True):
     ok: bool
     detail: str

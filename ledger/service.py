@@ -6,29 +6,20 @@ their own.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 
 from ledger import config
 from ledger.answering import Answers, ConsentQuestion
 from ledger.cookies import Cookies
-from ledger.core.entry import Kind
-from ledger.core.errors import IdConflict, InputRefused, NotFound, Unavailable
-from ledger.core.policy import encode_document, parse_site_document
-from ledger.messages import (
-    PolicyPublished,
-    Readiness,
-)
+from ledger.messages import PolicyPublished, Readiness
 from ledger.published import Published
+from ledger.publishing import Publisher
 from ledger.readiness import readiness
 from ledger.recording import Entered, GrantsRefused, KeyClass, Principal, Recorder, Recording
 from ledger.secrets import api_key_hash
 from ledger.site import Site, SiteRegistry
-from ledger.store.append import ControlDraft
 from ledger.store.reads import Reads
-
-log = logging.getLogger(__name__)
 
 __all__ = ["ConsentQuestion", "Entered", "GrantsRefused", "Principal", "Recording", "Service"]
 
@@ -42,6 +33,7 @@ class Service(Recorder, Answers):
         Recorder.__init__(self, sites, reads, wall_ms)
         Answers.__init__(self, sites, reads)
         self.published = Published(reads.pool)
+        self.publishing = Publisher(sites, reads, wall_ms)
         self.cookies = Cookies(reads.pool, wall_ms)
         self._keys: dict[bytes, tuple[float, Principal | None]] = {}
 
@@ -69,57 +61,15 @@ class Service(Recorder, Answers):
         principal = cached[1]
         return principal if principal is not None and principal.site_id == site.site_id else None
 
-    # --- policies and documents ------------------------------------------------------------------------------------
+    # --- policies --------------------------------------------------------------------------------------------------
 
     async def publish(self, site: Site, document: bytes) -> PolicyPublished:
-        """Publish a version, once; the same version again with other content is an `IdConflict`."""
-        if site.sequencer is None:
-            raise self.sites.hindrance(site)
-        parsed = parse_site_document(document)
-        if parsed.site != site.site:
-            raise InputRefused("wrong-site", f"The document is of {parsed.site}, not of {site.site}.", "/site")
-        body = encode_document(parsed)
-        version = parsed.policy.version
-        await self.sites.refresh_policies(site)
-        known = site.policies.get(version)
-        if known is None:
-            digest: bytes = await self.reads.put_document("application/json", body)
-            public = digest + version.encode()
-            signer = site.sequencer.signer
-            draft = ControlDraft(
-                Kind.POLICY, bytes(32), signer.key_hash, signer.sign(Kind.POLICY, bytes(32), public), public
-            )
-            try:
-                await site.sequencer.submit_control(draft)
-            except InputRefused:
-                log.info("a version was published twice at once")  # the unique version decides; read it below
-            await self.sites.refresh_policies(site)
-            known = site.policies.get(version)
-            if known is None:
-                raise Unavailable("internal", "The version was not stored; try again.")
-        if known.document != parsed:
-            raise IdConflict(f"Version {version} is published with other content; give this one a new version.")
-        return PolicyPublished(
-            site=site.site,
-            version=version,
-            document=known.document_hash.hex(),
-            seq=known.seq,
-            position=f"{site.site}:{known.seq}",
-        )
+        """Publish a version of the site document, once; see `publishing`."""
+        return (await self.publishing.publish(site, document)).answer
 
     async def document(self, digest: bytes) -> tuple[str, bytes]:
         """Media type and bytes of a published document; `NotFound` otherwise."""
-        document = await self.reads.document(digest)
-        if document is None:
-            raise NotFound("No document of this hash was published.")
-        return document
-
-    async def policy(self, site: Site) -> tuple[str, bytes]:
-        """Hash (hex) and bytes of the policy document in force now; `NotFound` before the first."""
-        in_force = site.policies.in_force(self._wall_ms())
-        if in_force is None:
-            raise NotFound("The site has no policy in force.")
-        return in_force.document_hash.hex(), encode_document(in_force.document)
+        return await self.publishing.document(digest)
 
     # --- health ----------------------------------------------------------------------------------------------------
 

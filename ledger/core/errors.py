@@ -71,6 +71,10 @@ class IdConflict(LedgerError):
     """The event id is taken by an event with other content."""
 
 
+class VersionTaken(LedgerError):
+    """The version of a policy is published with other content."""
+
+
 class Erased(LedgerError):
     """The event existed and was erased on request."""
 

@@ -14,7 +14,7 @@ from multidict import MultiMapping
 
 from ledger.core.encoding import decode_decimal
 from ledger.core.errors import InputRefused, Malformed
-from ledger.core.event import ANY_PURPOSE, MAX_PURPOSES, AnyTime, PurposeId, Region, VisitorId, parse_time
+from ledger.core.event import ANY_PURPOSE, MAX_PURPOSES, AnyTime, PurposeId, Region, Version, VisitorId, parse_time
 
 VISITOR = "Consent-Visitor"
 MIN_POSITION = "Consent-Min-Position"
@@ -82,6 +82,14 @@ def seq_or_time(parameters: MultiMapping[str], name: str) -> tuple[int | None, b
         return decode_decimal(text), False
     except Malformed:
         return time(parameters, name), True
+
+
+def version(parameters: MultiMapping[str], name: str) -> str | None:
+    """A version of the policy."""
+    text = parameters.get(name)
+    if text is not None and not matches(Version, text):
+        raise InputRefused("invalid-parameter", f"{name} is a version: 1 to 32 letters, digits, dots or hyphens.")
+    return text
 
 
 def region(parameters: MultiMapping[str]) -> str | None:

@@ -1,23 +1,33 @@
-"""Policies and documents: what is published is public, publishing needs the scope admin."""
+"""Policies and the documents that they name: what is published is public, publishing needs the scope admin."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from aiohttp import hdrs, web
 
-from ledger.config import POLICY_MAX_AGE_SECONDS
-from ledger.core.errors import InputRefused
+from ledger.config import POLICY_MAX_AGE_SECONDS, POLICY_PAGE_DEFAULT_VERSIONS, POLICY_PAGE_MAX_VERSIONS
+from ledger.core.errors import DocumentInvalid, InputRefused
+from ledger.core.notice import MEDIA_TYPES
 from ledger.http import auth, body, caching, parameters
-from ledger.http.edge import EDGE, JSON, json_response
+from ledger.http.edge import EDGE, JSON, encode, json_response
 
 POLICY_TYPES = frozenset({JSON, "application/yaml", "application/x-yaml", "text/yaml"})
+_REPLAYED = {"Idempotent-Replayed": "true"}
 
 
 async def get_policy(request: web.Request) -> web.Response:
-    """`GET /v1/sites/{site}/policy`: the document in force, byte for byte as published; its hash is the ETag."""
+    """`GET /v1/sites/{site}/policy`: a document, byte for byte as published; its hash is the ETag.
+
+    It is the one in force now, the one that held `at` a time, or that of a `version`.
+    """
     edge = request.app[EDGE]
     site = await auth.find_site(request, edge)
-    parameters.query(request)
-    digest, document = await edge.service.policy(site)
+    asked = parameters.query(request, once=("version", "at"))
+    at_ms = parameters.time(asked, "at")
+    if at_ms is not None and "version" in asked:
+        raise InputRefused("invalid-parameter", "Ask for a version or for a time, not for both.")
+    digest, document = await edge.service.publishing.policy(site, parameters.version(asked, "version"), at_ms)
     headers = {
         hdrs.ETAG: f'"{digest}"',
         hdrs.CACHE_CONTROL: f"public, max-age={POLICY_MAX_AGE_SECONDS}",
@@ -35,8 +45,43 @@ async def put_policy(request: web.Request) -> web.Response:
     parameters.query(request)
     limits = edge.limits
     data = await body.read_body(request, POLICY_TYPES, limits.policy_body_max_bytes, limits.body_read_timeout_seconds)
-    published = await edge.service.publish(site, data)
-    return json_response(published, 201, {hdrs.LOCATION: f"/documents/{published.document}"})
+    published, replayed = await edge.service.publishing.publish(site, data)
+    headers = {hdrs.LOCATION: f"/documents/{published.document}", **(_REPLAYED if replayed else {})}
+    return json_response(published, 200 if replayed else 201, headers)
+
+
+async def list_policies(request: web.Request) -> web.Response:
+    """`GET /v1/sites/{site}/policies`: every version, the newest first, in pages."""
+    edge = request.app[EDGE]
+    site = await auth.find_site(request, edge)
+    asked = parameters.query(request, once=("cursor", "limit"))
+    limit = parameters.page(asked, POLICY_PAGE_DEFAULT_VERSIONS, POLICY_PAGE_MAX_VERSIONS)
+    return _public(request, encode(await edge.service.publishing.versions(site, asked.get("cursor"), limit)))
+
+
+async def get_difference(request: web.Request) -> web.Response:
+    """`GET /v1/sites/{site}/policy/diff`: what the version `to` changes, compared with the version `from`."""
+    edge = request.app[EDGE]
+    site = await auth.find_site(request, edge)
+    asked = parameters.query(request, once=("from", "to"))
+    before, after = parameters.version(asked, "from"), parameters.version(asked, "to")
+    return _public(request, encode(await edge.service.publishing.difference(site, before, after)))
+
+
+async def put_document(request: web.Request) -> web.Response:
+    """`PUT /v1/sites/{site}/documents`: keep a notice, a text or a picture under its SHA-256."""
+    edge = request.app[EDGE]
+    await auth.admit(request, edge, auth.PUBLISH_POLICY)
+    parameters.query(request)
+    limits = edge.limits
+    data = await body.read_body(request, MEDIA_TYPES, limits.document_body_max_bytes, limits.body_read_timeout_seconds)
+    media_type = request.headers[hdrs.CONTENT_TYPE].partition(";")[0].strip().lower()
+    try:
+        stored, replayed = await edge.service.publishing.upload(media_type, data)
+    except DocumentInvalid as error:
+        raise InputRefused("invalid-upload", str(error), error.pointer) from error
+    headers = {hdrs.LOCATION: f"/documents/{stored.document}", **(_REPLAYED if replayed else {})}
+    return json_response(stored, 200 if replayed else 201, headers)
 
 
 async def get_document(request: web.Request) -> web.Response:
@@ -46,14 +91,22 @@ async def get_document(request: web.Request) -> web.Response:
     digest = request.match_info["sha256"]
     if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
         raise InputRefused("not-found", "A document is named by its SHA-256, 64 hex digits in lower case.")
-    media_type, document = await edge.service.document(bytes.fromhex(digest))
+    media_type, document = await edge.service.publishing.document(bytes.fromhex(digest))
     headers = {
         hdrs.ETAG: f'"{digest}"',
         hdrs.CACHE_CONTROL: "public, max-age=31536000, immutable",
-        hdrs.CONTENT_TYPE: media_type,
+        hdrs.CONTENT_TYPE: f"{media_type}; charset=utf-8" if media_type == "text/plain" else media_type,
         "Content-Security-Policy": "sandbox; default-src 'none'",
         "X-Content-Type-Options": "nosniff",
     }
     if caching.is_known(request, digest):
         return web.Response(status=304, headers=headers)
     return web.Response(body=document, headers=headers)
+
+
+def _public(request: web.Request, answer: bytes) -> web.Response:
+    headers: Mapping[str, str] = {
+        hdrs.CACHE_CONTROL: f"public, max-age={POLICY_MAX_AGE_SECONDS}",
+        hdrs.CONTENT_TYPE: JSON,
+    }
+    return caching.respond(request, answer, headers)

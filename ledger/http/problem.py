@@ -14,7 +14,16 @@ from typing import NamedTuple
 import msgspec
 from aiohttp import hdrs, web
 
-from ledger.core.errors import DocumentInvalid, Erased, IdConflict, InputRefused, LedgerError, NotFound, Unavailable
+from ledger.core.errors import (
+    DocumentInvalid,
+    Erased,
+    IdConflict,
+    InputRefused,
+    LedgerError,
+    NotFound,
+    Unavailable,
+    VersionTaken,
+)
 from ledger.messages import Problem, Receipt
 
 CONTENT_TYPE = "application/problem+json"
@@ -58,6 +67,7 @@ KINDS: Mapping[str, Kind] = {
     "unknown-site": Kind(404, "Unknown site"),
     "method-not-allowed": Kind(405, "Method not allowed"),
     "id-conflict": Kind(409, "The id is taken"),
+    "version-taken": Kind(409, "The version is taken"),
     "inventory-changed": Kind(409, "The inventory has changed"),
     "erased": Kind(410, "Erased"),
     # What it says
@@ -67,6 +77,9 @@ KINDS: Mapping[str, Kind] = {
     "invalid-cookies": Kind(422, "Invalid report or review of cookies"),
     "cookie-name-refused": Kind(422, "A name may not be reported"),
     "wrong-site": Kind(422, "The document is of another site"),
+    "invalid-upload": Kind(422, "Invalid document"),
+    "other-media-type": Kind(422, "The document is of another type"),
+    "document-missing": Kind(422, "A document that is named was not uploaded"),
     "no-consent-in-event": Kind(422, "The event holds no choice"),
     "invalid-query": Kind(422, "The question is about what is not there"),
     "sizes-reversed": Kind(422, "The old size exceeds the new one"),
@@ -121,6 +134,8 @@ def of_error(error: LedgerError) -> Problem | None:
         return _refusal("not-found", str(error))
     if isinstance(error, IdConflict):
         return _refusal("id-conflict", str(error))
+    if isinstance(error, VersionTaken):
+        return _refusal("version-taken", str(error))
     if isinstance(error, Erased):
         return _refusal("erased", str(error))
     if isinstance(error, Unavailable):

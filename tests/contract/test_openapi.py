@@ -21,6 +21,7 @@ from ledger.core.entry import commitment, decode
 from ledger.core.event import Event, decode_payload, parse_input
 from ledger.core.merkle import leaf_hash
 from ledger.core.note import check_origin
+from ledger.core.notice import NoticeArtefact
 from ledger.core.tlog_proof import parse_proof
 from ledger.http.app import ROUTES
 from ledger.http.problem import KINDS, TYPE_PREFIX
@@ -187,6 +188,8 @@ def test_the_example_problem_is_of_a_kind_that_there_is() -> None:
         ),
         *((name, getattr(messages, name)) for name in ("PurposeDecision", "CheckInput", "CheckResults", "History")),
         *((name, getattr(messages, name)) for name in ("PolicyPublished", "Readiness", "ConsistencyProof")),
+        *((name, getattr(messages, name)) for name in ("PolicyList", "PolicyDiff", "DocumentStored")),
+        ("NoticeArtefact", NoticeArtefact),
         *((name, getattr(events, name)) for name in ("EventInput", "Event")),
     ],
 )

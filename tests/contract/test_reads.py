@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ledger.core.encoding import decode_time, encode_time
-from tests.contract.conftest import OTHER_SITE, SITE, SITES_DIR, Answer, Client, grant, refusal, visitor
+from tests.contract.conftest import OTHER_SITE, SITE, Answer, Client, grant, refusal, visitor
 from tests.contract.test_events import assert_problem
 
 

@@ -330,5 +330,5 @@ async def test_a_version_is_published_once_by_however_many_at_once(shop: Shop, s
             other.publish(site, document(site.site, "3.0", effective="2026-02-02")),
             return_exceptions=True,
         )
-        assert sorted(type(each).__name__ for each in contested) == ["IdConflict", "PolicyPublished"]
+        assert sorted(type(each).__name__ for each in contested) == ["PolicyPublished", "VersionTaken"]
         assert await shop.size() == before + 2
