@@ -268,22 +268,6 @@ async def test_a_document_that_was_not_published_is_not_found(client: Client, di
     assert_problem(await client.call("GET", f"/documents/{digest}"), 404, "not-found")
 
 
-async def test_a_version_is_published_once(client: Client) -> None:
-    source = (SITES_DIR / f"{OTHER_SITE}.yaml").read_text("utf-8").replace('version: "1.0"', 'version: "1.1"')
-    path = f"/v1/sites/{OTHER_SITE}/policy"
-    yaml = {"Content-Type": "application/yaml"}
-    key = client.api.other_secret
-    first = await client.call("PUT", path, key=key, data=source.encode(), headers=yaml)
-    assert first.status == 201, first.body
-    assert (first.json["site"], first.json["version"]) == (OTHER_SITE, "1.1")
-    in_force = await client.call("GET", path)
-    assert in_force.headers["ETag"] == f'"{first.json["document"]}"'
-    as_json = await client.call("PUT", path, key=key, json=in_force.json)
-    assert (as_json.status, as_json.json) == (201, first.json)
-    changed = {**in_force.json, "laws": ["another law"]}
-    assert_problem(await client.call("PUT", path, key=key, json=changed), 409, "id-conflict")
-
-
 async def test_a_document_that_cannot_be_is_refused_with_its_place(client: Client) -> None:
     document = (await client.call("GET", "policy")).json
     document["policy"]["version"] = "2.0"
