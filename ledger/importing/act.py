@@ -54,7 +54,7 @@ class Unmapped(Exception):
 
 def act_of(row: Row, form: Format, plan: Plan) -> Act | LeftOut:
     """The event of a row, or why it is none. Raises `RowRefused`, and `Unmapped`, which is the plan's fault."""
-    cells = Cells(row.value, names_of(form, plan))
+    cells = Cells(row.value, names_of(form, plan), row.header)
     found = form.find(cells, row.value, plan)
     if found.set_aside:
         return LeftOut(found.set_aside)

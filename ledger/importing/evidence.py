@@ -10,6 +10,7 @@ import ipaddress
 import json
 import re
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ledger.importing.row import Row, plain
@@ -68,6 +69,14 @@ def _within_bounds(text: str) -> str:
     return kept + CUT
 
 
+@lru_cache(maxsize=4096)
+def _is_personal(name: str, path: str) -> bool:
+    name = plain(name)
+    if name == "name":
+        return not any(part in plain(path) for part in _NAMED_THINGS)
+    return name in _WHOLE or any(part in name for part in _PARTS)
+
+
 class _Cleaner:
     def __init__(self, secret: frozenset[str]) -> None:
         self._secret = secret
@@ -81,23 +90,19 @@ class _Cleaner:
         return self._inside(value) if isinstance(value, str) else value
 
     def _member(self, path: str, name: str, value: Any) -> Any:
-        if value not in (None, "", [], {}) and (plain(path) in self._secret or self._is_personal(name, path)):
+        if value not in (None, "", [], {}) and (
+            plain(path) in self._secret or plain(name) in self._secret or _is_personal(name, path)
+        ):
             self.removed += 1
             return REMOVED
         return self.value(value, path)
 
     def cell(self, name: str, piece: str) -> str:
         """A cell of a table as it stands there; the quotes stay, for other text may be in it."""
-        if piece.strip('" \r') and (plain(name) in self._secret or self._is_personal(name, name)):
+        if piece.strip('" \r') and (plain(name) in self._secret or _is_personal(name, name)):
             self.removed += 1
             return REMOVED
         return self._inside(piece)
-
-    def _is_personal(self, name: str, path: str) -> bool:
-        name = plain(name)
-        if name == "name":
-            return not any(part in plain(path) for part in _NAMED_THINGS)
-        return name in self._secret or name in _WHOLE or any(part in name for part in _PARTS)
 
     def _inside(self, text: str) -> str:
         if not _MAY_HOLD.search(text):

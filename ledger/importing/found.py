@@ -49,7 +49,7 @@ class Format(NamedTuple):
     name: str
     tables: bool
     json: bool
-    names: Mapping[Role, Sequence[str]]
+    names: Mapping[Role, tuple[str, ...]]
     words: Mapping[str, Word]
     find: Callable[[Cells, Mapping[str, Any], Plan], Found]
     wrappers: Sequence[str] = ()
@@ -59,7 +59,7 @@ class Format(NamedTuple):
     needed: Sequence[Role] = ("visitor", "time")
 
 
-def names_of(form: Format, plan: Plan) -> Mapping[Role, Sequence[str]]:
+def names_of(form: Format, plan: Plan) -> Mapping[Role, tuple[str, ...]]:
     """Under which names a cell is looked for: the mapping's alone where it has one, else all that are known."""
     return {**form.names, **{role: (name,) for role, name in plan.columns.items()}}
 

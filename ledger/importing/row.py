@@ -32,7 +32,7 @@ class Row(NamedTuple):
     number: int
     value: Mapping[str, Any]
     part: int = 0
-    header: Sequence[str] = ()
+    header: tuple[str, ...] = ()
     pieces: Sequence[str] = ()
     delimiter: str = ","
 
@@ -40,8 +40,11 @@ class Row(NamedTuple):
 class Cells:
     """A row's cells by role: under the name that the mapping gives it, else under the first known one it has."""
 
-    def __init__(self, value: Mapping[str, Any], names: Mapping[Role, Sequence[str]]) -> None:
-        self._value, self._names = value, names
+    def __init__(
+        self, value: Mapping[str, Any], names: Mapping[Role, tuple[str, ...]], header: tuple[str, ...] = ()
+    ) -> None:
+        """`header`: a table's, whose every row has the same cells."""
+        self._value, self._names, self._header = value, names, header
 
     def get(self, role: Role) -> Any:
         """The cell, or None where the row has none."""
@@ -61,14 +64,21 @@ class Cells:
 
     def place(self, role: Role) -> str | None:
         """The name, or path, under which the row has the cell."""
-        for name in self._names.get(role, ()):
-            if pick(self._value, name) is not None:
-                return name
-        return None
+        names = self._names.get(role, ())
+        if self._header:
+            return column_of(self._header, names)
+        return next((name for name in names if pick(self._value, name) is not None), None)
 
 
 def _known(names: Sequence[str]) -> str:
     return "looked for " + ", ".join(map(repr, names)) if names else "name its column in the mapping, under `columns`"
+
+
+@lru_cache(maxsize=512)
+def column_of(header: tuple[str, ...], names: tuple[str, ...]) -> str | None:
+    """The column that has the first of these names that any has."""
+    columns = {plain(column): column for column in header if column}
+    return next((columns[plain(name)] for name in names if plain(name) in columns), None)
 
 
 @lru_cache(maxsize=4096)

@@ -11,6 +11,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import BinaryIO, NamedTuple, TextIO
 
 import msgspec
@@ -75,23 +76,19 @@ def rows_of(export: Export, plan: Plan) -> Iterator[Row | Broken]:
         raise ConfigInvalid(f"the file is JSON, and {form.name} reads CSV")
     if not is_json and not form.tables:
         raise ConfigInvalid(f"the file is no JSON, and {form.name} reads nothing else")
-    read = read_values(_chained(first, text), form.wrappers) if is_json else read_table(_chained(first, text))
-    checked = is_json
+    whole = chain((first,), text)
+    read = (
+        read_values(whole, form.wrappers)
+        if is_json
+        else read_table(whole, lambda header: check_header(header, form, plan))
+    )
     for count, row in enumerate(read):
         if count == export.limit:
             return
         if isinstance(row, Broken):
             yield row
-            continue
-        if not checked:
-            check_header(row.header, form, plan)
-            checked = True
-        yield from form.split(row) if is_json else (row,)
-
-
-def _chained(first: str, rest: Iterator[str]) -> Iterator[str]:
-    yield first
-    yield from rest
+        else:
+            yield from form.split(row) if is_json else (row,)
 
 
 def outcomes(export: Export, plan: Plan, unmapped: Counter[str]) -> Iterator[Outcome]:

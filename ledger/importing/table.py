@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from ledger.config import IMPORT_ROW_MAX_CHARACTERS
@@ -27,8 +27,8 @@ class Broken(NamedTuple):
     problem: RowRefused
 
 
-def read_table(text: Iterable[str]) -> Iterator[Row | Broken]:
-    """The rows after the header. `ConfigInvalid` where there is no header, or one with a name twice."""
+def read_table(text: Iterable[str], check: Callable[[list[str]], None] = lambda header: None) -> Iterator[Row | Broken]:
+    """The rows after the header, which `check` may refuse. `ConfigInvalid`: there is none, or it has a name twice."""
     lines = _Lines(text)
     delimiter: str | None = None
     first = lines.next()
@@ -48,6 +48,7 @@ def read_table(text: Iterable[str]) -> Iterator[Row | Broken]:
                 raise ConfigInvalid("the first row, which names the columns, cannot be read")
             header = [_value(piece).strip() for piece in record]
             _check_header(header)
+            check(header)
             continue
         number += 1
         if isinstance(record, RowRefused):
@@ -70,7 +71,7 @@ def _row(number: int, header: list[str], pieces: list[str], delimiter: str) -> R
         told = f"The row has {len(pieces)} cells under {len(header)} columns."
         return Broken(number, RowRefused("too-many-cells", told))
     value = {name: _value(piece) for name, piece in zip(header, pieces, strict=False) if name}
-    return Row(number, value, header=header, pieces=pieces, delimiter=delimiter)
+    return Row(number, value, header=tuple(header), pieces=pieces, delimiter=delimiter)
 
 
 def _value(piece: str) -> str:
