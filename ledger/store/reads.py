@@ -167,7 +167,7 @@ select o.seq, e.entry, o.payload
  cross join lateral (
       select own.seq, own.payload from ledger.opening own
        where own.site_id = $1 and own.visitor = s.subject and own.seq > $4 and own.seq <= $5
-         and (s.subject = $2 or substring(own.payload from length(own.payload) - length($3) + 1) = $3)
+         and (s.subject = $2 or substring(own.payload from length(own.payload) - length($3::bytea) + 1) = $3)
        order by own.seq limit $6
   ) o
   join ledger.entry e on e.site_id = $1 and e.seq = o.seq
