@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 from ledger import config
 from ledger.core.encoding import decode_base64, decode_time
-from ledger.core.errors import NotFound
+from ledger.core.errors import DocumentInvalid, NotFound
 from ledger.core.event import decode_event
 from ledger.core.fold import Recorded
+from ledger.core.notice import read_notice
 from ledger.messages import Receipt
 from ledger.records.dossier import After, Dossier, Moment, Shown
 from ledger.service import ConsentQuestion, Service
@@ -60,7 +61,8 @@ async def gather(service: Service, site: Site, receipt: Receipt, base_url: str, 
     there = {one.recorded.seq for one in found}
     named = {seq for one in found for seq in one.recorded.event.lapsed.values()}
     return dossier._replace(
-        notice=await _shown(service, event.shown),
+        notice=(notice := await _shown(service, event.shown)),
+        pictures=await _pictures(service, notice, event.language),
         timeline=tuple([await _moment(service, site, event.visitor, one) for one in shown]),
         left_out=len(found) - len(shown),
         erased=tuple(sorted(named - there)),
@@ -98,6 +100,24 @@ async def _events(service: Service, site: Site, subject: bytes) -> list[Recorded
         events += [recorded(row) for row in page]
         if len(page) < config.HISTORY_PAGE_MAX_EVENTS:
             return events
+
+
+async def _pictures(service: Service, notice: Shown | None, language: str | None) -> tuple[Shown, ...]:
+    """The pictures that a notice artefact names, of the visitor's language, as far as a page may hold them."""
+    if notice is None or notice.media_type != "application/json":
+        return ()
+    try:
+        screenshots = read_notice(notice.body).screenshots
+    except DocumentInvalid:
+        return ()  # a document of another kind
+    pictures: list[Shown] = []
+    for screenshot in screenshots:
+        if screenshot.language in (None, language):
+            picture = await _shown(service, screenshot.document)
+            size = sum(len(one.body) for one in pictures)
+            if picture is not None and size + len(picture.body) <= config.RECORD_PICTURES_MAX_BYTES:
+                pictures.append(picture)
+    return tuple(pictures)
 
 
 async def _shown(service: Service, sha256: str | None) -> Shown | None:

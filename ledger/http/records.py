@@ -35,10 +35,10 @@ def check(query: MultiMapping[str]) -> None:
     wanted, language = query.get(FORMAT), query.get(LANGUAGE)
     if wanted is not None and wanted not in FORMATS:
         raise InputRefused("invalid-parameter", f"format is one of {', '.join(FORMATS)}, or left out for the receipt.")
-    if language is not None and wanted != HTML:
-        raise InputRefused("invalid-parameter", "language goes with format=html; the others hold every language.")
     if language is not None and not parameters.matches(Language, language):
         raise InputRefused("invalid-parameter", "language is a tag of BCP 47, like en or kk.")
+    if language is not None and wanted != HTML:
+        raise InputRefused("invalid-query", "language goes with format=html; the others hold every language.")
 
 
 async def respond(

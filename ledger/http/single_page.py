@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from hashlib import sha256
+from html import escape
 from pathlib import Path
 
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./([\w-]+\.js)";\n', re.MULTILINE)
@@ -45,7 +46,17 @@ def policy_of(page: str) -> str:
     return page.partition('"Content-Security-Policy" content="')[2].partition('"')[0]
 
 
-def with_data(page: str, data: Mapping[str, str]) -> str:
+def filled(page: str, language: str, title: str, body: str) -> str:
+    """The page in another language, with a title and a body put in. `body` is markup, the others are text.
+
+    What is put in is not looked at again, so nothing in it can pass for a place where more is put in.
+    """
+    puts = {"<!-- body -->": body, '<html lang="en">': f'<html lang="{escape(language)}">'}
+    puts["<title></title>"] = f"<title>{escape(title)}</title>"
+    return re.sub("|".join(map(re.escape, puts)), lambda place: puts[place[0]], page)
+
+
+def with_data(page: str, data: Mapping[str, object]) -> str:
     """The page with an object in its one data block, which no policy has to allow: it is not run."""
     text = json.dumps(dict(data), ensure_ascii=True).replace("<", "\\u003c")
     return _DATA.sub(lambda block: f"{block[1]}{text}{block[2]}", page, count=1)

@@ -37,9 +37,9 @@ class Moment(NamedTuple):
 class Dossier(NamedTuple):
     """`document` is the policy that the event cites, or else the one in force when it was recorded (`cited` tells
     which), None where there was none; `in_force` is the version in force then. `base_url` is this server's address
-    without a slash at its end, `generated_ms` the time of rendering. The last four members are for people: what was
-    shown, the visitor's events in the order of the log, how many older ones are left out, and the entries whose events
-    others still point to though they were erased.
+    without a slash at its end, `generated_ms` the time of rendering. The last members are for people: what was shown
+    with its pictures, the visitor's events in the order of the log, how many older ones are left out, and the entries
+    to which these events point though they were erased.
     """
 
     receipt: Receipt
@@ -54,6 +54,7 @@ class Dossier(NamedTuple):
     base_url: str
     generated_ms: int
     notice: Shown | None = None
+    pictures: tuple[Shown, ...] = ()
     timeline: tuple[Moment, ...] = ()
     left_out: int = 0
     erased: tuple[int, ...] = ()
