@@ -23,6 +23,12 @@ from ledger.locate import DATA, find_admin_url, find_settings
 DOCUMENT = click.argument("document", type=click.File("rb"))
 
 
+def _decide() -> click.Command:
+    from ledger.decide_command import decide_command  # noqa: PLC0415
+
+    return decide_command
+
+
 def _export() -> click.Command:
     from ledger.export_command import export_command  # noqa: PLC0415
 
@@ -79,6 +85,7 @@ def _policy() -> click.Command:
 
 _ELSEWHERE = {
     "checkpoint": _checkpoint,
+    "decide": _decide,
     "export": _export,
     "import": _import,
     "key": _key,

@@ -1,0 +1,166 @@
+"""`consent-ledger decide`: one visitor's decisions, with the rules that led to them, straight from the database.
+
+It asks the database and not a server: so it answers while no server runs, needs no API key, and leaves no trace in
+anybody's access log. Whoever may run it has the master secret, without which no visitor can be found. The visitor's id
+is read from a file, standard input or a prompt that shows nothing: arguments end up in shell histories and process
+lists, so it is no argument. The rules are core/decide.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import click
+import msgspec
+
+from ledger.answering import ConsentQuestion
+from ledger.config import Settings
+from ledger.core.encoding import decode_decimal
+from ledger.core.errors import ConfigInvalid, InputRefused, Malformed
+from ledger.core.event import ANY_PURPOSE, AnyTime, PurposeId, Region, VisitorId, parse_time
+from ledger.locate import DATA, find_settings
+from ledger.messages import Consent, PurposeDecision
+
+_MAX_ID_BYTES = 256
+_WIDTH = 100
+
+
+@click.command("decide")
+@click.argument("site")
+@click.argument("purposes", nargs=-1, metavar="[PURPOSE]...")
+@click.option(
+    "--visitor-file",
+    type=click.File("rb"),
+    default="-",
+    help="File that holds the visitor's id; - is standard input, and asks where that is a terminal.  [default: -]",
+)
+@click.option("--at", metavar="TIME", help="The moment that is asked about, like 2026-11-21T03:00:00Z.  [default: now]")
+@click.option("--known-at", metavar="SEQ|TIME", help="What the ledger knew: up to an entry, or before a time.")
+@click.option("--region", metavar="CODE", help="Where it is asked from, like KZ or US-CA; unknown is the strictest.")
+@click.option("--gpc", is_flag=True, help="As if a Global Privacy Control signal were on.")
+@click.option("--explain", is_flag=True, help="Tell the rules in plain words, in their order.")
+@click.option("--json", "as_json", is_flag=True, help="For programs: the answer of GET …/consent without the visitor.")
+@DATA
+def decide_command(
+    site: str,
+    purposes: tuple[str, ...],
+    visitor_file: BinaryIO,
+    at: str | None,
+    known_at: str | None,
+    region: str | None,
+    gpc: bool,
+    explain: bool,
+    as_json: bool,
+    data: Path,
+) -> None:
+    """What a visitor of SITE may be processed for: each PURPOSE, or all that the policy has.
+
+    The visitor's id is read from standard input or a file, never from the command line. Ends with 0 whatever the answer
+    is, with 2 where there is none.
+    """
+    for purpose in purposes:
+        if purpose == ANY_PURPOSE or not _fits(PurposeId, purpose):
+            raise ConfigInvalid(f"{purpose!r} is no purpose id")
+    if region is not None and not _fits(Region, region):
+        raise ConfigInvalid("--region is an ISO 3166 code like KZ or US-CA")
+    known, known_is_time = _known(known_at)
+    question = ConsentQuestion(
+        visitor=_read_visitor(visitor_file),
+        purposes=list(dict.fromkeys(purposes)) or None,
+        at_ms=None if at is None else _time(at, "--at"),
+        known=known,
+        known_is_time=known_is_time,
+        region=region,
+        gpc=gpc,
+        explain=explain,
+    )
+    consent = asyncio.run(_ask(find_settings(data), site, question))
+    if as_json:
+        told: dict[str, Any] = msgspec.to_builtins(consent)
+        del told["visitor"]
+        click.echo(msgspec.json.format(msgspec.json.encode(told), indent=2).decode())
+    else:
+        click.echo("\n".join(_words(consent)))
+
+
+async def _ask(settings: Settings, site: str, question: ConsentQuestion) -> Consent:
+    from ledger.app import open_service  # noqa: PLC0415 - a wrong argument is told fast
+
+    async with open_service(settings) as service:
+        return await service.consent(await service.site(site), question)
+
+
+def _read_visitor(file: BinaryIO) -> str:
+    if file is sys.stdin.buffer and sys.stdin.isatty():
+        text = click.prompt("Visitor id (not shown)", hide_input=True, err=True)
+    else:
+        text = file.read(_MAX_ID_BYTES).decode("ascii", "replace")
+    text = text.strip()
+    if not _fits(VisitorId, text):
+        raise ConfigInvalid("a visitor's id is 22 to 64 letters, digits, - or _; what was read is none")
+    return text
+
+
+def _known(text: str | None) -> tuple[int | None, bool]:
+    """A seq and False, or a time in milliseconds and True."""
+    if text is None:
+        return None, False
+    try:
+        return decode_decimal(text), False
+    except Malformed:
+        return _time(text, "--known-at"), True
+
+
+def _time(text: str, option: str) -> int:
+    try:
+        return parse_time(msgspec.convert(text, AnyTime), "")
+    except (msgspec.ValidationError, InputRefused) as error:
+        raise ConfigInvalid(f"{option} is a time like 2026-11-21T03:00:00Z") from error
+
+
+def _fits(kind: Any, text: str) -> bool:
+    try:
+        msgspec.convert(text, kind)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _words(consent: Consent) -> list[str]:
+    version = f"version {consent.policy_version}" if consent.policy_version else "no version"
+    lines = [f"{consent.site}, as of {consent.position}: {version} of the policy is in force"]
+    if consent.linked:
+        lines.append("The visitor is linked to an account, whose choices count.")
+    for purpose, decision in consent.decisions.items():
+        lines += ["", f"{purpose}: {decision.decision}", *_wrapped(_details(decision), "  ")]
+        for sentence in decision.explanation:
+            lines += _wrapped(f"- {sentence}", "  ", "    ")
+    return lines
+
+
+def _details(decision: PurposeDecision) -> str:
+    parts = [f"reason {decision.reason}"]
+    if decision.status:
+        parts.append(decision.status)
+    if decision.regime:
+        parts.append(f"regime {decision.regime}")
+    if decision.seq is not None:
+        parts.append(f"by entry {decision.seq} of {decision.decided_at}")
+    if decision.valid_until:
+        parts.append(f"until {decision.valid_until}")
+    flags = (
+        (decision.ask, "the visitor is to be asked"),
+        (decision.notify, "the new version is to be announced"),
+        (decision.conflict, "browser and account answered differently"),
+        (decision.conditional, "the grant was the price of access"),
+    )
+    return ", ".join(parts + [words for holds, words in flags if holds])
+
+
+def _wrapped(text: str, first: str, later: str | None = None) -> Sequence[str]:
+    return textwrap.wrap(text, _WIDTH, initial_indent=first, subsequent_indent=first if later is None else later)
