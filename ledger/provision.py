@@ -6,7 +6,9 @@ The root key is used here and by key commands alone; afterwards it belongs offli
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from hashlib import sha256
+from importlib.resources import files
 from typing import NamedTuple
 
 import asyncpg
@@ -18,7 +20,8 @@ from ledger.core.ed25519 import SigningKey
 from ledger.core.entry import ZEROS, Kind, core_bytes, key_hash, origin_hash
 from ledger.core.errors import ConfigInvalid, KeyRefused, Malformed
 from ledger.core.note import TYPE_ED25519, VerifierKey, check_origin, check_site
-from ledger.core.policy import parse_site_document
+from ledger.core.notice import media_type_of
+from ledger.core.policy import named_documents, parse_site_document
 from ledger.keys.files import ensure_receipt_key, founding_key, site_directory
 from ledger.secrets import api_key_hash, new_api_key
 from ledger.service import Service
@@ -80,7 +83,10 @@ async def create_site(settings: config.Settings, document: bytes, root: RootKey 
                     "put the key files back there, or run this where they are"
                 )
             ensure_receipt_key(settings, origin)
-            await Service(sites, reads).publish(site, document)
+            service = Service(sites, reads)
+            for media_type, body in shipped_documents(named_documents(parsed)):
+                await service.publishing.upload(media_type, body)
+            await service.publish(site, document)
         finally:
             await sites.stop()
         publishable = await create_api_key(pool, site_id, "publishable", PUBLISHABLE_SCOPES, "made with the site")
@@ -88,6 +94,12 @@ async def create_site(settings: config.Settings, document: bytes, root: RootKey 
         return SiteCredentials(parsed.site, site.log_id.hex(), site.log_vkey, publishable, secret)
     finally:
         await pool.close()
+
+
+def shipped_documents(digests: Collection[str]) -> list[tuple[str, bytes]]:
+    """Type and bytes of those documents (by SHA-256 in hex) that come with the program: the example sites' notices."""
+    shipped = (each.read_bytes() for each in files("ledger").joinpath("sites", "notices").iterdir())
+    return [(media_type_of(body), body) for body in shipped if sha256(body).hexdigest() in digests]
 
 
 async def create_api_key(pool: asyncpg.Pool, site_id: int, key_class: str, scopes: tuple[str, ...], label: str) -> str:

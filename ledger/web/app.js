@@ -28,6 +28,7 @@ const $ = (id) => document.getElementById(id);
 let sites = {};
 let client = null;
 let policy = null;
+let notice = null; // what the policy says that visitors are shown; its hash is cited by every choice made before it
 let visitor = "";
 let entries = []; // newest first: {event, receipt, sent: [text]}
 let unsent = null; // an event that got no answer; it keeps its id
@@ -88,6 +89,7 @@ function eventOf(choice, action) {
     action,
     policyVersion: policy.policy.version,
     language,
+    ...(notice ? { shown: policy.notices.banner.document } : {}),
     ...($("gpc").checked ? { gpc: true } : {}),
     occurredAt: new Date(now).toISOString(),
   };
@@ -224,8 +226,7 @@ function showUnsent() {
 function showBanner() {
   const asked = optional().some(([purpose]) => decisions[purpose]?.ask);
   const chosen = entries.length > 0;
-  $("banner-title").textContent = asked || !chosen ? `Cookies on ${client.site}` : "Cookie settings";
-  $("banner-text").textContent =
+  $("banner-status").textContent =
     asked || !chosen
       ? `${policy.controller.name} would like your consent. Refusing is as easy as accepting, and you may change your mind.`
       : "Your choice is recorded, and the ledger says not to ask you again. You may change it whenever you like.";
@@ -236,7 +237,25 @@ function showBanner() {
   }
 }
 
+/** The words that the policy's notice has on record: what is cited is what stands here. */
+function showNotice() {
+  const said = text(notice?.texts) || { title: `Cookies on ${client.site}`, body: [], labels: {} };
+  $("banner-title").textContent = said.title;
+  $("banner-text").replaceChildren(...(said.body ?? []).map((paragraph) => el("p", {}, paragraph)));
+  const controls = { accept: "accept_all", refuse: "only_necessary", customise: "customize", withdraw: "withdraw" };
+  for (const [id, action] of Object.entries(controls)) {
+    const button = $(id);
+    button.dataset.plain ??= button.textContent;
+    button.textContent = said.labels[action] ?? button.dataset.plain;
+  }
+  for (const id of ["banner-title", "banner-text", ...Object.keys(controls)]) {
+    if (notice) $(id).lang = language;
+    else $(id).removeAttribute("lang");
+  }
+}
+
 function showPolicy() {
+  showNotice();
   const { version, effectiveAt, url } = policy.policy;
   const link = el("a", { href: url, target: "_blank", rel: "noopener noreferrer" }, "the full policy");
   $("banner-policy").replaceChildren(`Policy version ${version}, in force since ${effectiveAt.slice(0, 10)}: `, link, ".");
@@ -346,6 +365,8 @@ async function openSite(site) {
   fold(false);
   try {
     policy = await client.policy();
+    const named = policy.notices?.banner;
+    notice = named?.mediaType === "application/json" ? await client.document(named.document) : null;
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
     complain(error);

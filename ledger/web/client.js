@@ -49,6 +49,11 @@ export class Client {
     return (await call(`${this.base}/policy`)).body;
   }
 
+  /** A document that the policy names, like the notice that visitors are shown. */
+  async document(sha256) {
+    return (await call(`/documents/${sha256}`)).body;
+  }
+
   /**
    * Post an event. The same event may be sent as often as need be; only `sentAt` is new each time. With `proven` the
    * answer waits for a checkpoint that covers it, and the receipt holds its proof, unless that takes too long.

@@ -89,6 +89,18 @@ def test_the_receipt_that_the_page_got_is_sound(page: Page, ledger: Credentials)
     check_receipt(json.loads(stored)["entries"][0]["receipt"], keys.log_vkey, bytes.fromhex(keys.log_id), None)
 
 
+def test_what_the_page_says_is_the_notice_that_its_choices_cite(page: Page, ledger: Credentials) -> None:
+    page.click("#refuse")
+    expect_entries(page, 1)
+    stored = json.loads(page.evaluate(f"sessionStorage.getItem('consent-ledger:{SITE}')"))
+    event = json.loads(base64.b64decode(stored["entries"][0]["receipt"]["payload"]))
+    answer = page.request.get(f"{ledger.base_url}/documents/{event['shown']}")
+    said = answer.json()["texts"][event["language"]]
+    expect(page.locator("#banner-title")).to_have_text(said["title"])
+    expect(page.locator("#banner-text p")).to_have_text(said["body"])
+    expect(page.locator("#refuse")).to_have_text(said["labels"]["only_necessary"])
+
+
 def test_a_visitor_chooses_per_purpose_with_the_keyboard_alone(page: Page) -> None:
     page.focus("#customise")
     page.keyboard.press("Enter")

@@ -5,6 +5,7 @@ Each class goes through one policy; the ids (W1, N5, C3 …) are those of the cl
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from ledger.core.decide import EMPTY_STATE, Outcome, Recorded, decide, fold
 from ledger.core.document_advice import advise
 from ledger.core.encoding import decode_time
 from ledger.core.event import Event
+from ledger.core.notice import check_notice, read_notice
 from ledger.core.policy import (
     PolicyHistory,
     Published,
@@ -87,6 +89,20 @@ class TestEverySite:
             texts += [purpose.title, purpose.description, *(cookie.description for cookie in purpose.cookies)]
             texts += [kind.title for kind in purpose.data.values()]
         assert all(set(text) == set(document.languages) for text in texts)
+
+    def test_names_the_notice_that_is_shipped_with_it_and_fits_it(self, name: str) -> None:
+        document = site(name)
+        body = (SITES / "notices" / f"{name}-banner.json").read_bytes()
+        assert document.notices["banner"].document == sha256(body).hexdigest()
+        notice = read_notice(body)
+        check_notice(notice, document.languages, document.purposes)
+        assert set(notice.texts) == set(document.languages)
+        assert notice.layout.refusing == "equal"
+        for text in notice.texts.values():
+            assert set(text.purposes) == set(document.purposes)
+            assert {"accept_all", "only_necessary", "customize", "withdraw"} <= text.labels.keys()
+        beforehand = {purpose for purpose, answer in notice.defaults.items() if answer == "granted"}
+        assert beforehand == {purpose for purpose, is_ in document.purposes.items() if is_.required}
 
     def test_allows_its_own_pages_and_its_subdomains_and_no_other(self, name: str) -> None:
         document = site(name)
