@@ -22,7 +22,7 @@ from ledger.embedded.child import follow_parent
 from ledger.http.app import create_app
 from ledger.http.server import serving
 from ledger.lease import hold
-from ledger.metrics import ProjectorCollector, RegionCollector, SequencerCollector
+from ledger.metrics import CookieCollector, ProjectorCollector, RegionCollector, SequencerCollector
 from ledger.projector import Projector
 from ledger.region import RegionFinder
 from ledger.relay import Relay
@@ -81,10 +81,15 @@ async def serve_http(settings: Settings) -> None:
     """The HTTP process, until SIGTERM or SIGINT."""
     stop = _stop_event()
     regions = RegionFinder.of(settings)
-    async with open_service(settings) as service, _beside(regions.follow()):
+    async with (
+        open_service(settings) as service,
+        _beside(regions.follow()),
+        _beside(service.cookies.watch(service.sites.loaded)),
+    ):
         registry = CollectorRegistry()
         registry.register(SequencerCollector(service))
         registry.register(RegionCollector(regions))
+        registry.register(CookieCollector(service.cookies))
         app = create_app(service, settings, registry, demo_keys=lambda: _demo_keys(settings), regions=regions)
         try:
             async with serving(app, settings.host, settings.port, reuse_port=True) as (host, port):

@@ -53,6 +53,12 @@ def _checkpoint() -> click.Command:
     return checkpoint_command
 
 
+def _cookies() -> click.Command:
+    from ledger.cookies_command import cookies_command  # noqa: PLC0415
+
+    return cookies_command
+
+
 def _witness() -> click.Command:
     from ledger.witness.command import witness_command  # noqa: PLC0415
 
@@ -85,6 +91,7 @@ def _policy() -> click.Command:
 
 _ELSEWHERE = {
     "checkpoint": _checkpoint,
+    "cookies": _cookies,
     "decide": _decide,
     "export": _export,
     "import": _import,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import stat
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
@@ -18,11 +18,19 @@ import nats.errors
 
 from ledger import config
 from ledger.config import Settings
+from ledger.cookies import Cookies, Figures
+from ledger.core.document import SiteDocument
+from ledger.core.document_advice import advise
 from ledger.core.entry import key_hash
+from ledger.core.errors import ConfigInvalid, LedgerError
+from ledger.core.policy import PolicyHistory
 from ledger.keys.files import keys_here, paths_of, root_path, site_directory
 from ledger.keys.sealed import ROLES
+from ledger.region import built_at
+from ledger.site import published
 from ledger.store.migrate import migrations
-from ledger.store.reads import CheckpointerRow, checkpoint_trouble
+from ledger.store.pool import open_pool
+from ledger.store.reads import CheckpointerRow, Reads, checkpoint_trouble
 
 
 class Verdict(Enum):
@@ -86,6 +94,8 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
         yield Finding(Verdict.BAD, "schema", f"cannot be read ({error}): run `consent-ledger migrate`")
     finally:
         await connection.close()
+    async for finding in _policies(settings):
+        yield finding
     yield await _nats(settings)
 
 
@@ -185,6 +195,97 @@ def _mode(path: Path) -> int:
         return stat.S_IMODE(path.stat().st_mode)
     except OSError:
         return 0
+
+
+# --- what the policies say --------------------------------------------------------------------------------------------
+
+
+async def _policies(settings: Settings) -> AsyncIterator[Finding]:
+    """Of every site: what to think over in its policies, in force and next to come, and how its cookie inventory is."""
+    pool = await open_pool(settings.database_url, size=1)
+    try:
+        reads, cookies = Reads(pool), Cookies(pool)
+        differ = False
+        for site in await reads.sites():
+            history = PolicyHistory(tuple(published(row) for row in await reads.policies(site.site_id)))
+            now_ms = time.time_ns() // 1_000_000
+            in_force = history.in_force(now_ms)
+            coming = next((entry for entry in history.in_effect_order if entry.effect_ms > now_ms), None)
+            if in_force is None:
+                yield Finding(Verdict.ADVICE, f"{site.site} policy", "none is in force: every purpose is denied")
+            for entry, state in ((in_force, "in force"), (coming, "next to come")):
+                if entry is not None:
+                    for finding in _advice(site.site, entry.document, state):
+                        yield finding
+                    differ = differ or _regions_matter(entry.document)
+            for figures in await cookies.measure([(site.site_id, site.site, history)]):
+                for finding in _cookies(figures):
+                    yield finding
+        yield _regions(settings, differ)
+    except (LedgerError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        yield Finding(Verdict.BAD, "policies", f"cannot be read ({error}): run `consent-ledger migrate`")
+    finally:
+        pool.terminate()
+
+
+def _advice(site: str, document: SiteDocument, state: str) -> Iterator[Finding]:
+    what, found = f"{site} policy {document.version}", advise(document)
+    if not found:
+        yield Finding(Verdict.GOOD, what, f"{state}, nothing in it to think over")
+    for path, text in found:
+        yield Finding(Verdict.ADVICE, what, f"{state}: {path}: {text}")
+
+
+def _cookies(figures: Figures) -> Iterator[Finding]:
+    what = f"{figures.site} cookies"
+    if figures.undeclared:
+        number = "1 name" if figures.undeclared == 1 else f"{figures.undeclared} names"
+        yield Finding(
+            Verdict.ADVICE,
+            what,
+            f"{number} that no policy declares, seen in the last {config.COOKIES_RECENT_DAYS} days: "
+            f"`consent-ledger cookies list {figures.site}` shows them; declare them, or see that they are gone",
+        )
+    overdue = figures.overdue_seconds
+    if overdue:
+        since = f"{overdue // 86_400} days" if overdue >= 2 * 86_400 else f"{overdue // 3600} hours"
+        yield Finding(
+            Verdict.ADVICE,
+            what,
+            f"their review is overdue by {since}: `consent-ledger cookies list {figures.site}`, then "
+            f"`consent-ledger cookies review {figures.site} --by ROLE`",
+        )
+    elif not figures.undeclared:
+        yield Finding(Verdict.GOOD, what, "all declared" + ("" if overdue is None else ", and reviewed in time"))
+
+
+def _regions_matter(document: SiteDocument) -> bool:
+    """Whether a visitor's region makes a difference."""
+    asked = (name for name in document.purposes if document.asks(name))
+    return any(len(set(document.regimes_of(name).values())) > 1 for name in asked)
+
+
+def _regions(settings: Settings, differ: bool) -> Finding:
+    if settings.geoip_db is not None:
+        try:
+            days = (time.time() - built_at(settings.geoip_db)) / 86_400
+        except ConfigInvalid as error:
+            return Finding(Verdict.BAD, "regions", f"LEDGER_GEOIP_DB={settings.geoip_db}: {error}")
+        if days * 86_400 > config.REGION_DATABASE_OLD_SECONDS:
+            return Finding(
+                Verdict.ADVICE, "regions", f"the location file is {days:.0f} days old: replace it, servers follow"
+            )
+        return Finding(Verdict.GOOD, "regions", f"found in a location file that is {days:.0f} days old")
+    if settings.region_header:
+        return Finding(Verdict.GOOD, "regions", f"told by trusted proxies in {settings.region_header}")
+    if differ:
+        return Finding(
+            Verdict.ADVICE,
+            "regions",
+            "nobody's is known, so that the strictest regime holds for whoever posts with a publishable key: set "
+            "LEDGER_GEOIP_DB, or LEDGER_REGION_HEADER with LEDGER_TRUSTED_PROXIES",
+        )
+    return Finding(Verdict.GOOD, "regions", "not looked for, and no policy asks for them")
 
 
 async def _nats(settings: Settings) -> Finding:

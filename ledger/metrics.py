@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from ledger.cookies import Cookies
 from ledger.projector import Projector
 from ledger.region import RegionFinder
 from ledger.service import Service
@@ -88,3 +89,27 @@ class RegionCollector(Collector):
             value=finding.built,
         )
         yield from (lookups, built)
+
+
+class CookieCollector(Collector):
+    """Of the HTTP process: how the sites' cookie inventories stand."""
+
+    def __init__(self, cookies: Cookies) -> None:
+        self._cookies = cookies
+
+    def collect(self) -> Iterator[Metric]:
+        undeclared = GaugeMetricFamily(
+            "consent_ledger_cookies_undeclared",
+            "Names seen on a site's pages of late that its policy does not declare.",
+            labels=["site"],
+        )
+        overdue = GaugeMetricFamily(
+            "consent_ledger_cookie_review_overdue_seconds",
+            "For how long a review of the cookies is overdue; 0 while it is not. None where the policy asks for none.",
+            labels=["site"],
+        )
+        for figures in self._cookies.figures():
+            undeclared.add_metric([figures.site], figures.undeclared)
+            if figures.overdue_seconds is not None:
+                overdue.add_metric([figures.site], figures.overdue_seconds)
+        yield from (undeclared, overdue)
