@@ -32,6 +32,7 @@ from ledger.core.keys import KeySet, decode_genesis
 from ledger.core.merkle import HASH_BYTES
 from ledger.core.note import Checkpoint, parse_checkpoint
 from ledger.core.opening import Opening
+from ledger.core.policy import documents_named_in
 from ledger.covering import Covering, Refused
 from ledger.progress import Progress
 from ledger.store.log import CheckpointRow
@@ -264,5 +265,8 @@ class _Export:
             return
         self.documents.add(digest)
         body = await self.pool.fetchval(_DOCUMENT, digest)
-        if body is not None:
-            self.writer.document(digest, body)
+        if body is None:
+            return  # `verify` tells
+        self.writer.document(digest, body)
+        for named in documents_named_in(body):
+            await self.take_document(bytes.fromhex(named))

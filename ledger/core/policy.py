@@ -21,6 +21,8 @@ from ledger.core.document import (
     encode_document,
 )
 from ledger.core.document_reader import read_document
+from ledger.core.errors import DocumentInvalid
+from ledger.core.notice import pictures_of
 from ledger.core.policy_diff import Diff, diff
 from ledger.core.source import MAX_DOCUMENT_BYTES, read_source
 
@@ -36,6 +38,7 @@ __all__ = [
     "Recipient",
     "SiteDocument",
     "decode_document",
+    "documents_named_in",
     "encode_document",
     "parse_site_document",
 ]
@@ -166,6 +169,16 @@ class PolicyHistory:
         an acceptance is about."""
         since = self._shown_since.get(digest)
         return since is not None and (known_seq is None or since <= known_seq)
+
+
+def documents_named_in(body: bytes) -> tuple[str, ...]:
+    """What a document at hand names (SHA-256 in hex), be it a site document or a notice. Anything else names nothing."""
+    if not body.startswith(b"{"):
+        return ()
+    try:
+        return named_documents(decode_document(body))
+    except DocumentInvalid:
+        return pictures_of(body)
 
 
 def named_documents(document: SiteDocument) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from ledger.core.faults import Faults
 from ledger.core.key_audit import KeyAudit
 from ledger.core.merkle import leaf_hash
 from ledger.core.opening import Opening, encode_line
+from ledger.core.policy import documents_named_in
 from ledger.core.tile import encode_bundle
 
 MAX_AHEAD_MS = 60_000
@@ -187,6 +188,10 @@ class Tail:
                 self._faults.add(9, "the document does not match the hash in its entry", policy.seq)
             elif document is not None:
                 self._documents.add(policy.document)
+                for named in documents_named_in(document):
+                    # Events may cite it from then on, and the log could not be signed any further.
+                    if bytes.fromhex(named) not in self._documents:
+                        self._faults.add(9, f"document {named}, which the policy names, is missing", policy.seq)
             elif policy.document not in self._documents:
                 self._faults.add(9, f"document {policy.document.hex()} is missing", policy.seq)
         for version, seqs in findings.versions.items():

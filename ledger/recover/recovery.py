@@ -29,9 +29,10 @@ from ledger.bus import Bus
 from ledger.config import CONNECT_TIMEOUT_SECONDS, RECOVER_LOCK_TIMEOUT_SECONDS, RECOVER_WINDOW_ENTRIES
 from ledger.core import stream
 from ledger.core.entry import Kind, decode, decode_seqs
-from ledger.core.errors import AuditFault, ConfigInvalid, NotFound, Unavailable
+from ledger.core.errors import AuditFault, ConfigInvalid, DocumentInvalid, NotFound, Unavailable
 from ledger.core.event import DECIDING, LINKING, Event, EventInput, InputType, decode_event, encode_content
 from ledger.core.merkle import HASH_BYTES, leaf_hash
+from ledger.core.notice import media_type_of
 from ledger.core.tail import Ledger, Tail, TailEntry, TailMessage
 from ledger.progress import Progress
 from ledger.recover.signed import Signed, contradiction, read_signed
@@ -55,7 +56,7 @@ select e.seq from ledger.entry e
 _ANY_OPENING = """
 select payload, visitor from ledger.opening where site_id = $1 and visitor is not null order by seq desc limit 1
 """
-_PUT_DOCUMENT = "select ledger.put_document('application/json', $1)"
+_PUT_DOCUMENT = "select ledger.put_document($1, $2)"
 _RECOVER = "select ledger.recover_entries($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 
 
@@ -135,13 +136,13 @@ class Recovery:
             raise _changed()
         tip = tail.tip
         for document in self._documents:
-            await self._connection.execute(_PUT_DOCUMENT, document)
+            await self._connection.execute(_PUT_DOCUMENT, _media_type(document), document)
         async for entries in self._verified(tail, hasher, survey.end - 1, progress):
             rows = [_row(each, survey.erased.get(each.seq, survey.end) < survey.end, hasher) for each in entries]
             async with self._connection.transaction():
                 for each in entries:
                     if each.document is not None:
-                        await self._connection.execute(_PUT_DOCUMENT, each.document)
+                        await self._connection.execute(_PUT_DOCUMENT, "application/json", each.document)
                 await self._recover(entries[0].seq, tip, rows)
             tip = leaf_hash(entries[-1].entry)
 
@@ -260,6 +261,14 @@ class Recovery:
             if sqlstate(error) == DIFFERENT_LOG:
                 raise _changed() from error
             raise
+
+
+def _media_type(document: bytes) -> str:
+    """As it was uploaded; a site document is none of what is uploaded by itself."""
+    try:
+        return media_type_of(document)
+    except DocumentInvalid:
+        return "application/json"
 
 
 def _changed() -> Unavailable:
