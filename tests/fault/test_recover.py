@@ -91,6 +91,29 @@ def events() -> list[EventInput]:
     ]
 
 
+def of_a_backend() -> list[EventInput]:
+    """A link and what comes after it: each says something that a keyed hash of the row or of the content rests on."""
+    who, account = "visitor-of-an-account-1", "user-7"
+    shapes: list[dict[str, Any]] = [
+        {"type": "account.linked", "account": account},
+        {"type": "consent.given", "decisions": {"analytics": "granted"}, "scope": "account", "conditional": True},
+        {"type": "consent.withdrawn", "decisions": {"*": "denied"}, "scope": "account", "tcString": "CPX"},
+        {"type": "consent.given", "decisions": {"analytics": "granted"}, "action": "import", "original": "7;yes"},
+        {"type": "consent.dismissed", "region": "KZ"},
+        {"type": "notice.seen", "gppString": "DBABMA~CPX"},
+        {"type": "account.unlinked", "account": account},
+    ]
+    deciding = {"action": "settings", "policyVersion": "1.0"}
+    return [
+        parse_input(
+            msgspec.json.encode(
+                {"id": new_event_id(now_ms()), "visitor": who} | (deciding if "decisions" in shape else {}) | shape
+            )
+        )
+        for shape in shapes
+    ]
+
+
 async def test_a_running_server_goes_on_by_itself_and_every_retry_gets_its_receipt(
     settings: Settings, database: Database, backup: Backup, broker: Broker, pool: asyncpg.Pool
 ) -> None:
@@ -101,8 +124,10 @@ async def test_a_running_server_goes_on_by_itself_and_every_retry_gets_its_recei
         await service.record(site, events()[0], principal)
         await backup.take()
         await service.publish(site, document(SITE, "1.1"))
-        posted = events()
-        receipts = [(await service.record(site, event, principal)).receipt for event in posted]
+        backend = principal._replace(key_class="secret")
+        senders = [(event, principal) for event in events()] + [(event, backend) for event in of_a_backend()]
+        posted = [event for event, _ in senders]
+        receipts = [(await service.record(site, event, sender)).receipt for event, sender in senders]
         size = await size_of(database)
         await until_status(relay, lambda s: s.stream_seq == size - 1, PATIENCE_SECONDS)
         before = await contents(database)
@@ -123,11 +148,11 @@ async def test_a_running_server_goes_on_by_itself_and_every_retry_gets_its_recei
             return (await service.readiness()).write
 
         await until(ready, PATIENCE_SECONDS)
-        for event, receipt in zip(posted, receipts, strict=True):
-            again = await service.record(site, msgspec.structs.replace(event, sent_at=None), principal)
+        for (event, sender), receipt in zip(senders, receipts, strict=True):
+            again = await service.record(site, msgspec.structs.replace(event, sent_at=None), sender)
             assert (again.receipt, again.replayed) == (receipt, True)
             with pytest.raises(IdConflict):
-                await service.record(site, msgspec.structs.replace(event, language="kk"), principal)
+                await service.record(site, msgspec.structs.replace(event, language="kk"), sender)
         fresh = await service.record(site, events()[1], principal)
         assert (fresh.receipt.seq, fresh.replayed) == (size, False)
         assert (await service.receipt(site, posted[0].id or "")).leaf_hash == receipts[0].leaf_hash

@@ -1,0 +1,121 @@
+"""Accounts under the projection and its rebuild, and checks of very many visitors: the answers are the same."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+from ledger.core.encoding import decode_time
+from ledger.core.event import GRANTED
+from ledger.messages import CheckInput, CheckVisitor
+from ledger.projector import rebuild
+from ledger.secrets import new_event_id
+from tests.e2e.conftest import Shop
+from tests.harness import grant, new_visitor, now_ms, refusal
+
+PURPOSES = ("necessary", "analytics", "marketing", "never-offered", "other")
+ASKED = 10_000
+SEED = 20261121
+
+
+class Households:
+    """Visitors who share accounts, change them, and choose now for the device and now for the account."""
+
+    def __init__(self, shop: Shop, visitors: int, accounts: int) -> None:
+        self.visitors = [new_visitor() for _ in range(visitors)]
+        self._shop = shop
+        self._random = random.Random(SEED)
+        self._accounts = [f"account-{n}" for n in range(accounts)]
+
+    async def live(self, events: int) -> None:
+        for start in range(0, events, 16):
+            await asyncio.gather(*(self._act() for _ in range(min(16, events - start))))
+
+    async def _act(self) -> None:
+        visitor, draw = self._random.choice(self.visitors), self._random.random()
+        event: dict[str, Any] = {"id": new_event_id(now_ms()), "visitor": visitor}
+        if draw < 0.3:
+            event |= {"type": "account.linked", "account": self._random.choice(self._accounts)}
+        elif draw < 0.4:
+            event |= {"type": "account.unlinked", "account": self._random.choice(self._accounts)}
+        elif draw < 0.45:
+            event |= {"type": self._random.choice(("consent.dismissed", "notice.seen"))}
+        else:
+            scope = self._random.choice(("device", "account"))
+            answers = {purpose: self._random.choice((GRANTED, "denied")) for purpose in ("analytics", "marketing")}
+            linked = (await self._shop.consent(visitor)).linked
+            if GRANTED in answers.values() and (scope == "device" or linked):
+                event |= grant(visitor=visitor, decisions=answers, scope=scope)
+            else:
+                event |= refusal(visitor=visitor, scope=scope)
+        await self._shop.record(event, secret=True)
+
+
+Told = dict[tuple[str, str], tuple[str, str, str | None]]
+
+
+async def singly(shop: Shop, visitors: list[str], region: str | None = None, **question: Any) -> Told:
+    found: Told = {}
+    for visitor in visitors:
+        consent = await shop.consent(visitor, purposes=PURPOSES, region=region, **question)
+        for purpose, each in consent.decisions.items():
+            found[visitor, purpose] = (each.decision, each.reason, each.valid_until)
+    return found
+
+
+async def at_once(shop: Shop, visitors: list[Any], **question: Any) -> Told:
+    answer = await shop.service.check(shop.site, CheckInput(visitors=visitors, purposes=list(PURPOSES), **question))
+    return {
+        (visitor, purpose): (each.decision, each.reason, each.valid_until)
+        for visitor, told in answer.results.items()
+        for purpose, each in told.items()
+    }
+
+
+async def test_the_answers_are_the_same_however_far_the_projection_came_and_after_its_rebuild(shop: Shop) -> None:
+    households = Households(shop, visitors=12, accounts=4)
+    before: Told = {}
+    for _ in range(4):
+        await households.live(40)
+        unprojected = await singly(shop, households.visitors)
+        await shop.project(batches=1)
+        assert await singly(shop, households.visitors) == await at_once(shop, households.visitors) == unprojected
+        assert unprojected != before
+        before = unprojected
+    await shop.project()
+    states = await shop.pool.fetch("select visitor, seq, body from ledger.state order by visitor")
+    assert await rebuild(shop.pool, shop.site.site_id) == await shop.size()
+    assert await shop.pool.fetch("select visitor, seq, body from ledger.state order by visitor") == states
+    assert await singly(shop, households.visitors) == before
+
+
+async def test_a_check_of_ten_thousand_visitors_says_what_single_answers_say(shop: Shop) -> None:
+    households = Households(shop, visitors=150, accounts=40)
+    await households.live(500)
+    await shop.project(batches=1)
+    middle = await shop.service.history(shop.site, households.visitors[0], None, 500)
+    at = middle.events[len(middle.events) // 2].recorded_at
+    await households.live(300)  # which the projection does not hold
+    strangers = [new_visitor() for _ in range(ASKED - len(households.visitors))]
+    everybody = households.visitors + strangers
+    random.Random(SEED).shuffle(everybody)
+    sample = households.visitors + strangers[:20]
+
+    answers = await at_once(shop, everybody)
+    assert len(answers) == ASKED * len(PURPOSES)
+    assert {place: answers[place] for place in ((v, p) for v in sample for p in PURPOSES)} == await singly(shop, sample)
+    assert {answers[visitor, "analytics"] for visitor in strangers} == {("denied", "never_asked", None)}
+    assert {answer[:2] for (_, purpose), answer in answers.items() if purpose == "other"} == {
+        ("denied", "unknown_purpose")
+    }
+
+    regional: list[Any] = [CheckVisitor(visitor, "KZ") if n % 2 else visitor for n, visitor in enumerate(sample)]
+    told = await at_once(shop, regional, region="DE")
+    for n, visitor in enumerate(sample):
+        alone = await singly(shop, [visitor], "KZ" if n % 2 else "DE")
+        assert {place: told[place] for place in alone} == alone
+
+    past = await at_once(shop, everybody, at=at)
+    known = await singly(shop, sample, at_ms=decode_time(at))
+    assert {place: past[place] for place in known} == known
