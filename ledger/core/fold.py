@@ -89,6 +89,10 @@ class Heard(NamedTuple):
     signal: Act | None
     name: str
 
+    @property
+    def nothing(self) -> bool:
+        return self.grant is None and self.denial is None and self.signal is None
+
     def joined(self, other: Heard) -> Heard:
         """What both have to say together."""
         grant = newer(self.grant, other.grant)
@@ -142,12 +146,16 @@ class State(Struct, frozen=True, array_like=True):
         denial_of_all, signal_of_all = acts.denial_of_all, acts.signal_of_all
         for other in names[1:]:
             acts = self.acts(other)
-            if acts.grant is not None and newer(grant, acts.grant) is acts.grant:
+            if newer(grant, acts.grant) != grant:
                 grant, name = acts.grant, other
             denial, signal = newer(denial, acts.denial), newer(signal, acts.signal)
             denial_of_all = _older(denial_of_all, acts.denial_of_all)
             signal_of_all = _older(signal_of_all, acts.signal_of_all)
-        return Heard(grant, newer(denial, denial_of_all), newer(signal, signal_of_all), name)
+        if denial_of_all is not None:
+            denial = newer(denial, denial_of_all)
+        if signal_of_all is not None:
+            signal = newer(signal, signal_of_all)
+        return Heard(grant, denial, signal, name)
 
 
 EMPTY_STATE = State()

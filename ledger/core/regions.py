@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 Regime = Literal["opt-in", "opt-out", "exempt"]
 """Strictest first. Under opt-out and exempt the default is a grant; exempt needs no consent, only heeds objection."""
 
 REGIMES: tuple[Regime, ...] = get_args(Regime)
 DEFAULT = "default"
+
+Value = TypeVar("Value")
 
 _COUNTRIES = """
 AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BV BW BY BZ CA
@@ -53,21 +55,29 @@ def strictest(regimes: Iterable[Regime]) -> Regime:
 
 
 def regime_in(table: Mapping[str, Regime], region: str | None) -> Regime:
-    """What `table` (groups, countries, subdivisions and `default`) says of a region.
+    """What `table` (groups, countries, subdivisions and `default`) says of a region, the strictest that it could be."""
+    return strictest(applying(table, region, "opt-in"))
 
-    The most specific key wins; of several groups the strictest. None and codes that name no country are anywhere: the
-    strictest of the whole table. A country without its subdivision may be any of those that the table names.
+
+def applying(table: Mapping[str, Value], region: str | None, default: Value) -> tuple[Value, ...]:
+    """All that `table` may say of a region; `default` where it has none of its own. At least one, doubles among them.
+
+    The most specific key wins; of several groups each has a say. None and codes that name no country are anywhere: the
+    whole table. A country without its subdivision may be any of those that the table names.
     """
+    default = table.get(DEFAULT, default)
     country, _, subdivision = (region or "").partition("-")
     country = _OTHER_NAMES.get(country, country)
     if country not in COUNTRIES:
-        return strictest((*table.values(), table.get(DEFAULT, "opt-in")))
-    if subdivision and (exact := table.get(f"{country}-{subdivision}")):
-        return exact
+        return (*table.values(), default)
+    if subdivision and (exact := table.get(f"{country}-{subdivision}")) is not None:
+        return (exact,)
     whole = table.get(country)
-    if whole is None:
-        groups = [table[group] for group, members in GROUPS.items() if country in members and group in table]
-        whole = strictest(groups) if groups else table.get(DEFAULT, "opt-in")
+    if whole is not None:
+        values: tuple[Value, ...] = (whole,)
+    else:
+        values = tuple(table[group] for group, members in GROUPS.items() if country in members and group in table)
+    values = values or (default,)
     if subdivision:
-        return whole
-    return strictest((whole, *(regime for key, regime in table.items() if key.startswith(f"{country}-"))))
+        return values
+    return (*values, *(value for key, value in table.items() if key.startswith(f"{country}-")))

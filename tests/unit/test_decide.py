@@ -313,8 +313,8 @@ class TestLapse:
 
     def test_the_shortest_renewal_of_the_cited_version_and_those_since_runs(self) -> None:
         policies = published(
-            document(renewAfter="P12M"), document("1.1", renewAfter="P1M"), document("1.2", renewAfter="P12M"),
-            days=(0, 10, 20),
+            document(renewAfter="P12M"), document("1.1", renewAfter="P1M"),
+            document("1.2", renewAfter="P12M", policy={"notMaterial": {"analytics": "said before"}}), days=(0, 10, 20),
         )  # fmt: skip
         assert ask(policies, act(1, "granted"), at=9).valid_until_ms == day(32)
         assert ask(policies, act(1, "granted"), at=40).reason == "expired"

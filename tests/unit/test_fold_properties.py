@@ -8,11 +8,22 @@ from typing import NamedTuple
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from ledger.core import fold as fold_module
-from ledger.core.decide import EMPTY_STATE, Evaluator, Mark, Outcome, Recorded, State, decide, decide_history, fold
+from ledger.core.decide import (
+    EMPTY_STATE,
+    Evaluator,
+    Mark,
+    Outcome,
+    Recorded,
+    State,
+    decide,
+    decide_history,
+    fold,
+)
 from ledger.core.document import Controller, PolicyVersion, Purpose, ReaskAfter, SiteDocument
 from ledger.core.duration import DAY_MS, Duration, parse_duration
 from ledger.core.encoding import encode_time
@@ -23,12 +34,20 @@ from ledger.core.regions import Regime
 from tests.unit.naive_replay import Naive, Question, replay, replay_history
 
 START_MS = 1_769_817_600_000  # 2026-01-31, so that months have ends to be cut to
-PURPOSES = ("a", "b", "n", "never-offered")
+PURPOSES = ("a", "o", "b", "n", "t", "never-offered")
+"""`a` goes on with `o` in some versions, `n` is required, `t` an attestation that others may need."""
 REGIMES: tuple[Regime, ...] = ("opt-in", "opt-out", "exempt")
 REGIONS = (None, "KZ", "US")  # the naive replay knows exact countries only
 MATERIAL: tuple[bool | tuple[str, ...], ...] = (True, False, False, False, False, ("a",))
+ME, OTHER = "v" * 22, "w" * 22
+ACCOUNTS = ("1" * 32, "2" * 32)
 SEEDS = st.integers(0, 2**64 - 1)
 """Histories are drawn from a seeded generator, not member by member: it is a hundred times faster."""
+
+
+def settings(examples: int) -> hypothesis_settings:
+    """So many examples, however slow the machine is."""
+    return hypothesis_settings(max_examples=examples, deadline=None)
 
 
 def period(text: str) -> Duration:
@@ -37,7 +56,7 @@ def period(text: str) -> Duration:
     return duration
 
 
-PERIODS = tuple(map(period, ("P1M", "P2M", "P4M", "P30D", "P1D")))
+PERIODS = tuple(map(period, ("P1M", "P2M", "P4M", "P12M", "P30D", "P1D")))
 
 
 def day(draw: Random, first: int = 0, last: int = 40) -> int:
@@ -49,22 +68,31 @@ def regimes(draw: Random, *keys: str) -> dict[str, Regime]:
     return {key: draw.choice(REGIMES) for key in keys if draw.random() < 0.5}
 
 
-def random_purpose(draw: Random, name: str) -> Purpose:
+def reask(draw: Random) -> ReaskAfter:
+    return ReaskAfter(*(draw.choice((None, *PERIODS)) for _ in range(3)))
+
+
+def random_purpose(draw: Random, name: str, needs: tuple[str, ...] = (), alias_of: str | None = None) -> Purpose:
     return Purpose(
         title={"en": name},
         description={"en": name},
+        kind="attestation" if name == "t" else "consent",
         required=name == "n",
         in_use=draw.random() < 0.8,
+        alias_of=alias_of,
         removed_in="x" if draw.random() < 0.05 else None,
         regimes=regimes(draw, "default", "KZ"),
         renew_after=draw.choice((None, *PERIODS)),
+        reask_after=reask(draw) if draw.random() < 0.2 else None,
+        withdrawable=draw.random() < 0.7,
+        needs=needs,
     )
 
 
 def random_policies(draw: Random) -> tuple[Published, ...]:
     count = draw.choice((0, 1, 2, 2, 3, 3, 4, 4))
     seqs = sorted(draw.sample(range(13), count))
-    times = sorted(day(draw, -8, 25) for _ in range(count))
+    times = sorted([day(draw, -8, 0), *(day(draw, -8, 25) for _ in range(count - 1))][:count])
     return tuple(
         Published(seq, published_ms, b"", random_document(draw, str(index)))
         for index, (seq, published_ms) in enumerate(zip(seqs, times, strict=True))
@@ -72,6 +100,13 @@ def random_policies(draw: Random) -> tuple[Published, ...]:
 
 
 def random_document(draw: Random, version: str) -> SiteDocument:
+    names = draw.choice(["abn", "abnt", "abnt", "abnt", "abnt", "bnt", "obnt"])
+    needs = ("t",) if "t" in names and draw.random() < 0.5 else ()
+    purposes = {name: random_purpose(draw, name, needs if name != "t" else ()) for name in names}
+    if "a" in names and draw.random() < 0.4:
+        purposes["a"] = msgspec.structs.replace(purposes["a"], alias_of="o")
+        if draw.random() < 0.9:
+            purposes["o"] = msgspec.structs.replace(random_purpose(draw, "o"), removed_in=version)
     return SiteDocument(
         site="site.example",
         controller=Controller(name="c"),
@@ -79,79 +114,152 @@ def random_document(draw: Random, version: str) -> SiteDocument:
         origins=("https://site.example",),
         policy=PolicyVersion(
             version=version,
-            effective_at=encode_time(day(draw, -90, 25)),
+            effective_at=encode_time(day(draw, -90, draw.choice((-8, 25)))),
             url="https://site.example/",
             material=draw.choice(MATERIAL),
+            not_material=dict.fromkeys(purposes, "so the lawyers say") if draw.random() < 0.8 else {},
         ),
-        purposes={name: random_purpose(draw, name) for name in draw.choice(["abn", "abn", "abn", "an", "bn", "ab"])},
+        purposes=purposes,
         renew_after=draw.choice(PERIODS),
-        reask_after=ReaskAfter(refusal=draw.choice((None, *PERIODS))),
+        reask_after=reask(draw),
+        reask_after_in={region: reask(draw) for region in ("KZ", "US") if draw.random() < 0.2},
         regimes=regimes(draw, "default", "US"),
-    )
-
-
-def random_history(draw: Random, names: Sequence[str] = PURPOSES) -> list[Recorded]:
-    times = sorted(day(draw) for _ in range(draw.randint(0, 7)))
-    return [Recorded(seq, recorded_ms, random_event(draw, str(seq), names)) for seq, recorded_ms in enumerate(times, 3)]
-
-
-def random_event(draw: Random, event_id: str, names: Sequence[str]) -> Event:
-    answers: tuple[Answer, ...] = draw.choice([("granted", "denied"), ("granted",), ("granted",), ("denied",)])
-    decisions = {name: draw.choice(answers) for name in draw.sample(names, draw.randint(0, 3))}
-    if not decisions or draw.random() < 0.1:
-        decisions["*"] = "denied"
-    clocks = draw.choice(["none", "occurred", "sent", "both", "both"])
-    return Event(
-        id=event_id,
-        site="site.example",
-        type="consent.given" if "granted" in decisions.values() else "consent.refused",
-        visitor="v" * 22,
-        decisions=decisions,
-        action=draw.choice(("customize", "customize", "gpc", "import")),
-        policy_version=draw.choice((None, "0", "0", "0", "1", "1", "2", "3")),
-        region=draw.choice(REGIONS),
-        gpc=draw.random() < 0.5,
-        occurred_at=encode_time(day(draw)) if clocks in ("occurred", "both") else None,
-        sent_at=encode_time(day(draw)) if clocks in ("sent", "both") else None,
-    )
-
-
-def random_question(draw: Random) -> Question:
-    return Question(
-        at_ms=day(draw, 0, 60),
-        region=draw.choice(REGIONS),
-        gpc=draw.random() < 0.2,
-        known_seq=draw.choice((None, None, None, draw.randint(3, 12))),
-        suppressed=draw.random() < 0.05,
+        announce_changes=draw.choice(("posted", "first-visit")),
     )
 
 
 class Case(NamedTuple):
+    """`events` are the visitor's, `accounts` those of two accounts, made in this browser or in another."""
+
     published: tuple[Published, ...]
     events: list[Recorded]
+    accounts: dict[str, list[Recorded]]
     purpose: str
     ask: Question
 
 
+class Story(NamedTuple):
+    """What was recorded of one visitor and two accounts, and the seqs that no entry has."""
+
+    events: list[Recorded]
+    accounts: dict[str, list[Recorded]]
+    unused: list[int]
+
+
+def random_story(draw: Random, names: Sequence[str] = PURPOSES) -> Story:
+    story = Story([], {account: [] for account in ACCOUNTS}, [])
+    linking = draw.random() < 0.4
+    times = sorted(day(draw) for _ in range(draw.randint(0, 12 if linking else 7)))
+    for seq, recorded_ms in enumerate(times, 3):
+        where = draw.random() if linking else 0.9
+        if where < 0.25:
+            linked = draw.choice(("account.linked", "account.linked", "account.unlinked"))
+            told = random_event(draw, seq, (), type=linked, account=draw.choice(ACCOUNTS))
+            story.events.append(Recorded(seq, recorded_ms, told))
+        elif where < 0.6:
+            account = draw.choice(ACCOUNTS)
+            told = random_event(draw, seq, names, account=account, visitor=draw.choice((ME, OTHER)))
+            story.accounts[account].append(Recorded(seq, recorded_ms, told))
+        elif draw.random() < 0.1:
+            story.unused.append(seq)
+        elif draw.random() < 0.15:
+            told = random_event(draw, seq, (), type=draw.choice(("consent.dismissed", "notice.seen")))
+            story.events.append(Recorded(seq, recorded_ms, told))
+        else:
+            story.events.append(Recorded(seq, recorded_ms, random_event(draw, seq, names)))
+    return story
+
+
+def random_history(draw: Random, names: Sequence[str] = PURPOSES) -> list[Recorded]:
+    return random_story(draw, names).events
+
+
+def random_event(draw: Random, seq: int, names: Sequence[str], **members: str) -> Event:
+    """With `names` a choice about some of them."""
+    decisions: dict[str, Answer] = {}
+    if names:
+        answers: tuple[Answer, ...] = draw.choice([("granted", "denied"), ("granted",), ("granted",), ("denied",)])
+        decisions = {name: draw.choice(answers) for name in draw.sample(names, draw.randint(0, 3))}
+        if not decisions or draw.random() < 0.1:
+            decisions["*"] = "denied"
+    clocks = draw.choice(["none", "occurred", "sent", "both", "both"])
+    action = draw.choice(("customize", "customize", "gpc", "import", "guardian"))
+    known: dict[str, object] = {
+        "id": str(seq),
+        "site": "site.example",
+        "type": "consent.given" if "granted" in decisions.values() else "consent.refused",
+        "visitor": ME,
+        "decisions": decisions,
+        "action": action if names else None,
+        "policy_version": draw.choice((None, "0", "0", "0", "1", "1", "2", "3")),
+        "region": draw.choice(REGIONS),
+        "gpc": draw.random() < 0.5,
+        "conditional": draw.random() < 0.1,
+        "occurred_at": encode_time(day(draw)) if clocks in ("occurred", "both") else None,
+        "sent_at": encode_time(day(draw)) if clocks in ("sent", "both") else None,
+    }
+    return Event(**(known | members))  # type: ignore[arg-type]
+
+
+def random_marks(draw: Random, unused: list[int]) -> tuple[Mark, ...]:
+    """With seqs that no entry has, so that no tie is left to chance."""
+    seqs = [*unused, *range(100, 103)]
+    return tuple(
+        Mark(draw.choice(("*", "a", "b", "o")), day(draw), draw.choice((None, day(draw))), seqs[index])
+        for index in range(draw.randint(1, 3))
+    )
+
+
 def random_case(seed: int, names: Sequence[str] = PURPOSES) -> Case:
     draw = Random(seed)
-    return Case(
-        random_policies(draw),
-        random_history(draw, names),
-        draw.choice((*names, "a", "a", "a", "b", "b")),
-        random_question(draw),
+    published, story = random_policies(draw), random_story(draw, names)
+    purpose = draw.choice((*names, *"aaaaabbbt"))
+    ask = Question(
+        at_ms=day(draw, 0, 60),
+        region=draw.choice(REGIONS),
+        gpc=draw.random() < 0.2,
+        known_seq=draw.choice((None, None, None, draw.randint(3, 12))),
+        marks=random_marks(draw, story.unused) if draw.random() < 0.15 else (),
     )
+    return Case(published, story.events, story.accounts, purpose, ask)
 
 
 CASES = st.builds(random_case, SEEDS)
 HISTORIES = st.builds(lambda seed: random_history(Random(seed)), SEEDS)
+STORIES = st.builds(lambda seed: random_story(Random(seed)), SEEDS)
 
 
 def same(outcome: Outcome, naive: Naive) -> bool:
-    return (outcome.decision, outcome.reason, outcome.seq, outcome.regime) == naive
+    return naive == Naive(
+        outcome.decision,
+        outcome.reason,
+        outcome.seq,
+        outcome.regime,
+        outcome.ask,
+        outcome.notify,
+        outcome.conflict,
+        outcome.conditional,
+    )
 
 
-def answer(published: tuple[Published, ...], state: State, purpose: str, ask: Question) -> Outcome:
+def agrees(case: Case, outcome: Outcome, naive: Naive) -> bool:
+    """Where events deny all but one name of a purpose, and others all but another, a denial too many may be kept."""
+    if same(outcome, naive):
+        return True
+    named: set[tuple[str, ...]] = set()
+    for event in [*case.events, *(event for events in case.accounts.values() for event in events)]:
+        if "*" in event.event.decisions:
+            named.add(tuple(sorted(name for name in ("a", "o") if name in event.event.decisions)))
+    return case.purpose == "a" and len(named - {()}) > 1 and outcome.decision == "denied"
+
+
+def account_of(state: State, accounts: dict[str, list[Recorded]]) -> State | None:
+    return None if state.account is None else fold(EMPTY_STATE, accounts[state.account])
+
+
+def answer(
+    published: tuple[Published, ...], state: State, purpose: str, ask: Question, account: State | None = None
+) -> Outcome:
     return decide(
         PolicyHistory(published),
         state,
@@ -160,11 +268,19 @@ def answer(published: tuple[Published, ...], state: State, purpose: str, ask: Qu
         region=ask.region,
         gpc=ask.gpc,
         known_seq=ask.known_seq,
-        marks=(Mark("*", 0, None, -1),) if ask.suppressed else (),
+        account=account,
+        marks=ask.marks,
     )
 
 
-def answer_past(published: tuple[Published, ...], events: Sequence[Recorded], purpose: str, ask: Question) -> Outcome:
+def answer_now(case: Case, ask: Question | None = None) -> Outcome:
+    """The answer from the states, all of whose acts count."""
+    state = fold(EMPTY_STATE, case.events)
+    return answer(case.published, state, case.purpose, ask or case.ask, account_of(state, case.accounts))
+
+
+def answer_past(case: Case) -> Outcome:
+    published, events, accounts, purpose, ask = case
     return decide_history(
         PolicyHistory(published),
         events,
@@ -173,30 +289,26 @@ def answer_past(published: tuple[Published, ...], events: Sequence[Recorded], pu
         region=ask.region,
         gpc=ask.gpc,
         known_seq=ask.known_seq,
-        marks=(Mark("*", 0, None, -1),) if ask.suppressed else (),
+        account_events=accounts,
+        marks=ask.marks,
     )
 
 
-@settings(max_examples=3_000)
+@settings(2_000)
 @given(CASES)
-def test_a_decision_from_the_state_equals_a_naive_replay_of_all_events(
-    case: Case,
-) -> None:
-    published, events, purpose, ask = case
-    outcome = answer(published, fold(EMPTY_STATE, events), purpose, ask)
-    assert same(outcome, replay(published, events, purpose, ask))
+def test_a_decision_from_the_state_equals_a_naive_replay_of_all_events(case: Case) -> None:
+    naive = replay(case.published, case.events, case.purpose, case.ask, case.accounts)
+    assert agrees(case, answer_now(case), naive)
 
 
-@settings(max_examples=3_000)
+@settings(2_000)
 @given(CASES)
-def test_a_decision_about_the_past_equals_a_naive_replay_of_what_was_known(
-    case: Case,
-) -> None:
-    published, events, purpose, ask = case
-    outcome = answer_past(published, events, purpose, ask)
-    assert same(outcome, replay_history(published, events, purpose, ask))
+def test_a_decision_about_the_past_equals_a_naive_replay_of_what_was_known(case: Case) -> None:
+    naive = replay_history(case.published, case.events, case.purpose, case.ask, case.accounts)
+    assert agrees(case, answer_past(case), naive)
 
 
+@settings(100)
 @given(HISTORIES, st.data())
 def test_the_state_is_a_function_of_the_set_of_events(events: list[Recorded], data: st.DataObject) -> None:
     once = encode_state(fold(EMPTY_STATE, events))
@@ -211,91 +323,199 @@ def test_the_state_is_a_function_of_the_set_of_events(events: list[Recorded], da
     assert encode_state(state) == once
 
 
-@settings(max_examples=500)
-@given(CASES, HISTORIES)
-def test_events_recorded_later_never_change_an_answer_about_what_was_known(case: Case, later: list[Recorded]) -> None:
-    published, events, purpose, ask = case
-    known_seq = max((event.seq for event in events), default=3)
-    ask = ask._replace(known_seq=known_seq)
-    after = [event._replace(seq=event.seq + known_seq) for event in later]
-    assert answer_past(published, events, purpose, ask) == answer_past(published, [*after, *events], purpose, ask)
+@settings(300)
+@given(CASES, st.data())
+def test_any_order_repetition_or_split_of_the_entries_gives_the_same_answer_at_every_time(
+    case: Case, data: st.DataObject
+) -> None:
+    def mixed(events: list[Recorded]) -> list[Recorded]:
+        again = data.draw(st.lists(st.sampled_from(events), max_size=3)) if events else []
+        return list(data.draw(st.permutations(events + again)))
+
+    other = case._replace(
+        events=mixed(case.events), accounts={name: mixed(events) for name, events in case.accounts.items()}
+    )
+    for half_weeks in (0, 9, 21, 40, 60):
+        ask = case.ask._replace(at_ms=START_MS + half_weeks * 7 * DAY_MS // 2)
+        assert answer_past(case._replace(ask=ask)) == answer_past(other._replace(ask=ask))
+    assert answer_now(case) == answer_now(other)
 
 
+@settings(1_000)
+@given(CASES, STORIES, SEEDS)
+def test_what_is_recorded_later_never_changes_an_answer_about_what_was_known(
+    case: Case, later: Story, seed: int
+) -> None:
+    """Events, links, choices for accounts, versions of the policy, and marks."""
+    draw = Random(seed)
+    known_seq = draw.randint(3, 15)
+    known = case._replace(ask=case.ask._replace(known_seq=known_seq))
+
+    def after(events: list[Recorded]) -> list[Recorded]:
+        return [event._replace(seq=event.seq + known_seq) for event in events]
+
+    known_policies = tuple(entry for entry in case.published if entry.seq <= known_seq)
+    latest_ms = max((entry.published_ms for entry in known_policies), default=START_MS)
+    policy = Published(known_seq + 1, latest_ms, b"", random_document(draw, "later"))
+    marks = tuple(Mark("*", day(draw), None, known_seq + 1 + index) for index in range(2))
+    grown = known._replace(
+        published=(*known_policies, policy),
+        events=[*after(later.events), *case.events],
+        accounts={name: [*case.accounts[name], *after(later.accounts[name])] for name in ACCOUNTS},
+        ask=known.ask._replace(marks=(*marks, *known.ask.marks)),
+    )
+    assert answer_past(known) == answer_past(grown)
+
+
+@settings(500)
 @given(CASES)
-def test_the_state_says_the_same_as_the_history_once_every_act_counts(
-    case: Case,
-) -> None:
-    published, events, purpose, ask = case
-    ask = ask._replace(known_seq=None, at_ms=max([ask.at_ms, *(event.recorded_ms for event in events)]))
-    assert answer(published, fold(EMPTY_STATE, events), purpose, ask) == answer_past(published, events, purpose, ask)
+def test_the_state_says_the_same_as_the_history_once_every_act_counts(case: Case) -> None:
+    events = [*case.events, *(event for events in case.accounts.values() for event in events)]
+    at_ms = max([case.ask.at_ms, *(event.recorded_ms for event in events)])
+    case = case._replace(ask=case.ask._replace(known_seq=None, at_ms=at_ms))
+    assert answer_now(case) == answer_past(case)
 
 
-@settings(max_examples=300)
-@given(CASES, st.lists(st.tuples(HISTORIES, st.sampled_from(REGIONS), st.booleans()), max_size=6))
-def test_an_evaluator_answers_many_visitors_as_if_each_were_alone(
-    case: Case, visitors: list[tuple[list[Recorded], str | None, bool]]
-) -> None:
+@settings(300)
+@given(CASES, st.lists(CASES, max_size=6))
+def test_an_evaluator_answers_many_visitors_as_if_each_were_alone(case: Case, others: list[Case]) -> None:
+    """With the regions, signals, accounts and marks of each."""
     evaluator = Evaluator(
         PolicyHistory(case.published), case.purpose, at_ms=case.ask.at_ms, known_seq=case.ask.known_seq
     )
-    for events, region, gpc in visitors:
-        state = fold(EMPTY_STATE, events)
-        alone = answer(case.published, state, case.purpose, case.ask._replace(region=region, gpc=gpc, suppressed=False))
-        assert evaluator.decide(state, region, gpc) == alone
+    for other in others:
+        ask = case.ask._replace(region=other.ask.region, gpc=other.ask.gpc, marks=other.ask.marks)
+        state = fold(EMPTY_STATE, other.events)
+        account = account_of(state, other.accounts)
+        alone = answer(case.published, state, case.purpose, ask, account)
+        assert evaluator.decide(state, ask.region, ask.gpc, account, ask.marks) == alone
 
 
-@settings(max_examples=1_000)
-@given(CASES, st.lists(st.integers(0, 400), max_size=8))
-def test_an_answer_is_the_same_until_its_valid_until_and_another_from_then_on(case: Case, days: list[int]) -> None:
-    published, events, purpose, ask = case
-    state = fold(EMPTY_STATE, events)
-    now = answer(published, state, purpose, ask)
+@settings(1_000)
+@given(CASES, st.lists(st.integers(0, 800), max_size=8))
+def test_an_answer_is_the_same_until_its_valid_until_and_another_from_then_on(case: Case, half_days: list[int]) -> None:
+    now, ask = answer_now(case), case.ask
     until_ms = now.valid_until_ms
+    moments = [ask.at_ms + half_day * DAY_MS // 2 for half_day in half_days]
     if until_ms is not None:
         assert until_ms > ask.at_ms
-        then = answer(published, state, purpose, ask._replace(at_ms=until_ms))
+        then = answer_now(case, ask._replace(at_ms=until_ms))
         assert (then.decision, then.reason) != (now.decision, now.reason)
-        days = [*days, (until_ms - ask.at_ms - 1) // DAY_MS]
-    for day in days:
-        later_ms = ask.at_ms + day * DAY_MS
-        if until_ms is None or later_ms < until_ms:
-            then = answer(published, state, purpose, ask._replace(at_ms=later_ms))
+        moments += [until_ms - 1, *(START_MS + half_week * 7 * DAY_MS // 2 for half_week in range(0, 60, 2))]
+    for moment in moments:
+        if ask.at_ms <= moment and (until_ms is None or moment < until_ms):
+            then = answer_now(case, ask._replace(at_ms=moment))
             assert (then.decision, then.reason) == (now.decision, now.reason)
 
 
+@settings(100)
 @given(CASES)
-def test_time_alone_never_turns_a_denial_by_a_person_into_a_grant_of_consent(
-    case: Case,
-) -> None:
-    published, events, purpose, ask = case
-    state = fold(EMPTY_STATE, events)
-    now = answer(published, state, purpose, ask)
-    later = answer(published, state, purpose, ask._replace(at_ms=ask.at_ms + 4_000 * DAY_MS))
-    if now.reason in {"refused", "withdrawn"} and state.acts(purpose).signal is None:
+def test_time_alone_never_turns_a_denial_by_a_person_into_a_grant_of_consent(case: Case) -> None:
+    """The purpose keeps its name and needs nothing else, for other purposes have their own time."""
+    documents = [entry.document for entry in case.published]
+    if any(found.alias_of or found.needs for document in documents for found in document.purposes.values()):
+        return
+    case = case._replace(ask=case.ask._replace(marks=()))
+    now = answer_now(case)
+    later = answer_now(case, case.ask._replace(at_ms=case.ask.at_ms + 4_000 * DAY_MS))
+    if now.reason in {"refused", "withdrawn"}:
         assert later.reason in {"refused", "withdrawn", "not_required", "unknown_purpose"}
 
 
-@settings(max_examples=500)
+@settings(1_000)
 @given(CASES, st.integers(0, 1), st.integers(0, 30))
 def test_a_later_denial_always_wins_whatever_its_clock_says(case: Case, kind: int, ahead: int) -> None:
     """Without `sentAt`, or with one beyond the window, a denial counts when it is recorded."""
-    published, events, purpose, ask = case
+    events = [*case.events, *(event for events in case.accounts.values() for event in events)]
     recorded_ms = max((event.recorded_ms for event in events), default=START_MS)
     denial = Event(
         id="denial",
         site="site.example",
         type="consent.withdrawn",
-        visitor="v" * 22,
-        decisions={"*": "denied"} if kind else {purpose: "denied"},
+        visitor=ME,
+        decisions={"*": "denied"} if kind else {case.purpose: "denied"},
         action="withdraw",
         occurred_at=encode_time(START_MS - ahead * DAY_MS),
         sent_at=encode_time(START_MS + 8 * DAY_MS) if kind else None,
     )
-    state = fold(EMPTY_STATE, [*events, Recorded(1_000, recorded_ms, denial)])
-    outcome = answer(published, state, purpose, ask)
-    assert outcome.reason in {"withdrawn", "refused", "no_policy", "unknown_purpose", "not_required"}
+    outcome = answer_now(case._replace(events=[*case.events, Recorded(1_000, recorded_ms, denial)]))
+    barred = any(not found.withdrawable for entry in case.published for found in entry.document.purposes.values())
+    assert outcome.decision == "denied" or outcome.reason in {
+        "not_required",
+        *(["withdrawal_barred"] if barred else []),
+    }
+    assert outcome.reason not in {"granted", "expired", "policy_changed", "opt_out_default", "never_asked", "gpc"}
 
 
+@settings(500)
+@given(CASES, SEEDS)
+def test_the_ledgers_own_events_about_lapses_change_no_answer(case: Case, seed: int) -> None:
+    draw = Random(seed)
+
+    def with_lapses(events: list[Recorded]) -> list[Recorded]:
+        lapses = [
+            Recorded(
+                1_000 + draw.randint(0, 10_000),
+                day(draw),
+                Event(
+                    id="lapse",
+                    site="site.example",
+                    type=draw.choice(("consent.expired", "consent.invalidated")),
+                    visitor=ME,
+                    authentication="ledger",
+                    lapsed={draw.choice(PURPOSES): 3},
+                    account=draw.choice((None, *ACCOUNTS)),
+                    occurred_at=encode_time(day(draw)),
+                ),
+            )
+            for _ in range(draw.randint(1, 4))
+        ]
+        mixed = [*events, *lapses]
+        draw.shuffle(mixed)
+        return mixed
+
+    told = case._replace(
+        events=with_lapses(case.events),
+        accounts={name: with_lapses(events) for name, events in case.accounts.items()},
+        ask=case.ask._replace(known_seq=None),
+    )
+    untold = case._replace(ask=told.ask)
+    assert answer_past(told) == answer_past(untold)
+    assert encode_state(fold(EMPTY_STATE, told.events)) == encode_state(fold(EMPTY_STATE, case.events))
+
+
+@settings(500)
+@given(CASES, STORIES)
+def test_an_account_that_the_visitor_is_not_linked_to_now_has_no_say(case: Case, other: Story) -> None:
+    state = fold(EMPTY_STATE, case.events, until_ms=case.ask.at_ms)
+    ask = case.ask._replace(known_seq=None)
+    changed = {
+        name: case.accounts[name] if name == state.account else [*case.accounts[name], *other.accounts[name]]
+        for name in ACCOUNTS
+    }
+    assert answer_past(case._replace(ask=ask)) == answer_past(case._replace(ask=ask, accounts=changed))
+
+
+@settings(1_000)
+@given(CASES)
+def test_every_answer_can_be_explained_and_names_nobody(case: Case) -> None:
+    ask = case.ask
+    evaluator = Evaluator(PolicyHistory(case.published), case.purpose, at_ms=ask.at_ms, known_seq=ask.known_seq)
+    state = fold(EMPTY_STATE, case.events)
+    account = account_of(state, case.accounts)
+    outcome = evaluator.decide(state, ask.region, ask.gpc, account, ask.marks)
+    events = [*case.events, *(event for events in case.accounts.values() for event in events)]
+    for known in ((), events):
+        said = evaluator.explain(state, ask.region, ask.gpc, account, ask.marks, known)
+        text = "\n".join(said)
+        assert f"So the answer is {outcome.decision}, for the reason {outcome.reason}." in said
+        assert f"Rule {outcome.reason}" in text
+        assert outcome.seq is None or f"entry {outcome.seq}" in text or outcome.reason == "suppressed"
+        assert not any(name in text for name in (ME, OTHER, *ACCOUNTS))
+        assert "None" not in text
+
+
+@settings(100)
 @given(st.integers(-400, 400), st.integers(1, 5_000), st.lists(st.integers(0, 7 * 24 * 3600), max_size=4), st.data())
 def test_a_retried_grant_never_beats_a_withdrawal_made_after_it(
     clock_days: int, gap_seconds: int, tries: list[int], data: st.DataObject
@@ -341,7 +561,7 @@ def _one_purpose() -> SiteDocument:
     )
 
 
-NAMES = ("a", "b", "c", "d", "e", "f")
+NAMES = ("a", "b", "c", "o", "t", "u")
 
 
 class TestTheBoundOnPurposes:
@@ -351,6 +571,7 @@ class TestTheBoundOnPurposes:
     def _room_for_two(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(fold_module, "MAX_TRACKED_PURPOSES", 2)
 
+    @settings(100)
     @given(st.builds(lambda seed: random_history(Random(seed), NAMES), SEEDS), st.data())
     def test_the_state_stays_a_function_of_the_set_of_events(self, events: list[Recorded], data: st.DataObject) -> None:
         shuffled = data.draw(st.permutations([*events, *events]))
@@ -359,18 +580,21 @@ class TestTheBoundOnPurposes:
         assert encode_state(state) == encode_state(fold(EMPTY_STATE, events))
         assert len(state.purposes) <= 2
 
-    @settings(max_examples=1_000)
+    @settings(1_000)
     @given(st.builds(random_case, SEEDS, st.just(NAMES)))
     def test_what_does_not_fit_is_denied_and_what_fits_is_exact(self, case: Case) -> None:
-        published, events, purpose, ask = case
-        state = fold(EMPTY_STATE, events)
-        outcome = answer(published, state, purpose, ask)
-        naive = replay(published, events, purpose, ask)
+        published, events, _, purpose, ask = case
+        case = case._replace(accounts={name: [] for name in ACCOUNTS})
+        outcome = answer_now(case)
+        naive = replay(published, events, purpose, ask, case.accounts)
         named = sorted({name for event in events for name in event.event.decisions if name != "*"})
-        if purpose in named[:2] or len(named) <= 2:
-            assert same(outcome, naive)
-        elif naive.decision == "denied" or outcome.decision == "granted":
-            assert outcome.decision == naive.decision
+        asked = [entry.document.purposes[purpose] for entry in published if purpose in entry.document.purposes]
+        alone = not any(found.needs or found.alias_of for found in asked)
+        if len(named) <= 2 or (purpose in named[:2] and alone):
+            assert agrees(case, outcome, naive)
+        else:
+            # A grant that was forgotten may be the one after which a denial counted, though an older grant was barred.
+            assert outcome.decision == "denied" or naive.decision == "granted" or outcome.reason == "withdrawal_barred"
 
 
 def test_a_hostile_visitor_cannot_grow_the_state() -> None:

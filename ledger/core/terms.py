@@ -1,0 +1,189 @@
+"""What the versions of a policy say about one purpose at one time: whether and where it is asked, what became of the
+grants that cite each of them, when an answer is asked for again.
+
+Nothing here is about a visitor; the rules that weigh a visitor's acts under these terms are in core/rules.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import Any, Literal, NamedTuple
+
+from ledger.core.document import ReaskAfter, SiteDocument
+from ledger.core.duration import Duration
+from ledger.core.fold import Act
+from ledger.core.policy import PolicyHistory, Published
+from ledger.core.regions import Regime, applying, regime_in, strictest
+
+Fixed = Literal["no_policy", "unknown_purpose", "not_required"]
+Lapse = Literal["policy_changed", "expired"]
+Interval = Literal["refusal", "withdrawal", "dismissal"]
+
+
+class Standing(NamedTuple):
+    """What became of grants that cite one version.
+
+    `ended`: why they hold no more, if so (`replaced`: by the version at `ended_by`). Otherwise the shortest of
+    `renewals` runs; `barred`: the cited version and each since says that they cannot be withdrawn.
+    """
+
+    ended: Literal["unpublished", "not_asked", "replaced"] | None = None
+    ended_by: int | None = None
+    renewals: tuple[Duration, ...] = ()
+    barred: bool = False
+
+
+class Terms:
+    """What holds for one purpose from one version's effect to the next, or before the first.
+
+    `names` are the purpose's own and those that it goes on with (`aliasOf`), the newest first; `needs` the terms of the
+    attestations without which no grant holds; `fixed` an answer that no act can change.
+    """
+
+    def __init__(self, history: PolicyHistory, purpose: str, at_ms: int, *, needed: bool = False) -> None:
+        self.history = history
+        self.purpose = purpose
+        self.index = index = bisect_right(history.effects_ms, at_ms) - 1
+        self.in_force: Published | None = history.in_effect_order[index] if index >= 0 else None
+        self.names: tuple[str, ...] = (purpose,)
+        self.needs: tuple[Terms, ...] = ()
+        self.fixed: Fixed | None = None
+        self.unanswered: dict[tuple[str | None, bool], Any] = {}
+        """For core/rules to keep what it says to visitors without any act, by region and signal."""
+        self._standings: dict[tuple[str, str | None], Standing] = {}
+        self._regimes: dict[str | None, Regime] = {}
+        self._needed = needed
+        self._following: Terms | None = None
+        following = index + 1
+        self.ends_ms = history.effects_ms[following] if following < len(history.effects_ms) else None
+        """When the next known version takes effect."""
+        if self.in_force is None:
+            self.fixed = "no_policy"
+            return
+        document = self.in_force.document
+        if not document.offers(purpose):
+            self.fixed = "unknown_purpose"
+        elif not document.asks(purpose):
+            self.fixed = "not_required"
+        else:
+            self.names = _names(document, purpose)
+            self._regime_table = document.regimes_of(purpose)
+            found = document.purposes[purpose]
+            self._reask = found.reask_after
+            if not needed and found.kind != "attestation":
+                self.needs = tuple(Terms(history, need, at_ms, needed=True) for need in found.needs)
+
+    @property
+    def version(self) -> str | None:
+        return self.in_force.document.version if self.in_force else None
+
+    def following(self, ends_ms: int) -> Terms:
+        """The terms from `ends_ms` on; of versions with one time of effect the last in order has the say."""
+        if self._following is None:
+            self._following = Terms(self.history, self.purpose, ends_ms, needed=self._needed)
+        return self._following
+
+    def announces_to(self, last: Act | None) -> bool:
+        """Whether the version in force took effect after the visitor's last act and the site announces its changes."""
+        now = self.in_force
+        return (
+            now is not None
+            and last is not None
+            and now.document.announce_changes == "first-visit"
+            and self.history.effects_ms[self.index] > last.effective_ms
+            and now.document.version != last.version
+        )
+
+    # --- grants ----------------------------------------------------------------------------------------------------
+
+    def lapse(self, grant: Act, name: str, at_ms: int) -> tuple[Lapse | None, int | None]:
+        """Why a grant of `name` no longer holds, if so, and when it expires."""
+        standing = self.standing(name, grant.version)
+        if standing.ended is not None:
+            return "policy_changed", None
+        until_ms = min([renewal.after(grant.effective_ms) for renewal in standing.renewals])
+        return ("expired" if until_ms <= at_ms else None), until_ms
+
+    def standing(self, name: str, version: str | None) -> Standing:
+        """What became of grants of `name` that cite `version`."""
+        found = self._standings.get((name, version))
+        if found is None:
+            found = self._standings[name, version] = self._standing(name, version)
+        return found
+
+    def _standing(self, name: str, version: str | None) -> Standing:
+        """A grant that cites what was never published, or a version that did not ask, counts as materially replaced."""
+        ordered = self.history.in_effect_order
+        cited = None if version is None else self.history.order_of(version)
+        if cited is None:
+            return Standing("unpublished")
+        if not ordered[cited].document.asks(name):
+            return Standing("not_asked")
+        since = range(cited + 1, self.index + 1)
+        for index in since:
+            called = self._called(ordered[index].document)
+            if called is not None and self.history.material(index, called):
+                return Standing("replaced", index)
+        held = {cited: name, **{index: self._called(ordered[index].document) for index in (*since, self.index)}}
+        renewals = {ordered[index].document.renewal_of(called or name) for index, called in held.items()}
+        barred = all(
+            called is not None and not ordered[index].document.purposes[called].withdrawable
+            for index, called in held.items()
+        )
+        return Standing(None, None, tuple(renewals), barred)
+
+    def _called(self, document: SiteDocument) -> str | None:
+        """Under which of its names another version offers the purpose."""
+        return next((name for name in self.names if document.offers(name)), None)
+
+    # --- places ----------------------------------------------------------------------------------------------------
+
+    def regime(self, region: str | None, act: Act | None) -> Regime:
+        """The strictest of the asker's region and the act's."""
+        asked = self.regime_at(region)
+        if act is None or act.region == region:
+            return asked
+        return strictest((asked, self.regime_at(act.region)))
+
+    def regime_at(self, region: str | None) -> Regime:
+        regime = self._regimes.get(region)
+        if regime is None:
+            regime = self._regimes[region] = regime_in(self._regime_table, region)
+        return regime
+
+    # --- asking again ----------------------------------------------------------------------------------------------
+
+    def quiet_until_ms(self, act: Act, interval: Interval, region: str | None) -> int | None:
+        """Until when an act keeps the question away: the longest of the asker's region and the act's.
+
+        None: for good after a denial; not at all after a dismissal.
+        """
+        periods = [_period(reask, interval) for reask in self._reasks(region, act.region)]
+        if interval != "dismissal" and None in periods:
+            return None
+        return max([period.after(act.effective_ms) for period in periods if period is not None], default=None)
+
+    def _reasks(self, *regions: str | None) -> tuple[ReaskAfter, ...]:
+        assert self.in_force is not None
+        document = self.in_force.document
+        if self._reask is not None:
+            return (self._reask,)
+        if not document.reask_after_in:
+            return (document.reask_after,)
+        table, default = document.reask_after_in, document.reask_after
+        return tuple(reask for region in set(regions) for reask in applying(table, region, default))
+
+
+def _period(reask: ReaskAfter, interval: Interval) -> Duration | None:
+    if interval == "refusal":
+        return reask.refusal
+    return reask.withdrawal if interval == "withdrawal" else reask.dismissal
+
+
+def _names(document: SiteDocument, purpose: str) -> tuple[str, ...]:
+    """A purpose and those that it goes on with. Any document will do, also one that goes round in a circle."""
+    names = [purpose]
+    while (found := document.purposes.get(names[-1])) is not None and found.alias_of not in (None, *names):
+        assert found.alias_of is not None
+        names.append(found.alias_of)
+    return tuple(names)
