@@ -1,4 +1,4 @@
-"""No address of a visitor is left anywhere: a server is posted to from known ones, and all that it wrote is searched."""
+"""No address of a visitor is left anywhere: a server is posted to from known ones, and what it wrote is searched."""
 
 from __future__ import annotations
 
