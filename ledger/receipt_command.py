@@ -11,14 +11,14 @@ from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
-from typing import BinaryIO, TypeVar
-from urllib.parse import quote
+from typing import BinaryIO, NamedTuple, TypeVar
+from urllib.parse import quote, urlencode
 
 import aiohttp
 import click
 import msgspec
 
-from ledger.config import RECEIPT_PROOF_POLL_SECONDS, RECEIPT_REQUEST_TIMEOUT_SECONDS
+from ledger.config import RECEIPT_ANSWER_MAX_BYTES, RECEIPT_PROOF_POLL_SECONDS, RECEIPT_REQUEST_TIMEOUT_SECONDS
 from ledger.core.ed25519 import check_public
 from ledger.core.encoding import decode_base64
 from ledger.core.errors import ConfigInvalid, LedgerError
@@ -33,6 +33,7 @@ from ledger.receipt_report import EXIT_CODES, plain, render, told
 
 T = TypeVar("T")
 
+RECEIPT = "receipt"
 COULD_NOT_RUN = 2
 NO_PROOF = 3
 
@@ -144,6 +145,16 @@ def _ingest_key(text: str) -> bytes:
 @receipt_command.command("get")
 @click.argument("site")
 @click.argument("event_id", metavar="ID")
+@click.option(
+    "--format",
+    "rendering",
+    type=click.Choice([RECEIPT, "iso27560", "kantara", "html"]),
+    default=RECEIPT,
+    show_default=True,
+    help="The receipt itself, which is the evidence; a consent record as of ISO/IEC TS 27560 in JSON-LD; a Kantara "
+    "Consent Receipt as signed JWT; or a page for printing that verifies itself.",
+)
+@click.option("--language", metavar="TAG", help="Of the page (en, ru, kk); else the visitor's own.")
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write here; else to the screen.")
 @click.option(
     "--wait",
@@ -161,47 +172,83 @@ def _ingest_key(text: str) -> bytes:
     help="Data directory of an `up`; used where LEDGER_URL and the keys are not set.",
 )
 @click.pass_context
-def get_command(context: click.Context, site: str, event_id: str, output: Path | None, wait: float, data: Path) -> None:
-    """Get the receipt of an event from the running server, with its proof.
+def get_command(
+    context: click.Context,
+    site: str,
+    event_id: str,
+    rendering: str,
+    language: str | None,
+    output: Path | None,
+    wait: float,
+    data: Path,
+) -> None:
+    """Get the receipt of an event from the running server, with its proof, or a rendering of it.
 
     Exit code 0: it has one, 2: could not run, 3: no checkpoint covered the event in time.
     """
+    asked = {"format": None if rendering == RECEIPT else rendering, "language": language}
+    query = urlencode({name: value for name, value in asked.items() if value is not None})
     try:
-        body = asyncio.run(_get(find_access(site, data), event_id, wait))
+        got = asyncio.run(_get(find_access(site, data), event_id, query, wait))
         if output is None:
-            click.echo(body.decode())
+            click.echo(got.body.decode())
         else:
-            output.write_bytes(body)
+            output.write_bytes(got.body)
     except KeyboardInterrupt:
         click.echo("could not run: interrupted", err=True)
         context.exit(COULD_NOT_RUN)
     except (LedgerError, OSError) as error:
         click.echo(f"could not run: {error}", err=True)
         context.exit(COULD_NOT_RUN)
-    if parse_receipt(body).proof is None:
+    if not got.proven:
         click.echo("it holds no proof yet: no checkpoint covers the event; try again later", err=True)
         context.exit(NO_PROOF)
 
 
-async def _get(access: Access, event_id: str, wait_seconds: float) -> bytes:
-    """The answer's exact bytes: with a proof if there is one before the time is up. `ConfigInvalid` if refused."""
+class _Got(NamedTuple):
+    """An answer's exact bytes, and whether a proof is in them."""
+
+    body: bytes
+    proven: bool
+
+
+async def _get(access: Access, event_id: str, query: str, wait_seconds: float) -> _Got:
+    """The answer: with a proof if there is one before the time is up. `ConfigInvalid` if refused."""
     deadline = time.monotonic() + wait_seconds
     url = f"{access.base_url}/v1/sites/{quote(access.site, safe='')}/receipts/{quote(event_id, safe='')}"
+    limit = RECEIPT_ANSWER_MAX_BYTES if query else MAX_RECEIPT_BYTES
     headers = {"Authorization": f"Bearer {access.secret}"}
     timeout = aiohttp.ClientTimeout(total=RECEIPT_REQUEST_TIMEOUT_SECONDS)
     async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
         while True:
             try:
-                async with session.get(url, allow_redirects=False) as response:
-                    body = await response.content.read(MAX_RECEIPT_BYTES + 1)
+                async with session.get(f"{url}?{query}" if query else url, allow_redirects=False) as response:
+                    body = await _read_answer(response, limit)
                     status = response.status
+                    announced = "Retry-After" in response.headers  # of an answer that is had: a proof is to come
             except (aiohttp.ClientError, TimeoutError) as error:
                 raise ConfigInvalid(f"{access.base_url} does not answer: {type(error).__name__} {error}") from error
             if status != HTTPStatus.OK and (status != HTTPStatus.SERVICE_UNAVAILABLE or time.monotonic() > deadline):
                 raise ConfigInvalid(f"the server answers {status}{_problem(body)}")
-            if status == HTTPStatus.OK and (parse_receipt(body).proof is not None or time.monotonic() > deadline):
-                return body
+            if status == HTTPStatus.OK:
+                proven = not announced if query else parse_receipt(body).proof is not None
+                if proven or time.monotonic() > deadline:
+                    return _Got(body, proven)
             await asyncio.sleep(RECEIPT_PROOF_POLL_SECONDS)
+
+
+async def _read_answer(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """The body, or so much of it that it is seen to be too long."""
+    parts: list[bytes] = []
+    size = 0
+    async for part in response.content.iter_any():
+        parts.append(part)
+        size += len(part)
+        if size > limit:
+            break
+    if size > limit and response.status == HTTPStatus.OK and limit == RECEIPT_ANSWER_MAX_BYTES:
+        raise ConfigInvalid(f"the server's answer is longer than {limit // 1024 // 1024} MiB")
+    return b"".join(parts)
 
 
 def _problem(body: bytes) -> str:

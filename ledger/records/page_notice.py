@@ -108,7 +108,7 @@ def _words(reader: Reader, said: NoticeText, language: str) -> Html:
         el("p", el("strong", said.title)),
         *[el("p", paragraph) for paragraph in said.body],
         el("ul", *purposes) if purposes else None,
-        el("ul", *buttons, class_="buttons"),
+        el("ul", *buttons, class_="buttons", aria_label=reader.words["controls"]),
         el("ul", *links) if links else None,
         lang=language,
     )

@@ -153,7 +153,7 @@ def _cookie(reader: Reader, purpose: str, cookie: Cookie) -> Html:
         el("td", reader.title_of(purpose)),
         el("td", reader.text(cookie.description)),
         el("td", _lifetime(words, cookie)),
-        el("td", words[cookie.party]),
+        el("td", words["first" if cookie.party == "first" else "third"]),
     )
 
 

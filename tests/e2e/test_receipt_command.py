@@ -145,12 +145,17 @@ def test_nothing_in_a_receipt_steers_the_terminal() -> None:
 # --- get -------------------------------------------------------------------------------------------------------------
 
 
+RENDERED = b"x" * 700_000
+"""Longer than any receipt, and than what one read of a socket gives."""
+
+
 class Server:
     """A ledger that answers with one receipt, at first without its proof."""
 
     def __init__(self) -> None:
         self.without_proof = 0
         self.asked: list[tuple[str, str]] = []
+        self.queries: list[str] = []
         self.url = ""
 
     async def answer(self, request: web.Request) -> web.Response:
@@ -159,6 +164,10 @@ class Server:
             problem = {"type": "not-found", "title": "Not found", "status": 404, "detail": "There is no such event."}
             return web.json_response(problem, status=404)
         self.without_proof -= 1
+        self.queries.append(request.query_string)
+        if "format" in request.query:
+            headers = {"Retry-After": "1"} if self.without_proof >= 0 else {}
+            return web.Response(body=RENDERED, content_type="text/html", headers=headers)
         return web.json_response(GOOD if self.without_proof < 0 else BARE)
 
 
@@ -201,6 +210,27 @@ async def test_a_receipt_without_a_proof_in_time_is_3(server: Server) -> None:
     code, out, err = await get(server, GOOD["id"], "--wait", "0")
     assert (code, json.loads(out)) == (3, BARE)
     assert "no proof yet" in err
+
+
+async def test_a_rendering_is_got_whole_once_its_proof_is_there(server: Server, tmp_path: Path) -> None:
+    server.without_proof = 1
+    page = tmp_path / "record.html"
+    code, out, err = await get(server, GOOD["id"], "--format", "html", "--language", "kk", "-o", str(page))
+    assert (code, out, err) == (0, "", "")
+    assert page.read_bytes() == RENDERED
+    assert server.queries == ["format=html&language=kk"] * 2
+    server.without_proof = 1_000
+    code, out, err = await get(server, GOOD["id"], "--format", "iso27560", "--wait", "0")
+    assert (code, len(out.strip())) == (3, len(RENDERED))
+    assert "no proof yet" in err
+    assert server.queries[-1] == "format=iso27560"
+
+
+async def test_a_format_that_there_is_none_of_is_told_before_anybody_is_asked(server: Server) -> None:
+    code, _, err = await get(server, GOOD["id"], "--format", "pdf")
+    assert code == 2
+    assert "iso27560" in err
+    assert server.asked == []
 
 
 async def test_a_refusal_of_the_server_is_told_in_its_words(server: Server) -> None:
