@@ -21,8 +21,9 @@ from ledger.credentials import read_credentials
 from ledger.embedded.child import follow_parent
 from ledger.http.app import create_app
 from ledger.http.server import serving
+from ledger.lapser import Lapser
 from ledger.lease import hold
-from ledger.metrics import CookieCollector, ProjectorCollector, RegionCollector, SequencerCollector
+from ledger.metrics import CookieCollector, LapserCollector, ProjectorCollector, RegionCollector, SequencerCollector
 from ledger.projector import Projector
 from ledger.region import RegionFinder
 from ledger.relay import Relay
@@ -124,7 +125,7 @@ def _demo_keys(settings: Settings) -> dict[str, str]:
 
 
 async def run_worker(settings: Settings) -> None:
-    """The worker process: projector, relay and checkpointer, each under a lease, until SIGTERM or SIGINT."""
+    """The worker process: projector, relay, checkpointer and lapser, each under a lease, until SIGTERM or SIGINT."""
     stop = _stop_event()
     pool = await open_pool(settings.database_url, size=config.WORKER_MAX_CONNECTIONS)
     registry = CollectorRegistry()
@@ -140,6 +141,9 @@ async def run_worker(settings: Settings) -> None:
     tasks.append(
         asyncio.create_task(hold(settings.database_url, "checkpointer", checkpointer.run), name="checkpointer")
     )
+    lapser = Lapser(settings, pool)
+    registry.register(LapserCollector(lapser))
+    tasks.append(asyncio.create_task(hold(settings.database_url, "lapser", lapser.run), name="lapser"))
     if settings.worker_port:
         start_http_server(settings.worker_port, addr=settings.host, registry=registry)
     try:

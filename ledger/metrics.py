@@ -8,6 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from ledger.cookies import Cookies
+from ledger.lapser import Lapser
 from ledger.projector import Projector
 from ledger.region import RegionFinder
 from ledger.service import Service
@@ -68,6 +69,38 @@ class ProjectorCollector(Collector):
             position.add_metric([progress.site], progress.position)
             lag.add_metric([progress.site], progress.size - 1 - progress.position)
         yield from (position, lag)
+
+
+class LapserCollector(Collector):
+    """Of the worker: what it told of lapses, and how long the oldest of each site has waited."""
+
+    def __init__(self, lapser: Lapser) -> None:
+        self._lapser = lapser
+
+    def collect(self) -> Iterator[Metric]:
+        told = CounterMetricFamily(
+            "consent_ledger_lapse_events", "Events about lapses that were appended.", labels=["site", "type"]
+        )
+        lag = GaugeMetricFamily(
+            "consent_ledger_lapse_lag_seconds", "For how long the oldest lapse has waited to be told.", labels=["site"]
+        )
+        passing = GaugeMetricFamily(
+            "consent_ledger_lapse_pass_under_way",
+            "1 while the rows of a site are being gone through after a version was published.",
+            labels=["site"],
+        )
+        batches = CounterMetricFamily(
+            "consent_ledger_lapse_batches", "Batches of rows that were looked at.", value=self._lapser.batches
+        )
+        seconds = CounterMetricFamily(
+            "consent_ledger_lapse_batch_seconds", "What those took.", value=self._lapser.worked_seconds
+        )
+        for (site, kind), count in list(self._lapser.told.items()):
+            told.add_metric([site, kind], count)
+        for site, of_site in list(self._lapser.lags.items()):
+            lag.add_metric([site], of_site.seconds)
+            passing.add_metric([site], of_site.passing)
+        yield from (told, lag, passing, batches, seconds)
 
 
 class RegionCollector(Collector):

@@ -2,7 +2,8 @@
 
 A batch reads the rows of the visitors that have new events, folds, and writes them with the new position in one call.
 Readers fold what the projection does not hold yet, so a lag costs time and never changes an answer; an interrupted or
-doubled batch changes nothing, for the fold depends only on the set of events. What the fold is, is core/decide.
+doubled batch changes nothing, for the fold depends only on the set of events. What the fold is, is core/decide. A row
+also says when the lapser is to look at it, which is a hint (core/lapse).
 """
 
 from __future__ import annotations
@@ -18,28 +19,37 @@ import asyncpg
 from ledger import config
 from ledger.core.decide import EMPTY_STATE, decode_state, encode_state, fold
 from ledger.core.errors import Unavailable
-from ledger.site import recorded
+from ledger.core.lapse import Lapses, decode_told, encode_told, fold_told
+from ledger.core.policy import PolicyHistory
+from ledger.site import published, recorded
 from ledger.store.errors import is_transient
-from ledger.store.reads import EventRow
+from ledger.store.reads import EventRow, Reads
 
 log = logging.getLogger(__name__)
 
 _LIVE = """
-select p.site_id, s.site, p.version, p.position
+select p.site_id, s.site, p.version, p.position,
+       exists (select 1 from ledger.unfolded u where u.site_id = p.site_id and u.version = p.version) as unfolded
   from ledger.projection p join ledger.site s using (site_id) where p.live order by p.site_id
 """
 
 _HEAD = "select coalesce(max(e.seq) + 1, 0) from ledger.entry e where e.site_id = $1"
-_POLICY_SEQ = "select coalesce(max(p.seq), -1) from ledger.policy p where p.site_id = $1"
+_MOMENT = """
+select coalesce((select max(p.seq) from ledger.policy p where p.site_id = $1), -1) as policy_seq,
+       (extract(epoch from statement_timestamp()) * 1000)::bigint as now_ms
+"""
 
-# Of the visitors with events in ($3, $4]: their row, and every event of theirs that it does not hold, up to $4.
+# Of the visitors with events in ($3, $4], and of those whose row an erasure took: their row, and every event of theirs
+# that it does not hold, up to $4.
 # `offset 0` keeps the row a look-up by the whole key: joined, a planner without statistics reads every visitor's row.
 _BATCH = """
-select v.visitor, t.body as state, r.seqs, r.entries, r.payloads
-  from (select distinct o.visitor from ledger.opening o
-         where o.site_id = $1 and o.seq > $3 and o.seq <= $4 and o.visitor is not null) v
+select v.visitor, t.body as state, t.told, r.seqs, r.entries, r.payloads
+  from (select o.visitor from ledger.opening o
+         where o.site_id = $1 and o.seq > $3 and o.seq <= $4 and o.visitor is not null
+        union
+        (select u.visitor from ledger.unfolded u where u.site_id = $1 and u.version = $2 limit $5)) v
   left join lateral (
-      select s.seq, s.body from ledger.state s
+      select s.seq, s.body, s.told from ledger.state s
        where s.site_id = $1 and s.version = $2 and s.visitor = v.visitor offset 0
   ) t on true
  cross join lateral (
@@ -58,25 +68,54 @@ _FLIP = "select ledger.flip_projection($1, $2)"
 _SWEEP = "select ledger.sweep_states($1, $2)"
 
 
-async def project_batch(pool: asyncpg.Pool, site_id: int, version: int, position: int, size: int) -> int:
+class Known:
+    """What lapses under each site's policies, kept from one batch to the next."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._reads = Reads(pool)
+        self._lapses: dict[int, tuple[int, Lapses]] = {}
+
+    async def lapses(self, site_id: int, policy_seq: int) -> tuple[int, Lapses]:
+        """Under the policies up to `policy_seq` or beyond, with the seq of the last one."""
+        found = self._lapses.get(site_id)
+        if found is None or found[0] < policy_seq:
+            policies = PolicyHistory(tuple(published(row) for row in await self._reads.policies(site_id)))
+            found = self._lapses[site_id] = policies.last_seq, Lapses(policies)
+        return found
+
+
+async def project_batch(
+    pool: asyncpg.Pool,
+    site_id: int,
+    version: int,
+    position: int,
+    size: int,
+    known: Known | None = None,
+    unfolded: bool = False,
+) -> int:
     """Fold the next entries after `position` into the version; the new position (the same if nothing was new).
 
-    `size` is the log's size as read before: an erasure since then makes the write refuse, and the batch is read again.
+    `size` is the log's size as read before: an erasure since then makes the write refuse, as does a policy that we do
+    not know of, and the batch is read again. `unfolded`: there are visitors whose row an erasure took.
     """
     upto = min(size - 1, position + config.PROJECT_BATCH_ENTRIES)
-    if upto <= position:
+    if upto <= position and not unfolded:
         return position
-    policy_seq = await pool.fetchval(_POLICY_SEQ, site_id)
-    visitors, seqs, bodies = [], [], []
-    for row in await pool.fetch(_BATCH, site_id, version, position, upto):
-        events = zip(row["seqs"], row["entries"], row["payloads"], strict=True)
-        state = EMPTY_STATE if row["state"] is None else decode_state(row["state"])
+    moment = await pool.fetchrow(_MOMENT, site_id)
+    policy_seq, lapses = await (known or Known(pool)).lapses(site_id, moment["policy_seq"])
+    visitors, seqs, bodies, due, all_told = [], [], [], [], []
+    for row in await pool.fetch(_BATCH, site_id, version, position, upto, config.PROJECT_BATCH_ENTRIES):
+        rows = zip(row["seqs"], row["entries"], row["payloads"], strict=True)
+        events = [recorded(EventRow(*event)) for event in rows]
+        state = fold(EMPTY_STATE if row["state"] is None else decode_state(row["state"]), events)
+        told = fold_told(decode_told(row["told"]), events)
         visitors.append(row["visitor"])
         seqs.append(row["seqs"][-1])
-        bodies.append(encode_state(fold(state, [recorded(EventRow(*event)) for event in events])))
-    none = [None] * len(visitors)
+        bodies.append(encode_state(state))
+        due.append(lapses.due_ms(state, told, moment["now_ms"]))
+        all_told.append(encode_told(told))
     written: bool = await pool.fetchval(
-        _WRITE, site_id, version, position, upto, size, policy_seq, visitors, seqs, bodies, none, none
+        _WRITE, site_id, version, position, upto, size, policy_seq, visitors, seqs, bodies, due, all_told
     )
     return upto if written else position
 
@@ -94,6 +133,7 @@ class Projector:
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
+        self._known = Known(pool)
         self._progress: dict[str, Progress] = {}
 
     def progress(self) -> list[Progress]:
@@ -111,7 +151,7 @@ class Projector:
             try:
                 await self._round()
             except Exception as error:
-                if not is_transient(error):
+                if not is_transient(error) and not isinstance(error, Unavailable):
                     log.exception("the projector failed; it tries again")
             worked_seconds = time.monotonic() - began
             await asyncio.sleep(max(config.PROJECT_IDLE_SECONDS, config.PROJECT_REST_FACTOR * worked_seconds))
@@ -121,9 +161,11 @@ class Projector:
         for row in await self._pool.fetch(_LIVE):
             try:
                 size = await self._pool.fetchval(_HEAD, row["site_id"])
-                position = await project_batch(self._pool, row["site_id"], row["version"], row["position"], size)
+                position = await project_batch(
+                    self._pool, row["site_id"], row["version"], row["position"], size, self._known, row["unfolded"]
+                )
             except Exception as error:
-                if is_transient(error):
+                if is_transient(error) or isinstance(error, Unavailable):
                     raise
                 log.exception("the state of %s cannot be projected; it is tried again", row["site"])
             else:
@@ -140,10 +182,10 @@ async def rebuild(
     told (position, size).
     """
     version: int = await pool.fetchval(_BEGIN, site_id)
-    position, size = 0, 0
+    position, size, known = 0, 0, Known(pool)
     while position != size - 1:
         size = await pool.fetchval(_HEAD, site_id)
-        further = await project_batch(pool, site_id, version, position, size)
+        further = await project_batch(pool, site_id, version, position, size, known)
         if further == position < size - 1 and not await pool.fetchval(_IS_BUILT, site_id, version):
             raise _superseded()
         position = further

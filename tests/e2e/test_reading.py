@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import random
 from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
 
 import asyncpg
 import pytest
@@ -206,8 +207,8 @@ class Meddled:
         self._pool, self._meddle = shop.pool, meddle
         self.writes = 0
 
-    async def fetch(self, *arguments: object) -> object:
-        return await self._pool.fetch(*arguments)
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._pool, name)
 
     async def fetchval(self, query: str, *arguments: object) -> object:
         if query == projector._WRITE:
@@ -457,7 +458,7 @@ async def test_a_site_that_cannot_be_projected_does_not_hold_up_the_others(
     other = (await found(settings, "other.example.com")).site
     batch = projector.project_batch
 
-    async def fail_for_the_shop(pool: asyncpg.Pool, site_id: int, *rest: int) -> int:
+    async def fail_for_the_shop(pool: asyncpg.Pool, site_id: int, *rest: Any) -> int:
         if site_id == shop.site.site_id:
             raise Malformed("the visitor state is of another format; rebuild the projection")
         return await batch(pool, site_id, *rest)
