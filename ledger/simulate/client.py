@@ -61,12 +61,15 @@ class Client:
         self._patience_seconds = patience_seconds
         self._base = f"{access.base_url}/v1/sites/{access.site}/"
 
-    async def post(self, event: EventInput, clock_ms: int | None = 0) -> Posted:
-        """Record an event. `clock_ms` is how far the visitor's clock is off; None: a client that sends no `sentAt`."""
+    async def post(self, event: EventInput, clock_ms: int | None = 0, *, backend: bool = False) -> Posted:
+        """Record an event. `clock_ms` is how far the visitor's clock is off; None: a client that sends no `sentAt`.
+        `backend`: with the secret key.
+        """
         deadline = time.monotonic() + self._patience_seconds
         pause = RETRY_PAUSE_SECONDS
+        key = self._access.secret if backend else self._access.publishable
         while True:
-            raw = await self._attempt("post", "POST", "events", self._access.publishable, _body(event, clock_ms))
+            raw = await self._attempt("post", "POST", "events", key, _body(event, clock_ms))
             if raw is not None and raw.status not in RETRIED_STATUSES:
                 break
             pause = await self._pause(pause, deadline)

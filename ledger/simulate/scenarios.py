@@ -54,6 +54,43 @@ async def dismissed(visit: Visit) -> None:
     await visit.look()
 
 
+async def left_open(visit: Visit) -> None:
+    """Closes the banner, and the site takes that for no answer: nothing is decided, and nothing optional runs."""
+    await _arrive(visit)
+    await visit.record(visit.event("consent.dismissed", {}, "dismiss"))
+    await visit.look()
+    if visit.chance.random() < 0.3:
+        await visit.give(_some(visit), "settings")
+        await visit.look()
+
+
+async def signed_in(visit: Visit) -> None:
+    """Chooses for every browser of an account: another one that signs in has the same answers, until it signs out."""
+    account = f"account-of-{visit.visitor}"
+    await visit.link(account)
+    decisions = visit.choice(_some(visit))
+    await visit.record(msgspec.structs.replace(visit.event("consent.given", decisions, "settings"), scope="account"))
+    consent = await visit.look()
+    visit.require(consent.linked, "a visitor who signed in is not linked")
+    other = visit.elsewhere()
+    await other.link(account)
+    other.expected = dict(visit.expected)
+    await other.look()
+    await other.link(account, "account.unlinked")
+    other.expected = dict(visit.view.untouched)
+    consent = await other.look()
+    visit.require(not consent.linked, "a visitor who signed out is linked still")
+
+
+async def with_a_guardian(visit: Visit) -> None:
+    """A guardian consents for a child, which the backend vouches for; a page may not say so."""
+    event = visit.event("consent.given", visit.answers("granted"), "guardian")
+    posted = await visit.client.post(event)
+    visit.require(posted.status == 403, f"a guardian's consent by a page got {posted.status}")
+    await visit.record(event, backend=True)
+    await visit.look()
+
+
 async def returned(visit: Visit) -> None:
     """Comes back again and again; the answer stays and the banner does not."""
     await accept_all(visit)
@@ -210,10 +247,13 @@ class Scenario(NamedTuple):
 
 
 SCENARIOS = (
-    Scenario("accept all", 25, accept_all),
-    Scenario("only necessary", 16, only_necessary),
+    Scenario("accept all", 22, accept_all),
+    Scenario("only necessary", 14, only_necessary),
     Scenario("customised", 10, customised),
-    Scenario("dismissed", 5, dismissed),
+    Scenario("dismissed", 3, dismissed),
+    Scenario("closed the question", 3, left_open),
+    Scenario("signed in", 3, signed_in),
+    Scenario("a guardian consented", 1, with_a_guardian),
     Scenario("returned", 10, returned),
     Scenario("changed their mind", 6, changed_mind),
     Scenario("withdrew", 6, withdrew),

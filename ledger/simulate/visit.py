@@ -12,6 +12,8 @@ import secrets
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import msgspec
+
 from ledger.core import event as events
 from ledger.core.encoding import decode_base64, decode_time, encode_base64, encode_time
 from ledger.core.entry import Kind, commitment, decode
@@ -110,7 +112,7 @@ class Visit:
         self,
         kind: events.InputType,
         decisions: dict[str, Answer],
-        action: Action,
+        action: Action | None,
         when: When = NOW,
         version: str | None = None,
     ) -> EventInput:
@@ -129,9 +131,20 @@ class Visit:
             gpc=action == "gpc",
         )
 
-    async def record(self, event: EventInput, when: When = NOW, *, counts: bool = True) -> Receipt | None:
+    async def link(self, account: str, kind: events.InputType = "account.linked") -> None:
+        """The site's backend tells that the visitor has signed in to an account, or out of it."""
+        event = self.event(kind, {}, None)
+        await self.record(msgspec.structs.replace(event, account=account, gpc=False), backend=True)
+
+    def elsewhere(self) -> Visit:
+        """The same person in another browser, where nothing was chosen yet."""
+        return Visit(self.scenario, self.client, self.view, self._tally, self.chance)
+
+    async def record(
+        self, event: EventInput, when: When = NOW, *, counts: bool = True, backend: bool = False
+    ) -> Receipt | None:
         """Post an event that has to be taken. `counts`: its decisions are the ones in force from now on."""
-        posted = await self.client.post(event, when.clock_ms)
+        posted = await self.client.post(event, when.clock_ms, backend=backend)
         if posted.receipt is None:
             self.mismatch(f"a good {event.type} got {posted.status} ({slug(posted)})")
             return None

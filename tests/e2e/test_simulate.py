@@ -69,7 +69,7 @@ class AnalyticsMayEverything(Wrapped):
 
 
 class RetriesDoubled(Wrapped):
-    async def record(self, site: Any, event: EventInput, *more: Any) -> Any:
+    async def record(self, site: Any, event: EventInput, *more: Any, **named: Any) -> Any:
         return await self.real.record(site, msgspec.structs.replace(event, id=None), *more)
 
 
@@ -78,8 +78,8 @@ class AnotherReceipt(Wrapped):
 
     first: Any = None
 
-    async def record(self, site: Any, event: EventInput, *more: Any) -> Any:
-        recording = await self.real.record(site, event, *more)
+    async def record(self, site: Any, event: EventInput, *more: Any, **named: Any) -> Any:
+        recording = await self.real.record(site, event, *more, **named)
         self.first = self.first or recording
         return self.first
 
@@ -89,28 +89,28 @@ class EventsDropped(Wrapped):
 
     kept: Any = None
 
-    async def record(self, site: Any, event: EventInput, *more: Any) -> Any:
+    async def record(self, site: Any, event: EventInput, *more: Any, **named: Any) -> Any:
         if self.kept is None:
-            self.kept = await self.real.record(site, event, *more)
+            self.kept = await self.real.record(site, event, *more, **named)
         return self.kept
 
 
 class SaltChanged(Wrapped):
-    async def record(self, *arguments: Any) -> Any:
-        recording = await self.real.record(*arguments)
+    async def record(self, *arguments: Any, **named: Any) -> Any:
+        recording = await self.real.record(*arguments, **named)
         receipt: Receipt = recording.receipt
         return recording._replace(receipt=msgspec.structs.replace(receipt, salt=encode_base64(bytes(32))))
 
 
 class UnknownVersionsRefused(Wrapped):
-    async def record(self, site: Any, event: EventInput, *more: Any) -> Any:
+    async def record(self, site: Any, event: EventInput, *more: Any, **named: Any) -> Any:
         if event.type == "consent.refused" and site.policies.get(event.policy_version) is None:
             raise InputRefused("unknown-policy-version", "no such version")
-        return await self.real.record(site, event, *more)
+        return await self.real.record(site, event, *more, **named)
 
 
 class MisdatedGrantsTaken(Wrapped):
-    async def record(self, site: Any, event: EventInput, *more: Any) -> Any:
+    async def record(self, site: Any, event: EventInput, *more: Any, **named: Any) -> Any:
         undated = event if event.sent_at else msgspec.structs.replace(event, occurred_at=None)
         return await self.real.record(site, undated, *more)
 
@@ -126,11 +126,11 @@ class OftenBusy(Wrapped):
 
     posts = itertools.count()
 
-    async def record(self, *arguments: Any) -> Any:
+    async def record(self, *arguments: Any, **named: Any) -> Any:
         number = next(self.posts)
         if number % 4 == 1:
             raise Unavailable("overloaded", "come again")
-        recording = await self.real.record(*arguments)
+        recording = await self.real.record(*arguments, **named)
         if number % 4 == 3:
             raise Unavailable("database-unavailable", "who knows what became of it")
         return recording
