@@ -217,7 +217,9 @@ def site() -> None:
 @DATA
 def site_add(document: Any, root_file: Path | None, data: Path) -> None:
     """Found a site from its document (YAML): keys, genesis entry, policy and two API keys, printed once."""
+    from ledger.authoring import read_authored  # noqa: PLC0415
     from ledger.keys.root import load_root, make_root, where_to_keep  # noqa: PLC0415
+    from ledger.policy_check import folder_of  # noqa: PLC0415
     from ledger.provision import create_site  # noqa: PLC0415
 
     settings = find_settings(data)
@@ -226,7 +228,8 @@ def site_add(document: Any, root_file: Path | None, data: Path) -> None:
         assert root_file is not None
         return load_root(settings, origin, root_file) if root_file.exists() else make_root(origin, root_file)
 
-    made = asyncio.run(create_site(settings, document.read(), root if root_file else None))
+    authored = read_authored(document.read(), folder_of(document))
+    made = asyncio.run(create_site(settings, authored.source, root if root_file else None, authored.uploads))
     click.echo(f"site         {made.site}\nlog id       {made.log_id}\nlog vkey     {made.log_vkey}")
     click.echo(f"publishable  {made.publishable}\nsecret       {made.secret}")
     click.echo(where_to_keep(settings, made.site, root_file), err=True)

@@ -6,10 +6,12 @@ It opens no connection and publishes nothing. What may be used but should be tho
 from __future__ import annotations
 
 from hashlib import sha256
+from pathlib import Path
 from typing import BinaryIO
 
 import click
 
+from ledger.authoring import read_authored
 from ledger.config import POLICY_BODY_MAX_BYTES
 from ledger.core.document import Cookie, Purpose, SiteDocument, encode_document
 from ledger.core.document_advice import Advice, advise
@@ -34,7 +36,7 @@ def check_command(document: BinaryIO, as_json: bool, strict: bool) -> None:
     """
     data = document.read(POLICY_BODY_MAX_BYTES + 1)
     try:
-        found = parse_site_document(data)
+        found = parse_site_document(read_authored(data, folder_of(document)).source)
     except DocumentInvalid as error:
         line = line_of(data, error.place)
         if as_json:
@@ -57,6 +59,12 @@ def check_command(document: BinaryIO, as_json: bool, strict: bool) -> None:
         click.echo("\n".join(summary(found, advice)))
     if strict and advice:
         raise SystemExit(FAULTY)
+
+
+def folder_of(document: BinaryIO) -> Path | None:
+    """Where the document lies; None for standard input."""
+    name = _name(document)
+    return None if name == "standard input" else Path(name).parent
 
 
 def _name(document: BinaryIO) -> str:

@@ -6,7 +6,7 @@ The root key is used here and by key commands alone; afterwards it belongs offli
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from hashlib import sha256
 from importlib.resources import files
 from typing import NamedTuple
@@ -53,10 +53,16 @@ class SiteCredentials(NamedTuple):
     secret: str
 
 
-async def create_site(settings: config.Settings, document: bytes, root: RootKey | None = None) -> SiteCredentials:
+async def create_site(
+    settings: config.Settings,
+    document: bytes,
+    root: RootKey | None = None,
+    uploads: Sequence[tuple[str, bytes]] = (),
+) -> SiteCredentials:
     """Found the site of a site document (YAML or JSON) and publish it; new API keys each time it is called.
 
-    `root` gives the root key of an origin, where it is not to be made among the other key files.
+    `root` gives the root key of an origin, where it is not to be made among the other key files; `uploads` are type and
+    bytes of what the document names.
     """
     parsed = parse_site_document(document)
     origin = f"{settings.origin_prefix}/{parsed.site}"
@@ -84,7 +90,7 @@ async def create_site(settings: config.Settings, document: bytes, root: RootKey 
                 )
             ensure_receipt_key(settings, origin)
             service = Service(sites, reads)
-            for media_type, body in shipped_documents(named_documents(parsed)):
+            for media_type, body in (*shipped_documents(named_documents(parsed)), *uploads):
                 await service.publishing.upload(media_type, body)
             await service.publish(site, document)
         finally:

@@ -23,7 +23,7 @@ from ledger.core.document import (
 from ledger.core.document_reader import read_document
 from ledger.core.errors import DocumentInvalid
 from ledger.core.notice import pictures_of
-from ledger.core.policy_diff import Diff, diff
+from ledger.core.policy_diff import Diff, asks_again, diff
 from ledger.core.source import MAX_DOCUMENT_BYTES, read_source
 
 __all__ = [
@@ -145,14 +145,12 @@ class PolicyHistory:
         if index == 0:
             return ()
         document = self._in_effect_order[index].document
-        reasons = self.diff_at(index).reasons(purpose)
+        found = asks_again(self.diff_at(index), document, purpose)
         *earlier, before = (entry.document for entry in self._in_effect_order[:index])
         is_back = document.offers(purpose) and not before.offers(purpose) and any(e.offers(purpose) for e in earlier)
-        if is_back and not reasons:  # under an alias, though it had answers of its own
-            reasons = (f"a purpose comes back: {purpose}",)
-        if document.material_for(purpose):
-            return ("its author says that visitors are asked again", *reasons)
-        return () if purpose in document.policy.not_material else reasons
+        if is_back and not found and purpose not in document.policy.not_material:
+            return (f"a purpose comes back: {purpose}",)  # under an alias, though it had answers of its own
+        return found
 
     def diff_at(self, index: int) -> Diff:
         """What the version at `index` of `in_effect_order` changes, compared with the one before it there."""
@@ -172,7 +170,7 @@ class PolicyHistory:
 
 
 def documents_named_in(body: bytes) -> tuple[str, ...]:
-    """What a document at hand names (SHA-256 in hex), be it a site document or a notice. Anything else names nothing."""
+    """What a document at hand names (SHA-256 in hex): a site document or a notice, for nothing else names any."""
     if not body.startswith(b"{"):
         return ()
     try:

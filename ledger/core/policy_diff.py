@@ -13,7 +13,7 @@ from ledger.core.document import Controller, SiteDocument
 from ledger.core.periods import period
 from ledger.core.purpose_diff import Change, Changes, compare_purposes, instead
 
-__all__ = ["SAYS_NOTHING", "Change", "Diff", "diff"]
+__all__ = ["SAYS_NOTHING", "Change", "Diff", "asks_again", "diff"]
 
 SAYS_NOTHING = frozenset(
     {
@@ -49,6 +49,14 @@ def diff(before: SiteDocument | None, after: SiteDocument) -> Diff:
     for name in (*after.purposes, *(name for name in before.purposes if name not in after.purposes)):
         found += _compare(before, after, name)
     return Diff(tuple(found))
+
+
+def asks_again(found: Diff, after: SiteDocument, purpose: str) -> tuple[str, ...]:
+    """Why `after`, which changes what was `found`, asks for a purpose again; empty if it does not."""
+    reasons = found.reasons(purpose)
+    if after.material_for(purpose):
+        return ("its author says that visitors are asked again", *reasons)
+    return () if purpose in after.policy.not_material else reasons
 
 
 def _compare(before: SiteDocument, after: SiteDocument, name: str) -> list[Change]:
