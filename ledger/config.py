@@ -334,6 +334,8 @@ IMPORT_READ_BYTES = 65_536
 IMPORT_ROW_MAX_CHARACTERS = 262_144
 IMPORT_UNMAPPED_MAX = 100
 """Names of purposes that the mapping lacks, told of at a time."""
+IMPORT_NAME_MAX_CHARACTERS = 64
+"""Of such a name that are shown."""
 IMPORT_BATCH_LINES = 1_000
 IMPORT_BATCH_MAX_BYTES = 4 * 1024 * 1024
 IMPORT_PATIENCE_SECONDS = 300.0

@@ -45,7 +45,9 @@ def read_moment(text: str, zone: tzinfo | None, form: str | None) -> Moment:
             return Moment(int(float(text) * 1000), int(float(text) * 1000))
         return _of_iso(text, zone)
     except (ValueError, OverflowError) as error:
-        raise RowRefused("bad-time", "The row's time is none of the calendar, or not in ISO 8601.") from error
+        raise RowRefused(
+            "bad-time", "The row's time is none of the calendar, or not ISO 8601: say in the mapping its `timeForm`."
+        ) from error
 
 
 def _of_iso(text: str, zone: tzinfo | None) -> Moment:

@@ -16,7 +16,7 @@ from typing import BinaryIO, NamedTuple, TextIO
 
 import msgspec
 
-from ledger.config import IMPORT_BATCH_LINES, IMPORT_BATCH_MAX_BYTES, IMPORT_UNMAPPED_MAX
+from ledger.config import IMPORT_BATCH_LINES, IMPORT_BATCH_MAX_BYTES, IMPORT_NAME_MAX_CHARACTERS, IMPORT_UNMAPPED_MAX
 from ledger.core.errors import ConfigInvalid, RowRefused
 from ledger.credentials import Access
 from ledger.importing.act import Act, LeftOut, Unmapped, act_of
@@ -103,7 +103,7 @@ def outcomes(export: Export, plan: Plan, unmapped: Counter[str]) -> Iterator[Out
             yield Outcome(row, refused=error)
         except Unmapped as error:
             if len(unmapped) < IMPORT_UNMAPPED_MAX:
-                unmapped.update(error.names)
+                unmapped.update(name[:IMPORT_NAME_MAX_CHARACTERS] for name in error.names)
             yield Outcome(row, refused=RowRefused("unmapped-purpose", "The row names a purpose that is not mapped."))
         else:
             yield Outcome(row, left_out=done.kind) if isinstance(done, LeftOut) else Outcome(row, done)
@@ -178,6 +178,7 @@ async def send_all(
     """
     batch: list[Outcome] = []
     lines: list[bytes] = []
+    size = 0
     encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
     async with open_session() as session:
         sender = Sender(session, access)
@@ -195,8 +196,10 @@ async def send_all(
                 report.tell(outcome)
                 continue
             line = encode(outcome.act.event)
-            if len(lines) == IMPORT_BATCH_LINES or sum(map(len, lines)) + len(line) > IMPORT_BATCH_MAX_BYTES:
+            if len(lines) == IMPORT_BATCH_LINES or size + len(line) > IMPORT_BATCH_MAX_BYTES:
                 await flush()
+                size = 0
+            size += len(line) + 1
             batch.append(outcome)
             lines.append(line)
         if lines:
@@ -215,5 +218,8 @@ def _answered(tally: Tally, report: Report, outcome: Outcome, answer: Answer) ->
     tally.denials_kept += answer.problem.recorded is not None
     detail = answer.problem.detail
     if answer.kind == "id-conflict":
-        detail = "The row was imported before, under another mapping or version; what is stored never changes."
+        detail = (
+            "The same answer was imported before, under another mapping or version or from a row with other cells; "
+            "what is stored never changes."
+        )
     report.write(outcome, "refused", answer.kind, detail)

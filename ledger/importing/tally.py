@@ -42,7 +42,7 @@ class Tally(Struct, rename="camel"):
         if self.denials_kept:
             yield f"            {self.denials_kept:>10,}  of them with their denials recorded"
         yield f"taken out   {self.removed:>10,}  addresses, browsers, queries and ids in the rows kept as evidence"
-        yield f"visitors    {_told(self.visitors, {}).strip() or 'none'}"
+        yield f"visitor ids           {_told(self.visitors, {}) or '  none'}"
 
 
 def _told(counts: Counter[str], words: dict[str, str]) -> str:

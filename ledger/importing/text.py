@@ -20,6 +20,7 @@ from ledger.config import IMPORT_READ_BYTES
 from ledger.core.errors import ConfigInvalid
 
 _GZIP = b"\x1f\x8b"
+_ZIP = b"PK"
 _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 
 
@@ -42,9 +43,11 @@ def opened(path: Path, stdin: BinaryIO) -> Iterator[BinaryIO]:
 def read_text(file: BinaryIO, encoding: str | None) -> Iterator[str]:
     """The whole file from its beginning. Without `encoding` it is what the byte order mark says, else UTF-8."""
     file.seek(0)
-    packed = file.read(2) == _GZIP
+    begins = file.read(2)
     file.seek(0)
-    source: BinaryIO = cast(BinaryIO, io.BufferedReader(gzip.GzipFile(fileobj=file))) if packed else file
+    if begins == _ZIP:
+        raise ConfigInvalid("the file is a ZIP, or a spreadsheet: unpack it, or save it as CSV")
+    source: BinaryIO = cast(BinaryIO, io.BufferedReader(gzip.GzipFile(fileobj=file))) if begins == _GZIP else file
     try:
         yield from _decode(source, encoding)
     except UnicodeDecodeError as error:

@@ -82,6 +82,7 @@ def test_semicolons_and_tabs_are_seen_in_the_header() -> None:
         packed(TABLE.encode())[:-9],
         b"\x1f\x8bno gzip",
         b"\x89PNG\r\n\x1a\n\0\0\0",
+        b"PK\x03\x04\x14\0",
         b"visitor",
         b"x" * (2 * IMPORT_ROW_MAX_CHARACTERS),
         b'{"a": 1}',

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ledger.core.errors import ConfigInvalid
 from ledger.importing import c15t, columns, cookiebot, didomi, onetrust
 from ledger.importing.found import Format
+from ledger.importing.mapping import MappingFile, SitePolicy, SitePurpose, SiteVersion, make_plan
 from ledger.importing.visitor import visitor_of
 from tests.importing import (
     C15T,
@@ -320,3 +321,30 @@ def test_ids_that_fit_are_kept_unless_the_mapping_says_otherwise() -> None:
     (keyed,) = events(read(columns.FORMAT, table, MAPPED + "visitor: keyed"))
     assert keyed.visitor != VISITOR
     assert VISITOR not in (keyed.original or "")
+
+
+def test_a_withdrawal_takes_back_what_its_row_lists_and_no_more() -> None:
+    row = {**C15T[2], "purposeIds": ["pur_m"]}
+    (event,) = events(read(c15t.FORMAT, json.dumps(row), C15T_MAPPING))
+    assert (event.type, event.decisions) == ("consent.withdrawn", {"marketing": "denied"})
+
+
+def test_a_title_that_two_purposes_share_names_neither() -> None:
+    policy = SitePolicy(SITE, SiteVersion("1.0"), {name: SitePurpose({"en": "Extras"}) for name in ("a", "b")})
+    plan = make_plan(
+        MappingFile(),
+        policy,
+        format_name="csv",
+        words={},
+        never_asked=(),
+        policy_version="1.0",
+        time_zone=None,
+        visitor_key=None,
+        now_ms=0,
+    )
+    assert set(plan.purposes) == {"a", "b"}
+
+
+def test_json_may_begin_with_a_byte_order_mark() -> None:
+    for encoding in ("utf-8-sig", "utf-16"):
+        assert told(read(didomi.FORMAT, DIDOMI.encode(encoding), DIDOMI_MAPPING))[0] == "event"
