@@ -251,6 +251,12 @@ MALFORMED = (
     _one(f"{S}/aliasOf", "counting", f"{s}.aliasOf", "keep that purpose in the document", crossing=True),
     _one(f"{S}/aliasOf", "marketing", f"{s}.aliasOf", "still offered", crossing=True),
     _one(f"{S}/aliasOf", "statistics", f"{s}.aliasOf", "statistics -> statistics", crossing=True),
+    _one("purposes/abroad/aliasOf", "analytics", "purposes.abroad.aliasOf", "another kind", crossing=True),
+    Malformed(
+        (("purposes/abroad/removedIn", "2.0"), ("purposes/new", {**FULL["purposes"]["abroad"], "aliasOf": "abroad",
+          "destination": "US"}), ("order", ABSENT)),
+        "purposes.new.aliasOf", "another destination (DE, here US)", crossing=True,
+    ),
     Malformed(
         ((f"{S}/removedIn", "2.0"), ("purposes/analytics/aliasOf", "statistics")),
         f"{s}.aliasOf",

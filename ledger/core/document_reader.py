@@ -25,6 +25,7 @@ from ledger.core.document import (
 from ledger.core.encoding import encode_time
 from ledger.core.errors import DocumentInvalid, InputRefused
 from ledger.core.event import MAX_PURPOSES, parse_time
+from ledger.core.notice import MEDIA_TYPES
 from ledger.core.place import Path
 from ledger.core.purpose_reader import purposes, reask_after, regimes
 from ledger.core.reading import (
@@ -59,7 +60,6 @@ MAX_NOTICES = 500
 MAX_SITE_CHARS = 200
 SCHEMA = "$schema"
 """Where an editor finds the JSON Schema: allowed at the top, no part of the document."""
-NOTICE_TYPES = ("application/json", "text/plain", "image/png", "image/jpeg", "image/webp")
 
 _SITE = re.compile(r"(?=.*\.)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -190,7 +190,7 @@ def _notice(languages: tuple[str, ...]) -> Read[Notice]:
         members = Members(node, path, Notice.__struct_encode_fields__)
         return Notice(
             document=members.need("document", sha256),
-            media_type=members.need("mediaType", one_of(NOTICE_TYPES)),
+            media_type=members.need("mediaType", one_of(MEDIA_TYPES)),
             language=members.get("language", one_of(languages, "the document's languages: "), None),
         )
 

@@ -177,6 +177,11 @@ def _check_alias(name: str, found: dict[str, Purpose], path: Path) -> None:
             raise DocumentInvalid(
                 path, f"{quoted(earlier)} is still offered beside the purpose that goes on with it; {right}"
             )
+        for key in ("kind", "destination"):
+            ours, theirs = getattr(found[seen[-1]], key), getattr(found[earlier], key)
+            if ours != theirs:
+                right = "an answer for the one is none for the other; drop the alias"
+                raise DocumentInvalid(path, f"{quoted(earlier)} has another {key} ({theirs}, here {ours}): {right}")
         seen.append(earlier)
 
 

@@ -13,10 +13,12 @@ from typing import Any
 import msgspec
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, FormatChecker
 
 import ledger
-from ledger.core import document, document_reader, purpose_reader, reading, source
+from ledger.core import document, document_reader, notice, purpose_reader, reading, source
 from ledger.core.event import MAX_PURPOSES
 from ledger.core.policy import encode_document, parse_site_document
 from ledger.core.regions import COUNTRIES, GROUPS
@@ -151,7 +153,7 @@ class TestTheModel:
         kinds = SCHEMA["$defs"]
         assert set(kinds["country"]["enum"]) == COUNTRIES
         assert set(kinds["region"]["anyOf"][0]["enum"]) == set(GROUPS)
-        assert tuple(kinds["notice"]["properties"]["mediaType"]["enum"]) == document_reader.NOTICE_TYPES
+        assert tuple(kinds["notice"]["properties"]["mediaType"]["enum"]) == notice.MEDIA_TYPES
         top, purpose = SCHEMA["properties"], kinds["purpose"]["properties"]
         assert (kinds["line"]["maxLength"], kinds["lines"]["maxItems"]) == (
             reading.MAX_LINE_CHARS,
@@ -289,6 +291,39 @@ class TestMalformedDocuments:
         with pytest.raises(document_reader.DocumentInvalid):
             parse_site_document(encoded(candidate))
         assert faults(candidate) != []
+
+
+def places(value: Any, path: str = "") -> Iterator[str]:
+    """Every place in a document, as `changed` takes it."""
+    members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in members:
+        place = f"{path}/{key}" if path else f"{key}"
+        yield place
+        yield from places(inner, place)
+
+
+PLACES = tuple(places(FULL))
+VALUES = (
+    ABSENT, "", " x ", "x", "en", "EU", "KZ", "US-CA", "default", "P1D", "PT0S", "session", "consent", "opt-out", "2.0",
+    "https://a.example", "2026-01-01", "ab" * 32, "dpv:X", "true", "16", "analytics", "age", True, False, 0, 16, [],
+    ["age"], ["KZ"], ["P1D"], {}, {"EU": "P1D"}, {"default": "consent"}, {"en": "a", "ru": "b", "kk": "c"}, {"x": {}},
+)  # fmt: skip
+
+
+@settings(max_examples=1_500, deadline=None, derandomize=True, database=None)
+@given(st.lists(st.tuples(st.sampled_from(PLACES), st.sampled_from(VALUES)), min_size=1, max_size=2))
+def test_whatever_the_reader_takes_is_published_as_the_schema_says_and_reads_the_same(changes: list[Any]) -> None:
+    try:
+        candidate = encoded(changed(FULL, *changes))
+    except (KeyError, TypeError, ValueError, IndexError):
+        return  # the second change is to what the first took away
+    try:
+        found = parse_site_document(candidate)
+    except document_reader.DocumentInvalid:
+        return
+    published = encode_document(found)
+    assert faults(json.loads(published)) == []
+    assert parse_site_document(published) == found
 
 
 def test_a_document_in_the_schema_s_bounds_may_still_be_too_large() -> None:
