@@ -57,7 +57,7 @@ class RegionFinder:
         self._opened: _Identity | None = None
         self._built = 0
         self._found = self._unknown = 0
-        self._proxies: set[str] = set()
+        self._proxies: dict[str, Address] = {}
 
     @classmethod
     def of(cls, settings: Settings) -> RegionFinder:
@@ -81,37 +81,32 @@ class RegionFinder:
         return region
 
     def _find(self, peer: str, headers: MultiMapping[str]) -> str | None:
-        trusted = self._is_proxy(peer)
-        if self._header and trusted:
-            told = headers.getall(self._header, ())
-            if told:  # also where it tells nothing: of a guest of Tor the file knows the exit alone
-                return region_of_code(told[0]) if len(told) == 1 else None
-        if self._reader is None:
+        address = self._proxies.get(peer) or parse_address(peer)
+        if address is None:
             return None
-        if trusted:
+        if self._trusted and self._is_proxy(peer, address):
+            if self._header and (told := headers.getall(self._header, ())):
+                # Also where it tells nothing: of a guest of Tor the file would know the exit alone.
+                return region_of_code(told[0]) if len(told) == 1 else None
+            if self._reader is None:
+                return None
             address = client_address(
-                peer, self._trusted, headers.getall(_X_FORWARDED_FOR, ()), headers.getall(_FORWARDED, ())
+                address, self._trusted, headers.getall(_X_FORWARDED_FOR, ()), headers.getall(_FORWARDED, ())
             )
-        else:
-            address = parse_address(peer)
         return None if address is None else self._look_up(address)
 
-    def _is_proxy(self, peer: str) -> bool:
+    def _is_proxy(self, peer: str, address: Address) -> bool:
         """Whether the socket's other end is a trusted proxy. Proxies are no persons: their addresses are remembered."""
-        if not self._trusted:
-            return False
         if peer in self._proxies:
             return True
-        address = parse_address(peer)
-        if address is None or address not in self._trusted:
+        if address not in self._trusted:
             return False
         if len(self._proxies) < config.REGION_PROXIES_REMEMBERED:
-            self._proxies.add(peer)
+            self._proxies[peer] = address
         return True
 
     def _look_up(self, address: Address) -> str | None:
-        assert self._reader is not None
-        if not is_public(address):
+        if self._reader is None or not is_public(address):
             return None
         try:
             return region_of_record(self._reader.get(address))
@@ -133,7 +128,7 @@ class RegionFinder:
         if _identity(self._path) != identity:
             reader.close()
             raise OSError("the file is being written")
-        # Lookups run on the event loop alone, between two of its turns: nobody reads in the one that is let go.
+        # A lookup that runs meanwhile holds the one that is let go here until it is through.
         self._reader, self._opened = reader, identity
         self._built = reader.metadata().build_epoch
         return True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
 from ledger.core.errors import Malformed
 from ledger.core.regions import COUNTRIES
@@ -30,21 +30,27 @@ _ESCAPED = re.compile(r"\\(.)")
 class Networks:
     """Some networks, asked for addresses: one look-up for each length of prefix, however many networks there are."""
 
-    __slots__ = ("_by_length",)
+    __slots__ = ("_four", "_six")
 
     def __init__(self, networks: Collection[IPv4Network | IPv6Network] = ()) -> None:
         by_length: dict[tuple[int, int], set[int]] = {}
         for network in networks:
             shift = network.max_prefixlen - network.prefixlen
             by_length.setdefault((network.version, shift), set()).add(int(network.network_address) >> shift)
-        self._by_length = tuple((version, shift, frozenset(found)) for (version, shift), found in by_length.items())
+        self._four, self._six = (
+            tuple((shift, frozenset(found)) for (version, shift), found in by_length.items() if version == wanted)
+            for wanted in (4, 6)
+        )
 
     def __bool__(self) -> bool:
-        return bool(self._by_length)
+        return bool(self._four or self._six)
 
     def __contains__(self, address: Address) -> bool:
-        number, version = int(address), address.version
-        return any(number >> shift in found for v, shift, found in self._by_length if v == version)
+        number = int(address)
+        for shift, found in self._four if address.version == 4 else self._six:  # noqa: SIM110 - three times as fast
+            if number >> shift in found:
+                return True
+        return False
 
 
 def parse_networks(text: str) -> Networks:
@@ -84,7 +90,7 @@ def parse_address(text: str) -> Address | None:
     if len(text) > ADDRESS_MAX_CHARACTERS:
         return None
     try:
-        address = ip_address(text)
+        address = IPv6Address(text) if ":" in text else IPv4Address(text)
     except ValueError:
         return None
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
@@ -93,16 +99,15 @@ def parse_address(text: str) -> Address | None:
 
 
 def client_address(
-    peer: str, trusted: Networks, x_forwarded_for: Sequence[str], forwarded: Sequence[str]
+    peer: Address | None, trusted: Networks, x_forwarded_for: Sequence[str], forwarded: Sequence[str]
 ) -> Address | None:
     """Who sent a request: the peer, or whom trusted proxies name, read from the right to the first not trusted.
 
     `x_forwarded_for` and `forwarded` (RFC 7239) are the lines of these headers in their order. Where there are both
     they have to agree: a proxy that writes one passes on what a client wrote into the other.
     """
-    address = parse_address(peer)
-    if address is None or address not in trusted:
-        return address
+    if peer is None or peer not in trusted:
+        return peer
     named: list[Address | None] = []
     if x_forwarded_for:
         named.append(_first_untrusted(_x_forwarded_for(x_forwarded_for), trusted))

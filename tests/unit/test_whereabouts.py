@@ -25,7 +25,7 @@ PROXY, CLIENT = "10.0.0.1", "81.2.69.142"
 
 
 def client(peer: str, *, xff: list[str] | None = None, forwarded: list[str] | None = None) -> str | None:
-    found = client_address(peer, TRUSTED, xff or [], forwarded or [])
+    found = client_address(parse_address(peer), TRUSTED, xff or [], forwarded or [])
     return None if found is None else str(found)
 
 
@@ -116,7 +116,7 @@ def test_a_longer_way_than_anybody_goes_is_nobodys() -> None:
 
 
 def test_without_trusted_proxies_the_client_is_the_peer() -> None:
-    assert client_address(PROXY, Networks(), [CLIENT], [f"for={CLIENT}"]) == ip_address(PROXY)
+    assert client_address(ip_address(PROXY), Networks(), [CLIENT], [f"for={CLIENT}"]) == ip_address(PROXY)
 
 
 @given(st.lists(st.text(max_size=80), max_size=4), st.lists(st.text(max_size=80), max_size=4))
