@@ -28,6 +28,7 @@ from ledger.keys.files import keys_here, paths_of, root_path, site_directory
 from ledger.keys.sealed import ROLES
 from ledger.region import built_at
 from ledger.site import published
+from ledger.store.lapses import lapse_trouble, lateness
 from ledger.store.migrate import migrations
 from ledger.store.pool import open_pool
 from ledger.store.reads import CheckpointerRow, Reads, checkpoint_trouble
@@ -201,11 +202,13 @@ def _mode(path: Path) -> int:
 
 
 async def _policies(settings: Settings) -> AsyncIterator[Finding]:
-    """Of every site: what to think over in its policies, in force and next to come, and how its cookie inventory is."""
+    """Of every site: what to think over in its policies, in force and next to come, how its cookie inventory is, and
+    whether lapses are told."""
     pool = await open_pool(settings.database_url, size=1)
     try:
         reads, cookies = Reads(pool), Cookies(pool)
         differ = False
+        late = await lateness(pool)
         for site in await reads.sites():
             history = PolicyHistory(tuple(published(row) for row in await reads.policies(site.site_id)))
             now_ms = time.time_ns() // 1_000_000
@@ -221,6 +224,12 @@ async def _policies(settings: Settings) -> AsyncIterator[Finding]:
             for figures in await cookies.measure([(site.site_id, site.site, history)]):
                 for finding in _cookies(figures):
                     yield finding
+            trouble = lapse_trouble(late.get(site.site, 0.0))
+            yield Finding(
+                Verdict.GOOD if trouble is None else Verdict.ADVICE,
+                f"{site.site} lapses",
+                trouble or "told as they come",
+            )
         yield _regions(settings, differ)
     except (LedgerError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         yield Finding(Verdict.BAD, "policies", f"cannot be read ({error}): run `consent-ledger migrate`")

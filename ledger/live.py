@@ -24,6 +24,7 @@ from ledger.core.errors import BadSignature, LedgerError, Malformed, NotFound
 from ledger.core.event import decode_event
 from ledger.core.faults import Faults
 from ledger.core.keys import INTRODUCE_INGEST, RETIRE_INGEST, KeySet, decode_genesis
+from ledger.core.lapse import NOTHING_TOLD, encode_told, fold_told
 from ledger.core.merkle import HASH_BYTES, leaf_hash
 from ledger.core.note import MAX_CHECKPOINT_BYTES, Checkpoint, parse_checkpoint
 from ledger.core.opening import Opening, decode_line, split_lines
@@ -61,9 +62,9 @@ _TILE_COUNT = "select count(*) from ledger.tile where site_id = $1 and (n + 1) <
 
 # A row is right if it is the fold of the visitor's events up to its own seq: whoever reads folds what comes after.
 _STATES = """
-select t.visitor, t.seq, t.body, r.seqs, r.entries, r.payloads,
+select t.visitor, t.seq, t.body, t.told, r.seqs, r.entries, r.payloads,
        t.seq > p.position or t.seq >= (select max(h.seq) + 1 from ledger.entry h where h.site_id = $1) as ahead
-  from (select s.version, s.visitor, s.seq, s.body from ledger.state s
+  from (select s.version, s.visitor, s.seq, s.body, s.told from ledger.state s
           join ledger.projection v on v.site_id = s.site_id and v.version = s.version and v.live
          where s.site_id = $1 and s.visitor > $2 order by s.visitor limit $3) t
   join ledger.projection p on p.site_id = $1 and p.version = t.version
@@ -337,9 +338,13 @@ class _Comparing:
         return visitors
 
     def compare_state(self, row: asyncpg.Record) -> None:
-        events = zip(row["seqs"] or (), row["entries"] or (), row["payloads"] or (), strict=True)
+        rows = zip(row["seqs"] or (), row["entries"] or (), row["payloads"] or (), strict=True)
         try:
-            right = encode_state(fold(EMPTY_STATE, [recorded(EventRow(*event)) for event in events])) == row["body"]
+            events = [recorded(EventRow(*event)) for event in rows]
+            right = (encode_state(fold(EMPTY_STATE, events)), encode_told(fold_told(NOTHING_TOLD, events))) == (
+                row["body"],
+                row["told"],
+            )
         except LedgerError:  # an edited payload, told above
             right = False
         if row["ahead"] or row["seq"] not in (row["seqs"] or ()) or not right:

@@ -8,11 +8,12 @@ from ledger import config
 from ledger.core.errors import Unavailable
 from ledger.messages import Readiness, ReadinessCheck
 from ledger.site import SiteRegistry
+from ledger.store.lapses import lapse_trouble, lateness
 from ledger.store.reads import Reads, checkpoint_trouble
 
 
 async def readiness(sites: SiteRegistry, reads: Reads) -> Readiness:
-    """The database, appending to each site, and each site's checkpointer."""
+    """The database, appending to each site, each site's checkpointer, and lapses that wait to be told."""
     checks: dict[str, ReadinessCheck] = {}
     try:
         await asyncio.wait_for(reads.ping(), config.READINESS_TIMEOUT_SECONDS)
@@ -26,6 +27,7 @@ async def readiness(sites: SiteRegistry, reads: Reads) -> Readiness:
         able.append(trouble is None)
     if checks["database"].ok:
         checks |= await _checkpoints(sites, reads)
+        checks |= await _lapses(sites, reads)
     # One site's trouble must not take the traffic of the others away; the check tells which it is.
     write = checks["database"].ok and (any(able) or not able)
     return Readiness(read=checks["database"].ok, write=write, checks=checks)
@@ -40,5 +42,18 @@ async def _checkpoints(sites: SiteRegistry, reads: Reads) -> dict[str, Readiness
     troubles = {site.site: checkpoint_trouble(rows.get(site.site_id)) for site in sites.loaded()}
     return {
         f"checkpoint {site}": ReadinessCheck(ok=trouble is None, detail=trouble or "signing")
+        for site, trouble in troubles.items()
+    }
+
+
+async def _lapses(sites: SiteRegistry, reads: Reads) -> dict[str, ReadinessCheck]:
+    """Whether the stream tells of lapses in time. It stops neither reads nor writes: decisions do not rest on it."""
+    try:
+        seconds = await asyncio.wait_for(lateness(reads.pool), config.READINESS_TIMEOUT_SECONDS)
+    except (Unavailable, TimeoutError):
+        return {}
+    troubles = {site.site: lapse_trouble(seconds.get(site.site, 0.0)) for site in sites.loaded()}
+    return {
+        f"lapses {site}": ReadinessCheck(ok=trouble is None, detail=trouble or "told")
         for site, trouble in troubles.items()
     }

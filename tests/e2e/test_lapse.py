@@ -21,6 +21,7 @@ from ledger.core.encoding import encode_time
 from ledger.core.errors import Unavailable
 from ledger.core.event import Event
 from ledger.core.lapse import decode_told
+from ledger.doctor import Verdict, examine
 from ledger.lapser import Lapser
 from ledger.projector import Projector, rebuild
 from ledger.site import SiteRegistry
@@ -421,3 +422,18 @@ async def test_a_database_that_goes_away_is_waited_for(shop: Shop, lapsing: Laps
     rows.sites = sites  # type: ignore[method-assign]
     await lapsing.all()
     assert len(await told(shop)) == 1
+
+
+async def test_lapses_that_wait_too_long_are_named_by_readyz_and_by_doctor(
+    shop: Shop, lapsing: Lapsing, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await shop.record(old_grant(2))
+    await shop.project()
+    name = f"lapses {shop.site.site}"
+    assert (await shop.service.readiness()).checks[name].ok
+    monkeypatch.setattr(config, "LAPSE_LATE_SECONDS", 0)
+    ready = await shop.service.readiness()
+    assert (ready.write, ready.checks[name].ok) == (True, False)
+    assert "is a worker running" in ready.checks[name].detail
+    found = [finding async for finding in examine(settings) if finding.what == f"{shop.site.site} lapses"]
+    assert [finding.verdict for finding in found] == [Verdict.ADVICE]

@@ -96,6 +96,7 @@ EDITS = {
         "state"
     ),
     f"update ledger.state set body = 'junk' where visitor = {STATE}": "state",
+    f"update ledger.state set told = '\\x81a16105' where visitor = {STATE}": "state",
     f"update ledger.state set seq = seq + 1000000 where visitor = {STATE}": "state",
     f"update ledger.state set seq = seq - 1 where visitor = {STATE}": "state",
     "insert into ledger.state select site_id, version, sha256('x'), 5, body from ledger.state limit 1": "state",
