@@ -1,4 +1,4 @@
-"""`consent-ledger policy check`: read a site document offline, and tell its faults or what it says.
+"""`consent-ledger policy check` and `schema`: read a site document offline, and help an editor to write one.
 
 It opens no connection and publishes nothing. What may be used but should be thought over is told as advice.
 """
@@ -59,6 +59,19 @@ def check_command(document: BinaryIO, as_json: bool, strict: bool) -> None:
         click.echo("\n".join(summary(found, advice)))
     if strict and advice:
         raise SystemExit(FAULTY)
+
+
+@click.command("schema")
+def schema_command() -> None:
+    """Print the JSON Schema of site documents, for an editor: it completes and explains every member.
+
+    Keep it beside your document, and begin the document with the line
+
+    # yaml-language-server: $schema=site-document.schema.json
+
+    A server has it at /schemas/site-document.json.
+    """
+    click.echo((Path(__file__).parent / "http" / "site-document.schema.json").read_text("utf-8"), nl=False)
 
 
 def folder_of(document: BinaryIO) -> Path | None:

@@ -20,7 +20,7 @@ from ledger.core.policy import decode_document, parse_site_document
 from ledger.core.policy_diff import asks_again, diff
 from ledger.locate import DATA, find_settings
 from ledger.messages import AskedAgain, PolicyChange, PolicyDiff, PolicyItem
-from ledger.policy_check import check_command, folder_of, summary
+from ledger.policy_check import check_command, folder_of, schema_command, summary
 
 if TYPE_CHECKING:
     from ledger.service import Service
@@ -34,6 +34,7 @@ def policy_command() -> None:
 
 
 policy_command.add_command(check_command)
+policy_command.add_command(schema_command)
 
 
 @policy_command.command("publish")

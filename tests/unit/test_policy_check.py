@@ -132,3 +132,9 @@ class TestASoundDocument:
         result = CliRunner().invoke(main, ["policy", "check", str(path)])
         assert result.exit_code == 0
         assert path.stem in result.stdout
+
+
+def test_the_schema_is_printed_for_editors_byte_for_byte() -> None:
+    printed = CliRunner().invoke(main, ["policy", "schema"])
+    assert printed.exit_code == 0
+    assert printed.stdout == (Path(ledger.__file__).parent / "http" / "site-document.schema.json").read_text("utf-8")
