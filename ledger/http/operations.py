@@ -79,7 +79,7 @@ def _contract() -> bytes:
 async def site_document_schema(request: web.Request) -> web.Response:
     """`GET /schemas/site-document.json`: the JSON Schema of site documents, for editors."""
     parameters.query(request)
-    headers = {hdrs.CACHE_CONTROL: "public, max-age=3600", hdrs.CONTENT_TYPE: "application/schema+json"}
+    headers: dict[str, str] = {hdrs.CACHE_CONTROL: "public, max-age=3600", hdrs.CONTENT_TYPE: "application/schema+json"}
     return caching.respond(request, _site_document(), headers)
 
 
