@@ -100,9 +100,8 @@ class Cookies:
         if in_force is None:
             raise NotFound("The site has no policy in force.")
         observed = await store.observed(self._pool, site_id)
-        return Looked(
-            in_force, compare(in_force.document, observed), await store.last_review(self._pool, site_id), now_ms
-        )
+        comparison = compare(in_force.document, observed, encode_time(in_force.effect_ms)[:10])
+        return Looked(in_force, comparison, await store.last_review(self._pool, site_id), now_ms)
 
     async def inventory(self, site: Site) -> CookieInventory:
         """Declared against observed, and how the reviews stand."""

@@ -36,6 +36,8 @@ _WORD = re.compile(r"[A-Za-z0-9]+")
 _HEX_WITH_DIGIT = re.compile(r"(?=[0-9a-f]*[0-9])[0-9a-f]{6,}|[0-9a-f]{8,}", re.IGNORECASE)
 _CHANGE = re.compile(r"[0-9](?=[A-Za-z])|[A-Za-z](?=[0-9])")
 _STARS = re.compile(r"\*(?:[-_.:]?\*)+")
+_CASE_CHANGE = re.compile(r"[a-z](?=[A-Z])|[A-Z](?=[a-z])")
+_MIXED_MIN_CHARACTERS = 12
 WORD_MAX_CHARACTERS = 32
 
 
@@ -94,7 +96,9 @@ def fold(name: str) -> str:
     """A name with `*` for what looks like an identifier: numbers, addresses, hexadecimal and mixed-up words. To keep
     too little is harmless: `abc_*` still tells which tool it is.
     """
-    return _STARS.sub("*", _WORD.sub(_fold_word, _SEPARATED.sub("*", name)))
+    while (folded := _STARS.sub("*", _WORD.sub(_fold_word, _SEPARATED.sub("*", name)))) != name:
+        name = folded  # shorter each time
+    return name
 
 
 def _fold_word(match: re.Match[str]) -> str:
@@ -103,6 +107,8 @@ def _fold_word(match: re.Match[str]) -> str:
         len(word) > WORD_MAX_CHARACTERS
         or sum(map(str.isdigit, word)) >= 4
         or len(_CHANGE.findall(word)) >= 3
+        # Capitals that begin words change the case about twice in five letters; in a random text every other one does.
+        or (len(word) >= _MIXED_MIN_CHARACTERS and len(_CASE_CHANGE.findall(word)) > 0.42 * len(word))
         or _HEX_WITH_DIGIT.search(word) is not None
     )
     return "*" if identifying else word
@@ -153,19 +159,25 @@ def _cookies(document: SiteDocument) -> Iterator[tuple[str, Cookie]]:
                 yield name, cookie
 
 
-def compare(document: SiteDocument | None, observed: Sequence[Observed]) -> Comparison:
-    """The inventory of a document (None: nothing is declared) against what was seen, each name once in each storage."""
+def compare(document: SiteDocument, observed: Sequence[Observed], since: str) -> Comparison:
+    """The inventory of a document against what was seen, each name once in each storage.
+
+    `since` is the day from which on the document holds: a folded name that was not seen after it may have been a
+    declared one, which is no longer folded since then.
+    """
     by_name = {(row.storage, row.name): row for row in observed}
     declared: list[Declared] = []
     left = dict.fromkeys(observed)
-    for purpose, cookie in () if document is None else _cookies(document):
+    for purpose, cookie in _cookies(document):
         seen: list[Observed] = []
         if cookie.pattern is not None:
             seen = [o for o in observed if o.storage == cookie.storage and matches(cookie.pattern, o.name)]
         elif cookie.name is not None:
-            # Its fold: it may have been seen before it was declared.
-            kept = dict.fromkeys((cookie.name, fold(cookie.name)))
-            seen = [by_name[cookie.storage, name] for name in kept if (cookie.storage, name) in by_name]
+            exact = by_name.get((cookie.storage, cookie.name))
+            folded = by_name.get((cookie.storage, fold(cookie.name)))
+            seen = [exact] if exact is not None else []
+            if folded is not None and folded is not exact and folded.last_seen <= since:
+                seen.append(folded)
         for row in seen:
             left.pop(row, None)
         declared.append(Declared(purpose, cookie, _joined(seen)))

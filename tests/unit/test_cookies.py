@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -91,7 +92,10 @@ def test_a_name_that_is_a_value_an_address_or_no_name_may_not_and_is_not_quoted(
     ("name", "kept"),
     [
         # Names as they are
-        *((name, name) for name in ("_ga", "_gid", "sid", "theme", "cookie_consent", "rememberMeChoice", "__Host-id")),
+        *(
+            (name, name)
+            for name in ("_ga", "_gid", "sid", "theme", "cookie_consent", "rememberMeChoice", "isFirstVisitDoneFlag")
+        ),
         *(
             (name, name)
             for name in ("feedback_seen", "v2_layout", "wp-settings-1", "utm_source", "s3_bucket", "PHPSESSID")
@@ -114,6 +118,8 @@ def test_a_name_that_is_a_value_an_address_or_no_name_may_not_and_is_not_quoted(
         ("deadbeefcafe", "*"),
         ("eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9", "*"),
         ("x" * 40, "*"),
+        ("kJhQwZxTyPoIuYtReWqA", "*"),
+        ("id_aXbYcZdWeVfU_x", "id_*_x"),
         ("a_12345678_87654321_b", "a_*_b"),
     ],
 )
@@ -152,6 +158,9 @@ def test_what_is_declared_is_kept_as_it_is_declared_and_the_rest_is_folded() -> 
     assert Index([]).kept_as("cookie", "_ga_ABC1234") == "_ga_*"
 
 
+SINCE = "2026-11-20"
+
+
 def seen(
     name: str, storage: str = "cookie", first: str = "2026-11-01", last: str = "2026-11-20", days: int = 3
 ) -> Observed:
@@ -160,7 +169,7 @@ def seen(
 
 def test_the_inventory_tells_declared_and_seen_declared_and_never_seen_and_seen_but_not_declared() -> None:
     rows = [seen("sid"), seen("draft"), seen("ph_*_posthog"), seen("_ga_*", first="2026-10-01", days=9), seen("zz_*")]
-    found = compare(document(), rows)
+    found = compare(document(), rows, SINCE)
     told = [(one.purpose, one.cookie.name or one.cookie.pattern, one.seen is not None) for one in found.declared]
     assert told == [
         ("necessary", "sid", True),
@@ -172,24 +181,36 @@ def test_the_inventory_tells_declared_and_seen_declared_and_never_seen_and_seen_
     ]
     # `draft` is declared for the local storage, and was seen as a cookie.
     assert [row.name for row in found.undeclared] == ["draft", "zz_*"]
-    assert compare(None, rows).undeclared == tuple(sorted(rows))
+
+
+def test_a_name_that_was_seen_before_it_was_declared_is_declared_and_one_that_looks_like_it_is_not() -> None:
+    named = document().purposes["analytics"].cookies[1]
+    alone = msgspec.structs.replace(
+        document(), purposes={"analytics": msgspec.structs.replace(document().purposes["analytics"], cookies=(named,))}
+    )
+    before, after = seen("_ga_*", last="2026-11-10"), seen("_ga_*", last="2026-11-11")
+    for rows in ([before], [before, seen("_ga_ABC1234")]):
+        found = compare(alone, rows, "2026-11-10")
+        assert (found.declared[0].seen is not None, found.undeclared) == (True, ())
+    assert compare(alone, [after], "2026-11-10").undeclared == (after,)
+    assert compare(alone, [after], "2026-11-10").declared[0].seen is None
 
 
 def test_several_names_that_one_pattern_covers_are_told_as_one() -> None:
     rows = [seen("_ga_*", first="2026-10-01", last="2026-10-05", days=5), seen("_ga_abc", first="2026-10-03", days=2)]
-    found = compare(document(), rows).declared[-1].seen
+    found = compare(document(), rows, SINCE).declared[-1].seen
     assert found is not None
     assert (found.first_seen, found.last_seen, found.days) == ("2026-10-01", "2026-11-20", 5)
 
 
 def test_the_hash_of_an_inventory_is_that_of_what_a_reviewer_judges() -> None:
     rows = [seen("sid"), seen("zz")]
-    digest = compare(document(), rows).digest("1.0")
+    digest = compare(document(), rows, SINCE).digest("1.0")
     later = [seen("sid", last="2026-11-21", days=4), seen("zz", last="2026-11-21", days=4)]
-    assert compare(document(), later).digest("1.0") == digest
+    assert compare(document(), later, SINCE).digest("1.0") == digest
     for changed in ([seen("sid")], [*rows, seen("new")], [seen("zz")], [seen("sid"), seen("zz", storage="pixel")]):
-        assert compare(document(), changed).digest("1.0") != digest
-    assert compare(document(), rows).digest("1.1") != digest
+        assert compare(document(), changed, SINCE).digest("1.0") != digest
+    assert compare(document(), rows, SINCE).digest("1.1") != digest
 
 
 def ms(day: str) -> int:
