@@ -118,6 +118,11 @@ ACCOUNT_EVENT = (
     b'"visitor":"' + b"v" * 22 + b'"}'
 )
 
+DISMISSED_EVENT = (
+    b'{"action":"dismiss","id":"01980000-0000-7000-8000-000000000079","policyVersion":"1.0","site":"weco.nexaxt.com",'
+    b'"type":"consent.dismissed","visitor":"' + b"v" * 22 + b'"}'
+)
+
 
 def of_payload(payload: bytes) -> Receipt:
     """The receipt of an event with this payload."""

@@ -60,6 +60,9 @@ MAY_IMPORT = {
 MAY_NOT_USE = {
     "ledger.http": {"asyncpg", "nats"},
     "ledger.service": {"aiohttp", "nats"},
+    "ledger.recording": {"aiohttp", "nats"},
+    "ledger.answering": {"aiohttp", "nats"},
+    "ledger.standing": {"aiohttp", "nats"},
     "ledger.store": {"aiohttp", "nats"},
     "ledger.sequencer": {"aiohttp", "nats"},
     "ledger.verify": {"aiohttp", "asyncpg", "nats"},

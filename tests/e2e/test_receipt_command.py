@@ -17,7 +17,18 @@ from click.testing import CliRunner, Result
 
 from ledger.cli import main
 from tests.logbuilder import LogBuilder, key
-from tests.receipt_cases import GOOD, LOG, SEQ, TAMPERED, W1, W2
+from tests.receipt_cases import (
+    ACCOUNT_EVENT,
+    DISMISSED_EVENT,
+    GOOD,
+    LOG,
+    OWN_EVENT,
+    SEQ,
+    TAMPERED,
+    W1,
+    W2,
+    of_payload,
+)
 from tests.receipts import b64, encode, proof_of, receipt_of
 
 BARE = {name: value for name, value in GOOD.items() if name != "proof"}
@@ -40,6 +51,19 @@ def test_a_sound_receipt_is_0_and_is_told_in_words(tmp_path: Path) -> None:
         assert words in done.stdout
     assert f"{W1.name}, a witness that you trust, saw" in done.stdout
     assert "What the visitor's consent is today" in done.stdout
+
+
+def test_events_of_every_type_are_told_in_words() -> None:
+    for payload, words in (
+        (ACCOUNT_EVENT, ["Consent given", "made for every browser of the account 0f0f", "with a secret key", "v1;yes"]),
+        (ACCOUNT_EVENT, ["the price of access", "TCF", "GPP", "taken over from another system"]),
+        (OWN_EVENT, ["Consent expired", "analytics, granted in entry 3", "the ledger itself: nobody acted"]),
+        (DISMISSED_EVENT, ["Question closed without an answer", "a web page, with a publishable key"]),
+    ):
+        done = run(of_payload(payload), *VKEY)
+        assert done.exit_code == 0, done.output
+        told = " ".join(done.stdout.split())
+        assert [word for word in words if word not in told] == []
 
 
 def test_a_receipt_that_was_tampered_with_is_1_and_nothing_of_it_is_told_as_a_fact() -> None:

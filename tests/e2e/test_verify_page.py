@@ -16,7 +16,20 @@ from playwright.sync_api import BrowserContext, Download, Page, Request, expect
 from ledger.core.receipt import verify_receipt
 from ledger.credentials import Credentials
 from tests.e2e.browsing import CONTRAST, Visit
-from tests.receipt_cases import GOOD, LOG, NO_RECEIPT, OTHER_LOG, SIGNED, TAMPERED, W1, under_another_logs_checkpoint
+from tests.receipt_cases import (
+    ACCOUNT_EVENT,
+    DISMISSED_EVENT,
+    GOOD,
+    LOG,
+    NO_RECEIPT,
+    OTHER_LOG,
+    OWN_EVENT,
+    SIGNED,
+    TAMPERED,
+    W1,
+    of_payload,
+    under_another_logs_checkpoint,
+)
 from tests.receipts import b64, encode
 from tests.vectors.spec_notes import P, acceptable, add, decode_point, encode_point
 
@@ -81,6 +94,21 @@ def test_a_sound_receipt_is_verified_step_by_step_without_a_call_to_anybody(veri
     expect(page.locator('[data-check="inclusion"] dl')).to_contain_text(LOG.leaves[GOOD["seq"]].hex())
     expect(page.locator('[data-check="inclusion"] dl')).to_contain_text(LOG.root_hash(len(LOG.leaves)).hex())
     assert (verifying.sent, verifying.complaints) == ([], [])
+
+
+def test_events_of_every_type_are_told_in_words(verifying: Verifying) -> None:
+    """A receipt whose payload lacks choices, or an action, is shown as well as any other."""
+    for payload, words in (
+        (ACCOUNT_EVENT, ["made for every browser of the account 0f0f", "with a secret key", "v1;yes"]),
+        (ACCOUNT_EVENT, ["the price of access", "TCF", "GPP", "taken over from another system"]),
+        (OWN_EVENT, ["Consent expired", "analytics granted in entry 3", "the ledger itself: nobody acted"]),
+        (DISMISSED_EVENT, ["Question closed without an answer", "a web page, with a publishable key"]),
+    ):
+        verifying.bring(of_payload(payload), KEY)
+        assert verifying.verify() == "verified"
+        for word in words:
+            expect(verifying.page.locator("#recorded")).to_contain_text(word)
+    assert verifying.complaints == []
 
 
 def test_the_page_is_one_file_and_can_reach_nobody(verifying: Verifying, ledger: Credentials) -> None:
