@@ -114,7 +114,9 @@ def tracked_files() -> list[str]:
     return listed.stdout.split() if listed.returncode == 0 else []
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if within(name, "ledger.core") or within(name, "ledger.records")])
+@pytest.mark.parametrize(
+    "name", [name for name in MODULES if within(name, "ledger.core") or within(name, "ledger.records")]
+)
 def test_the_core_is_pure(name: str) -> None:
     used = {imported.split(".")[0] for imported in imports(name)}
     assert not used & IMPURE
