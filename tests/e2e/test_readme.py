@@ -96,7 +96,8 @@ def newcomer() -> Iterator[Newcomer]:
 
 
 def test_every_block_that_can_be_typed_is_typed_by_a_test() -> None:
-    typed = {"command: run", "command: test", "try: frontend", "try: simulate", "try: stranger", "try: verify"}
+    tries = ("frontend", "why", "simulate", "stranger", "verify")
+    typed = {"command: run", "command: test", *(f"try: {name}" for name in tries)}
     assert {block.mark for block in BLOCKS if block.language != "text"} == typed
 
 
@@ -115,6 +116,11 @@ def test_a_frontend_records_a_consent_and_its_withdrawal(newcomer: Newcomer) -> 
     assert re.fullmatch(r"recorded at weco\.nexaxt\.com:\d+ with leaf hash \S{44}", recorded)
     assert before == "analytics: granted"
     assert after == "after the withdrawal: withdrawn"
+
+    why = newcomer.types(block("try: why"))
+    assert why.returncode == 0, why.stdout + why.stderr
+    assert "withdrawn" in why.stdout
+    assert "<html" in (newcomer.directory / "record.html").read_text("utf-8")
 
     asked = newcomer.types(block("try: stranger"))
     assert asked.returncode == 0, asked.stdout + asked.stderr
