@@ -9,6 +9,7 @@ lists, so it is no argument. The rules are core/decide.
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -91,6 +92,7 @@ def decide_command(
 async def _ask(settings: Settings, site: str, question: ConsentQuestion) -> Consent:
     from ledger.app import open_service  # noqa: PLC0415 - a wrong argument is told fast
 
+    logging.getLogger("ledger.site").setLevel(logging.ERROR)  # nothing is recorded: that no key lies here is no news
     async with open_service(settings) as service:
         return await service.consent(await service.site(site), question)
 
