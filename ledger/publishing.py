@@ -33,6 +33,7 @@ from ledger.messages import (
 )
 from ledger.site import Site, SiteRegistry
 from ledger.store.append import ControlDraft
+from ledger.store.ask import locked
 from ledger.store.reads import Reads
 
 log = logging.getLogger(__name__)
@@ -102,8 +103,7 @@ class Publisher:
         """Nobody else publishes for the site meanwhile, in this process or another."""
         if site.sequencer is None:
             raise self._sites.hindrance(site)
-        async with self._one_at_a_time, self._reads.pool.acquire() as connection, connection.transaction():
-            await connection.execute(_LOCK, site.site_id)
+        async with self._one_at_a_time, locked(self._reads.pool, _LOCK, site.site_id):
             yield
 
     async def _append(self, site: Site, document: SiteDocument) -> Publication:

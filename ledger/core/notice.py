@@ -7,6 +7,7 @@ document names it, an event cites it as `shown`. How a page shows it is the page
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Literal, get_args
@@ -92,7 +93,9 @@ def read_notice(data: bytes) -> NoticeArtefact:
     """The artefact in JSON; `DocumentInvalid` with the place of the first thing that is wrong."""
     if not data.lstrip(b" \t\r\n").startswith(b"{"):
         raise DocumentInvalid((), "a notice is a JSON object")
-    top = Members(read_source(data), (), NoticeArtefact.__struct_encode_fields__)
+    source = read_source(data)
+    _refuse_numbers(json.loads(data.decode("utf-8-sig")), ())  # which a site document may have for text
+    top = Members(source, (), NoticeArtefact.__struct_encode_fields__)
     return NoticeArtefact(
         format=top.need("format", one_of(get_args(Format))),
         texts=top.need("texts", _texts),
@@ -149,6 +152,17 @@ def pictures_of(data: bytes) -> tuple[str, ...]:
         return tuple(dict.fromkeys(screenshot.document for screenshot in read_notice(data).screenshots))
     except DocumentInvalid:
         return ()
+
+
+def _refuse_numbers(value: object, path: Path) -> None:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _refuse_numbers(inner, (*path, key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            _refuse_numbers(inner, (*path, index))
+    elif not isinstance(value, str):
+        raise DocumentInvalid(path, "has to be text in quotation marks")
 
 
 def _texts(node: Node, path: Path) -> dict[str, NoticeText]:

@@ -26,7 +26,7 @@ async def get_policy(request: web.Request) -> web.Response:
     asked = parameters.query(request, once=("version", "at"))
     at_ms = parameters.time(asked, "at")
     if at_ms is not None and "version" in asked:
-        raise InputRefused("invalid-parameter", "Ask for a version or for a time, not for both.")
+        raise InputRefused("invalid-query", "Ask for a version or for a time, not for both.")
     digest, document = await edge.service.publishing.policy(site, parameters.version(asked, "version"), at_ms)
     headers = {
         hdrs.ETAG: f'"{digest}"',

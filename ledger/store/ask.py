@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import asyncpg
 
@@ -20,12 +22,32 @@ async def ask(pool: asyncpg.Pool, query: str, *arguments: object) -> list[asyncp
         async with pool.acquire(timeout=config.READ_TIMEOUT_SECONDS) as connection:
             rows: list[asyncpg.Record] = await connection.fetch(query, *arguments)
     except Exception as error:
-        if is_transient(error):
-            raise Unavailable("database-unavailable", "The ledger's database does not answer; try again.") from error
-        if is_unprepared(error):
-            log.error("the database is not set up: %s (SQLSTATE %s)", type(error).__name__, sqlstate(error))
-            raise Unavailable(
-                "database-unprepared", "The ledger's database is being set up or restored; try again later.", 5
-            ) from error
-        raise
+        if (unavailable := _meaning(error)) is None:
+            raise
+        raise unavailable from error
     return rows
+
+
+@asynccontextmanager
+async def locked(pool: asyncpg.Pool, query: str, *arguments: object) -> AsyncIterator[None]:
+    """Hold what a statement locks until the end of its transaction. The server ends one that idles for too long."""
+    try:
+        async with pool.acquire(timeout=config.READ_TIMEOUT_SECONDS) as connection, connection.transaction():
+            await connection.execute(query, *arguments)
+            yield
+    except Exception as error:
+        if (unavailable := _meaning(error)) is None:
+            raise
+        raise unavailable from error
+
+
+def _meaning(error: Exception) -> Unavailable | None:
+    """What a failure of the database means; None for any other error."""
+    if is_transient(error):
+        return Unavailable("database-unavailable", "The ledger's database does not answer; try again.")
+    if is_unprepared(error):
+        log.error("the database is not set up: %s (SQLSTATE %s)", type(error).__name__, sqlstate(error))
+        return Unavailable(
+            "database-unprepared", "The ledger's database is being set up or restored; try again later.", 5
+        )
+    return None

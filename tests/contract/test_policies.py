@@ -210,7 +210,7 @@ async def test_a_version_that_is_to_come_is_read_by_its_number_and_by_its_time(c
     [
         ("policy?version=never", 404, "not-found"),
         ("policy?version=a%20b", 400, "invalid-parameter"),
-        ("policy?version=1.0&at=2026-11-21T00:00:00Z", 400, "invalid-parameter"),
+        ("policy?version=1.0&at=2026-11-21T00:00:00Z", 422, "invalid-query"),
         ("policy?at=yesterday", 400, "invalid-parameter"),
         ("policy/diff?from=never", 404, "not-found"),
         ("policy/diff?to=never", 404, "not-found"),

@@ -78,6 +78,7 @@ def test_a_notice_is_read_whole() -> None:
         ("defaults.analytics", "on", "defaults.analytics"),
         ("screenshots.0.document", "AB" * 32, "screenshots[0].document"),
         ("surprise", "x", "surprise"),
+        ("layout.description", 12, "layout.description"),
     ],
 )
 def test_a_notice_that_is_wrong_is_refused_with_its_place(place: str, value: Any, where: str) -> None:
