@@ -5,6 +5,7 @@ It opens no connection and publishes nothing. What may be used but should be tho
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
@@ -18,6 +19,7 @@ from ledger.core.document_advice import Advice, advise
 from ledger.core.encoding import encode_json
 from ledger.core.errors import DocumentInvalid
 from ledger.core.policy import parse_site_document
+from ledger.core.regions import DEFAULT
 from ledger.core.source import line_of
 
 FAULTY = 1
@@ -107,8 +109,9 @@ def summary(document: SiteDocument, advice: tuple[Advice, ...]) -> list[str]:
 def _purpose(document: SiteDocument, name: str, purpose: Purpose) -> list[str]:
     title = next(iter(purpose.title.values()))
     lines = [f"{name} ({title}): {_asked(document, name, purpose)}"]
-    if purpose.data:
-        lines.append(f"  {'data':<14} {', '.join(next(iter(kind.title.values())) for kind in purpose.data.values())}")
+    if purpose.legal_basis:
+        lines.append(f"  {'basis':<14} {_by_region(purpose.legal_basis).replace('_', ' ')}")
+    lines += [f"  {'data':<14} {next(iter(kind.title.values()))}" for kind in purpose.data.values()]
     lines += [f"  {cookie.storage:<14} {_cookie(cookie)}" for cookie in purpose.cookies]
     for recipient in purpose.recipients:
         parts = (recipient.name, recipient.role.replace("_", " "), recipient.region, recipient.transfer)
@@ -121,14 +124,22 @@ def _asked(document: SiteDocument, name: str, purpose: Purpose) -> str:
         return f"removed in version {purpose.removed_in}"
     if purpose.required:
         return "required, never asked"
-    table = sorted(document.regimes_of(name).items(), key=lambda item: item[0] != "default")
-    regimes = ", ".join(regime if region == "default" else f"{region} {regime}" for region, regime in table)
-    words = [purpose.kind if purpose.kind != "consent" else "", regimes, f"lasts {document.renewal_of(name)}"]
+    words = [
+        purpose.kind if purpose.kind != "consent" else "",
+        _by_region(document.regimes_of(name)),
+        f"lasts {document.renewal_of(name)}",
+    ]
     words += [f"goes on with {purpose.alias_of}"] if purpose.alias_of else []
     words += [f"needs {' and '.join(purpose.needs)}"] if purpose.needs else []
     words += [] if purpose.in_use else ["not in use"]
     words += [] if purpose.withdrawable else ["cannot be withdrawn"]
     return "; ".join(filter(None, words))
+
+
+def _by_region(table: Mapping[str, str]) -> str:
+    """Like `opt-out, EU opt-in`: what holds everywhere else stands first."""
+    ordered = sorted(table.items(), key=lambda item: item[0] != DEFAULT)
+    return ", ".join(word if region == DEFAULT else f"{region} {word}" for region, word in ordered)
 
 
 def _cookie(cookie: Cookie) -> str:

@@ -116,6 +116,8 @@ class TestASoundDocument:
         for words in (
             "necessary (Necessary): required, never asked",
             "opt-in, UK exempt, US-CA opt-out; lasts P6M; goes on with analytics",
+            "consent, UK exemption, US-CA legitimate interest",
+            "IP address\n",
             "removed in version 2.0",
             "needs age; not in use",
             "attestation; opt-in",
