@@ -177,6 +177,11 @@ async def _keys(connection: asyncpg.Connection, settings: Settings, row: asyncpg
     else:
         detail = "no active one lies here: a worker on this machine cannot sign checkpoints"
         yield Finding(Verdict.ADVICE, f"{site} log key", detail)
+    if here["receipt"].keys:
+        yield Finding(Verdict.GOOD, f"{site} receipt key", "signs Consent Receipts")
+    else:
+        detail = f"none lies here: no Consent Receipts as JWT until `consent-ledger key new {site} receipt` makes one"
+        yield Finding(Verdict.ADVICE, f"{site} receipt key", detail)
     for path, problem in {path: text for of_role in here.values() for path, text in of_role.problems.items()}.items():
         yield Finding(Verdict.BAD, f"{site} key {path.name}", problem)
     files = [path for role in ROLES for path in paths_of(settings, site, role)]
