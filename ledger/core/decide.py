@@ -191,16 +191,17 @@ class Evaluator:
         terms, state, account = self._terms, question.state, question.account
         verdict, view = judge(terms, question, self._at_ms)
         act = verdict.act
-        last = newer(state.last, state.seen)
-        if account is not None:
-            last = newer(last, account.last)
+        notify = False
+        if terms.announces:
+            last = newer(state.last, state.seen)
+            notify = terms.is_news_to(last if account is None else newer(last, account.last))
         outcome = Outcome(
             verdict.decision,
             _status(verdict, view),
             verdict.reason,
             verdict.regime,
             verdict.ask,
-            terms.announces_to(last),
+            notify,
             None if act is None else act.effective_ms,
             _valid_until_ms(terms, question, verdict, view),
             terms.version if act is None else act.version,

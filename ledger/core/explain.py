@@ -188,7 +188,18 @@ def _no_signal(view: View) -> str:
 def _no_lapse(view: View) -> str:
     if view.side.until_ms is None:
         return "there is no grant that could lapse"
-    return f"no version since asks again, and the grant need not be renewed before {_time(view.side.until_ms)}"
+    since = _versions_since(view)
+    asks = f"none of the versions since ({', '.join(since)}) asks again" if since else "no version since asks again"
+    return f"{asks}, and the grant need not be renewed before {_time(view.side.until_ms)}"
+
+
+def _versions_since(view: View) -> list[str]:
+    """Those that took effect after the one that the grant cites, up to the one in force."""
+    history, grant = view.terms.history, view.side.grant
+    cited = None if grant is None or grant.version is None else history.order_of(grant.version)
+    if cited is None:
+        return []
+    return [entry.document.version for entry in history.in_effect_order[cited + 1 : view.terms.index + 1]]
 
 
 def _nothing_missing(view: View) -> str:
@@ -239,7 +250,9 @@ def _policy_changed(it: Explained, view: View) -> str:
 
 def _expired(it: Explained, view: View) -> str:
     until = "" if view.side.until_ms is None else f" by {_time(view.side.until_ms)}"
-    return f"the grant in entry {_seq(it)} had to be renewed{until}. {_default(it)}"
+    since = _versions_since(view)
+    term = f", the shortest term of its version and those since ({', '.join(since)})" if since else ""
+    return f"the grant in entry {_seq(it)} had to be renewed{until}{term}. {_default(it)}"
 
 
 def _default(it: Explained) -> str:

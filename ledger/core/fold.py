@@ -89,10 +89,6 @@ class Heard(NamedTuple):
     signal: Act | None
     name: str
 
-    @property
-    def nothing(self) -> bool:
-        return self.grant is None and self.denial is None and self.signal is None
-
     def joined(self, other: Heard) -> Heard:
         """What both have to say together."""
         grant = newer(self.grant, other.grant)

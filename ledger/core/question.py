@@ -35,8 +35,3 @@ class Question(NamedTuple):
     gpc: bool = False
     account: State | None = None
     marks: tuple[Mark, ...] = ()
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether nothing but acts of the visitor's own can count."""
-        return self.account is None and self.state.dismissed is None and not self.marks

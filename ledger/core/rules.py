@@ -111,28 +111,18 @@ class View:
     version of the policy.
     """
 
-    __slots__ = (
-        "_confirmation",
-        "at_ms",
-        "conflict",
-        "elsewhere",
-        "heard",
-        "mark",
-        "own",
-        "question",
-        "side",
-        "terms",
-        "theirs",
-    )
+    own: Side | None = None
+    """Which act wins among the browser's own, where it is linked; `theirs` among those of the account."""
+    theirs: Side | None = None
+    conflict = False
+    elsewhere = False
+    """Whether a grant wins that was made for the account in another browser."""
+    _confirmation: Confirmation | None = None
 
     def __init__(self, terms: Terms, question: Question, at_ms: int, own: Heard) -> None:
         """`own` is what the visitor's own state has to say."""
         self.terms, self.question, self.at_ms = terms, question, at_ms
-        self._confirmation: Confirmation | None = None
         self.mark = _newest_mark(question.marks, terms.names, at_ms) if question.marks else None
-        self.own: Side | None = None
-        self.theirs: Side | None = None
-        self.conflict = self.elsewhere = False
         if question.account is None:
             self.heard = own
             self.side = self._weigh(own, self.mark)
@@ -326,7 +316,8 @@ def judge(terms: Terms, question: Question, at_ms: int) -> tuple[Verdict, View |
     if terms.fixed is not None:
         return _FIXED[terms.fixed], None
     own = question.state.heard(terms.names)
-    if own.nothing and question.is_plain and not terms.needs:
+    plain = question.account is None and not question.marks and not terms.needs
+    if plain and own.grant is None and own.denial is None and own.signal is None and question.state.dismissed is None:
         place = (question.region, question.gpc)
         found: Verdict | None = terms.unanswered.get(place)
         if found is None:

@@ -45,6 +45,7 @@ class Terms:
         self.purpose = purpose
         self.index = index = bisect_right(history.effects_ms, at_ms) - 1
         self.in_force: Published | None = history.in_effect_order[index] if index >= 0 else None
+        self.version = self.in_force.document.version if self.in_force else None
         self.names: tuple[str, ...] = (purpose,)
         self.needs: tuple[Terms, ...] = ()
         self.fixed: Fixed | None = None
@@ -52,15 +53,19 @@ class Terms:
         """For core/rules to keep what it says to visitors without any act, by region and signal."""
         self._standings: dict[tuple[str, str | None], Standing] = {}
         self._regimes: dict[str | None, Regime] = {}
+        self._intervals: dict[tuple[Interval, str | None, str | None], tuple[Duration, ...]] = {}
         self._needed = needed
         self._following: Terms | None = None
         following = index + 1
         self.ends_ms = history.effects_ms[following] if following < len(history.effects_ms) else None
         """When the next known version takes effect."""
+        self.announces = False
+        """Whether the site tells each visitor of the version in force, on the first visit after it took effect."""
         if self.in_force is None:
             self.fixed = "no_policy"
             return
         document = self.in_force.document
+        self.announces = document.announce_changes == "first-visit"
         if not document.offers(purpose):
             self.fixed = "unknown_purpose"
         elif not document.asks(purpose):
@@ -73,25 +78,18 @@ class Terms:
             if not needed and found.kind != "attestation":
                 self.needs = tuple(Terms(history, need, at_ms, needed=True) for need in found.needs)
 
-    @property
-    def version(self) -> str | None:
-        return self.in_force.document.version if self.in_force else None
-
     def following(self, ends_ms: int) -> Terms:
         """The terms from `ends_ms` on; of versions with one time of effect the last in order has the say."""
         if self._following is None:
             self._following = Terms(self.history, self.purpose, ends_ms, needed=self._needed)
         return self._following
 
-    def announces_to(self, last: Act | None) -> bool:
-        """Whether the version in force took effect after the visitor's last act and the site announces its changes."""
-        now = self.in_force
+    def is_news_to(self, last: Act | None) -> bool:
+        """Whether the version in force, if it is announced, took effect after the visitor's last act."""
         return (
-            now is not None
-            and last is not None
-            and now.document.announce_changes == "first-visit"
+            last is not None
             and self.history.effects_ms[self.index] > last.effective_ms
-            and now.document.version != last.version
+            and self.version != last.version
         )
 
     # --- grants ----------------------------------------------------------------------------------------------------
@@ -158,10 +156,13 @@ class Terms:
 
         None: for good after a denial; not at all after a dismissal.
         """
-        periods = [_period(reask, interval) for reask in self._reasks(region, act.region)]
-        if interval != "dismissal" and None in periods:
-            return None
-        return max([period.after(act.effective_ms) for period in periods if period is not None], default=None)
+        place = (interval, region, act.region)
+        periods = self._intervals.get(place)
+        if periods is None:
+            found = {_period(reask, interval) for reask in self._reasks(region, act.region)}
+            known = tuple(period for period in found if period is not None)
+            periods = self._intervals[place] = () if interval != "dismissal" and None in found else known
+        return max([period.after(act.effective_ms) for period in periods]) if periods else None
 
     def _reasks(self, *regions: str | None) -> tuple[ReaskAfter, ...]:
         assert self.in_force is not None

@@ -23,7 +23,7 @@ from ledger.core.duration import DAY_MS
 from ledger.core.encoding import encode_time
 from ledger.core.errors import Malformed
 from ledger.core.event import Event
-from ledger.core.fold import Act, decode_state, encode_state
+from ledger.core.fold import Act, decode_state, device_of, encode_state
 from ledger.core.policy import PolicyHistory, Published, SiteDocument, parse_site_document
 
 DAY0_MS = 1_767_225_600_000  # 2026-01-01
@@ -512,6 +512,39 @@ class TestTheState:
             assert list(state.purposes) == ["aaa"]
             assert decide(ONE, state, "analytics", at_ms=day(4), region="US").reason == "refused"
 
+    def test_the_newest_link_counts_an_unlinking_before_a_link_and_then_the_later_entry(self) -> None:
+        def linked(number: float, seq: int, account: str | None) -> Recorded:
+            event = Event(
+                id=str(seq),
+                site="s.example",
+                type="account.linked" if account else "account.unlinked",
+                visitor="v" * 22,
+                account=account or "1" * 32,
+            )
+            return Recorded(seq, day(number), event)
+
+        first, second, none = linked(1, 1, "1" * 32), linked(1, 2, "2" * 32), linked(1, 0, None)
+        later = linked(2, 3, "1" * 32)
+        for events, account in (
+            ((first,), "1" * 32),
+            ((first, second), "2" * 32),
+            ((first, second, none), None),
+            ((first, second, none, later), "1" * 32),
+        ):
+            for told in (events, events[::-1]):
+                assert fold(EMPTY_STATE, told).account == account
+        assert fold(EMPTY_STATE, (first, later), until_ms=day(0)).link is None
+
+    def test_an_account_says_of_each_choice_in_which_browser_it_was_made_and_a_browser_does_not(self) -> None:
+        grant = act(1, "granted")
+        own = fold(EMPTY_STATE, [grant]).acts("analytics").grant
+        grant = grant._replace(event=msgspec.structs.replace(grant.event, account="1" * 32))
+        account = fold(EMPTY_STATE, [grant]).acts("analytics").grant
+        assert own is not None
+        assert own.device is None
+        assert account is not None
+        assert account.device == device_of("v" * 22)
+
     def test_it_keeps_no_more_than_three_acts_a_purpose(self) -> None:
         state = fold(EMPTY_STATE, [act(n, "granted" if n % 2 else "denied") for n in range(1_000)])
         kept = state.acts("analytics")
@@ -520,3 +553,50 @@ class TestTheState:
             Act(day(998), 10_080, "1.0", None, False),
         )
         assert len(encode_state(state)) < 200
+
+
+class TestTheWords:
+    """Each says which acts count, when and why then; what was tried; what would change it."""
+
+    def said(self, *events: Recorded, at: float, policies: PolicyHistory = ONE, **given: Any) -> str:
+        state = fold(EMPTY_STATE, events)
+        evaluator = Evaluator(policies, "analytics", at_ms=day(at))
+        return "\n".join(evaluator.explain(state, "US", events=events, **given))
+
+    def test_the_clocks_of_an_act_are_told(self) -> None:
+        both: dict[str, Any] = {"occurred_at": encode_time(day(903)), "sent_at": encode_time(day(904))}
+        for members, words in (
+            (both, "sent at 2028-06-23T00:00:00.000Z: that much earlier"),
+            ({"occurred_at": encode_time(day(0))}, "for it names 2026-01-01T00:00:00.000Z, but never later than"),
+            ({}, "for it names no time of its own"),
+            ({"occurred_at": encode_time(day(3)), "action": "import"}, "for it was imported and names"),
+            ({"occurred_at": encode_time(day(4)), "sent_at": encode_time(day(3))}, "no time had passed"),
+        ):
+            assert words in self.said(act(1, "granted", **members), at=2)
+        denial: dict[str, Any] = {"occurred_at": encode_time(day(0))}
+        assert "without the time of sending its clock proves nothing" in self.said(act(1, "denied", **denial), at=2)
+        old: dict[str, Any] = {"occurred_at": encode_time(day(0)), "sent_at": encode_time(day(8))}
+        assert "more than seven days earlier" in self.said(act(1, "denied", **old), at=2)
+
+    def test_the_versions_are_told_with_what_makes_one_ask_again(self) -> None:
+        policies = published(document(), document("1.1"), document("2.0", policy={"material": True}), days=(0, 10, 20))
+        grant = act(1, "granted")
+        assert "none of the versions since (1.1) asks again" in self.said(grant, at=11, policies=policies)
+        said = self.said(grant, at=21, policies=policies)
+        assert "cites version 1.0, but version 2.0 asks again (its author says that visitors are asked again)" in said
+        assert "A later grant in this browser, citing version 2.0, would change it." in said
+
+    def test_where_the_policy_alone_answers_that_is_all(self) -> None:
+        evaluator = Evaluator(ONE, "necessary", at_ms=day(1))
+        said = evaluator.explain(fold(EMPTY_STATE, [act(0, "denied", "*")]), "US")
+        assert said[1:] == (
+            "Rule not_required applies: the version in force calls the purpose required, so nobody is asked and no "
+            "denial counts.",
+            "So the answer is granted, for the reason not_required.",
+            "Time alone changes nothing in this.",
+        )
+
+    def test_a_question_that_is_kept_away_is_told(self) -> None:
+        policies = published(document(reaskAfter={"refusal": "P1M", "dismissal": "P7D"}))
+        assert "asked again not before 2026-02-02T00:00:00.000Z" in self.said(act(1, "denied"), at=2, policies=policies)
+        assert "never again unless the visitor wishes" in self.said(act(1, "denied"), at=2)
