@@ -71,7 +71,16 @@ class Published(NamedTuple):
 class PolicyHistory:
     """Every version published so far, ascending by seq. Immutable; `known` gives an earlier state of knowledge."""
 
-    __slots__ = ("_by_version", "_diffs", "_effects_ms", "_in_effect_order", "_order", "_published", "_shown_since")
+    __slots__ = (
+        "_by_version",
+        "_diffs",
+        "_effects_ms",
+        "_in_effect_order",
+        "_order",
+        "_published",
+        "_reasons",
+        "_shown_since",
+    )
 
     def __init__(self, published: tuple[Published, ...] = (), diffs: dict[tuple[int, int], Diff] | None = None) -> None:
         """`diffs`, by the seqs of two entries, are those of another history of the same log, to be shared."""
@@ -84,6 +93,7 @@ class PolicyHistory:
         self._by_version = {entry.document.version: entry for entry in reversed(published)}
         self._order = {entry.document.version: index for index, entry in enumerate(ordered)}
         self._diffs = {} if diffs is None else diffs
+        self._reasons: dict[tuple[int, str], tuple[str, ...]] = {}
         self._shown_since: dict[str, int] = {}
         for entry in published:
             for digest in (entry.document_hash.hex(), *named_documents(entry.document)):
@@ -142,8 +152,14 @@ class PolicyHistory:
     def why_material(self, version: int | str, purpose: str) -> tuple[str, ...]:
         """Why it does, in words; empty if it does not. The first version replaces none, so there are no grants."""
         index = self._order[version] if isinstance(version, str) else version
-        if index == 0:
+        if index == 0 or purpose not in self._in_effect_order[index].document.purposes:
             return ()
+        reasons = self._reasons.get((index, purpose))
+        if reasons is None:
+            reasons = self._reasons[index, purpose] = self._why_material(index, purpose)
+        return reasons
+
+    def _why_material(self, index: int, purpose: str) -> tuple[str, ...]:
         document = self._in_effect_order[index].document
         found = asks_again(self.diff_at(index), document, purpose)
         *earlier, before = (entry.document for entry in self._in_effect_order[:index])
