@@ -137,7 +137,7 @@ def _lines(inventory: CookieInventory) -> Iterator[str]:
         if cookie.purpose != purpose:
             purpose = cookie.purpose
             yield purpose
-        yield f"  {cookie.name or cookie.pattern or '(without a name)':32} {cookie.storage:14} {_seen(cookie)}"
+        yield f"  {cookie.name or cookie.pattern or _described(cookie):32} {cookie.storage:14} {_seen(cookie)}"
     if inventory.undeclared:
         yield "UNDECLARED"
     for row in inventory.undeclared:
@@ -150,7 +150,15 @@ def _seen(cookie: DeclaredCookie | UndeclaredCookie) -> str:
         return "cannot be seen without a name"
     if not cookie.days:
         return "never seen"
+    if cookie.days == 1:
+        return f"seen on {cookie.first_seen}"
     return f"seen on {cookie.days} days, from {cookie.first_seen} to {cookie.last_seen}"
+
+
+def _described(cookie: DeclaredCookie) -> str:
+    """What a cookie without a name is for, in the first of its languages, as far as there is room."""
+    text = next(iter(cookie.description.values()), "")
+    return f"({text if len(text) <= 30 else text[:29] + '…'})"
 
 
 def _reviews(inventory: CookieInventory) -> str:

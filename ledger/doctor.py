@@ -270,7 +270,7 @@ def _cookies(figures: Figures) -> Iterator[Finding]:
             f"`consent-ledger cookies review {figures.site} --by ROLE`",
         )
     elif not figures.undeclared:
-        yield Finding(Verdict.GOOD, what, "all declared" + ("" if overdue is None else ", and reviewed in time"))
+        yield Finding(Verdict.GOOD, what, "all declared" + ("" if overdue is None else ", and no review is overdue"))
 
 
 def _regions_matter(document: SiteDocument) -> bool:
