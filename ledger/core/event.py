@@ -133,7 +133,7 @@ class EventInput(Struct, frozen=True, rename="camel", forbid_unknown_fields=True
 
 
 class Event(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
-    """A stored event. `citedPolicyVersion` and `citedShown` are what a denial cited without it ever being published.
+    """A stored event. `citedPolicyVersion`, `citedShown`: what was cited beside no grant, and was never published.
 
     `conditional`: the choice was the price of access (a wall). `account`: the account that is linked, or for whose
     every browser the choice was made. `original`: the row that was imported. `lapsed`: the grants that ended, by seq.
