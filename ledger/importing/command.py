@@ -33,6 +33,14 @@ FORMATS: dict[str, Format] = {
 SOME_REFUSED = 1
 
 
+def _encoding(context: click.Context, parameter: click.Parameter, name: str | None) -> str | None:
+    try:
+        "".encode(name or "utf-8")
+    except LookupError as error:
+        raise click.BadParameter(f"there is no text encoding {name}") from error
+    return name
+
+
 @click.command("import")
 @click.argument("site_name", metavar="SITE")
 @click.argument("path", metavar="FILE|-", type=click.Path(path_type=Path, allow_dash=True, exists=True, dir_okay=False))
@@ -49,7 +57,9 @@ SOME_REFUSED = 1
     help="Key of the hash that takes the place of e-mail addresses and other ids that could be guessed; made in FILE "
     "if it is not there. Keep it: only with it such a person is found again.",
 )
-@click.option("--encoding", help="Of text that is neither UTF-8 nor has a byte order mark, like cp1252.")
+@click.option(
+    "--encoding", callback=_encoding, help="Of text that is neither UTF-8 nor has a byte order mark, like cp1252."
+)
 @click.option("--dry-run", is_flag=True, help="Read all rows and tell what would be sent; send nothing.")
 @click.option(
     "--report",

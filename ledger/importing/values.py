@@ -1,7 +1,8 @@
 """JSON exports, value by value: one object a line, objects one after another, a list, or a list inside an object.
 
 The file is never held whole: the end of each value is found before it is parsed. An object that cannot be parsed is
-told of, and reading goes on at the next line.
+told of, and reading goes on behind it; where it has no end, at the next line. In a list there is no next line to go on
+at, so a list that is broken, or breaks off, ends the reading.
 """
 
 from __future__ import annotations
@@ -24,14 +25,20 @@ _MEMBER_LIST = re.compile(r"\s*:\s*\[")
 
 
 def read_values(text: Iterable[str], wrappers: Sequence[str]) -> Iterator[Row | Broken]:
-    """The objects of the file. `wrappers`: names of the member that holds the list, where an object holds it all."""
+    """The objects of the file. `wrappers`: names of the member that holds the list, where an object holds it all.
+
+    `ConfigInvalid` where a list is not whole.
+    """
     source = _Text(text)
     source.skip(_BLANK)
     wrapped = source.enter_list(wrappers)
     number = 0
     while True:
         source.skip(_BLANK)
-        if source.at_end() or (wrapped and source.starts("]")):
+        ended = source.at_end()
+        if ended and wrapped:
+            raise ConfigInvalid(f"the list breaks off after {number} values: the file is not whole")
+        if ended or (wrapped and source.starts("]")):
             return
         number += 1
         taken = source.take_value()
@@ -41,9 +48,14 @@ def read_values(text: Iterable[str], wrappers: Sequence[str]) -> Iterator[Row | 
         elif taken is not None and value is not None:
             yield Broken(number, RowRefused("no-object", "The value is no JSON object."))
         else:
+            if not taken and wrapped:
+                raise ConfigInvalid(
+                    f"value {number} of the list is broken, or has more than {IMPORT_ROW_MAX_CHARACTERS:,} characters: "
+                    "nothing behind it can be read"
+                )
             if not taken:
                 source.skip_line()
-            yield Broken(number, RowRefused("invalid-json", "The value is not valid JSON, or too long."))
+            yield Broken(number, RowRefused("invalid-json", "The line is not valid JSON, or too long."))
 
 
 def _parse(text: str) -> Any:
@@ -120,6 +132,8 @@ class _Text:
         """The next value's text; None if it has no end within the bound."""
         while True:
             end = self._end()
+            if end is not None and end - self._position > IMPORT_ROW_MAX_CHARACTERS:
+                return None
             if end is not None:
                 taken = self._buffer[self._position : end]
                 self._position = end

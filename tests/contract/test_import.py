@@ -11,6 +11,7 @@ import secrets
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from click.testing import CliRunner, Result
 
 from ledger import cli
 from ledger.core.encoding import encode_time
+from ledger.credentials import Credentials, SiteKeys, write_credentials
 from tests.contract.conftest import SITE, Api, Client
 from tests.contract.conftest import visitor as new_visitor
 from tests.harness import now_ms, until
@@ -180,6 +182,7 @@ async def test_nothing_is_sent_while_something_is_missing(run_import: Import, cl
         (f"visitor,date,analytics\n{good}", "csv", "--policy-version 9.9", "has not published"),
         (f"visitor,analytics\n{good}", "csv", "--policy-version 1.0", "no column for the time"),
         ('{"a": 1}', "csv", "--policy-version 1.0", "JSON"),
+        ("visitor,date,analytics", "csv", "--encoding base64", "no text encoding"),
     ]  # fmt: skip
     for data, form, options, expected in cases:
         table = data.replace("visitor,date,Stat", "Consent ID,Date,Stat")
@@ -278,6 +281,29 @@ async def test_a_pipe_is_read_like_a_file(api: Api, client: Client) -> None:
     result = await asyncio.to_thread(lambda: CliRunner().invoke(cli.main, words, env=env, input=data))
     assert result.exit_code == 0, result.output
     assert len(await history(client, visitor)) == 1
+
+
+async def test_the_ledger_is_found_by_its_data_directory(api: Api, client: Client, tmp_path: Path) -> None:
+    visitor = new_visitor()
+    keys = SiteKeys("", "", api.publishable, api.scoped["events"])
+    write_credentials(tmp_path, Credentials(api.url, "", "", {SITE: keys}))
+    (tmp_path / "export.csv").write_text(rows_of((visitor, now_ms() - DAY_MS, "1")))
+    words = ["import", SITE, str(tmp_path / "export.csv"), "--format", "csv", "--policy-version", "1.0"]
+    env = {"LEDGER_URL": "", "LEDGER_SECRET_KEY": ""}
+    run = partial(CliRunner().invoke, cli.main, [*words, "--data", str(tmp_path)], env=env)
+    result = await asyncio.to_thread(run)
+    assert result.exit_code == 0, result.output
+    assert len(await history(client, visitor)) == 1
+
+
+async def test_a_key_file_that_holds_no_key_is_left_as_it_is(run_import: Import, tmp_path: Path) -> None:
+    table = rows_of((new_visitor(), now_ms() - DAY_MS, "1"))
+    key = tmp_path / "visitors.key"
+    for content in ("", "not base64!", "AAAA"):
+        key.write_text(content)
+        result = await run_import(table, "--format", "csv", "--policy-version", "1.0", "--visitor-key", str(key))
+        assert (result.exit_code, "holds no key" in result.output) == (2, True), result.output
+        assert key.read_text() == content
 
 
 async def test_a_publishable_key_imports_nothing(run_import: Import, api: Api, client: Client) -> None:

@@ -186,6 +186,16 @@ def test_an_object_that_breaks_off_spoils_its_own_line_alone() -> None:
     assert kinds(found).count("invalid-json") == 2
 
 
+@pytest.mark.parametrize(
+    "text",
+    ['[{"n":1},{"n":2}', '[{"n":1},{"n":"open}]', '{"data":[{"n":1}', '[', '[{"n":1},'
+     + '{"n":"' + "x" * IMPORT_ROW_MAX_CHARACTERS + '"},{"n":3}]'],
+)  # fmt: skip
+def test_a_list_that_is_not_whole_is_no_import(text: str) -> None:
+    with pytest.raises(ConfigInvalid):
+        list(read_values(pieces(text, 10_000), ("data",)))
+
+
 # --- times ------------------------------------------------------------------------------------------------------------
 
 
