@@ -151,9 +151,18 @@ def _fitting(pattern: re.Pattern[str], text: str) -> str | None:
 
 def _event_id(found: Found, visitor: Visitor, answers: Mapping[str, Word], plan: Plan) -> str:
     """A UUID v8 (RFC 9562 section 5.8) of what the row says, not of how it is written or mapped: an export made anew
-    is known again, and a row that was changed since is another one.
+    is known again, and a row that was changed since is another one. So is every row of another attempt.
     """
-    said = [plan.site, plan.format, found.id, visitor.id, found.time, found.forced, sorted(answers.items())]
+    said = [
+        plan.site,
+        plan.format,
+        found.id,
+        visitor.id,
+        found.time,
+        found.forced,
+        sorted(answers.items()),
+        plan.attempt,
+    ]
     digest = hashlib.sha256(b"consent-ledger import\n" + json.dumps(said, ensure_ascii=False).encode()).digest()
     data = bytearray(digest[:16])
     data[6] = data[6] & 0x0F | 0x80

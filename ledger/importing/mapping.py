@@ -11,6 +11,7 @@
     visitor: keyed                       # keep no id as it is, though it would fit
     remove: [Comment]                    # further columns that are taken out of the evidence
     language: de                         # of rows that name none
+    attempt: "2"                         # when the events of an earlier, wrong mapping have been erased
 
 A name that is mapped nowhere stops the import before it begins; without a file a name is mapped to the purpose of the
 same id or title.
@@ -54,6 +55,7 @@ class MappingFile(Struct, frozen=True, rename="camel", forbid_unknown_fields=Tru
     visitor: Literal["kept", "keyed"] = "kept"
     remove: list[str] = []
     language: str | None = None
+    attempt: str = ""
 
 
 class SitePurpose(Struct, frozen=True, rename="camel"):
@@ -95,6 +97,7 @@ class Plan(NamedTuple):
     visitor_key: bytes | None
     remove: tuple[str, ...]
     language: str | None
+    attempt: str
     now_ms: int
 
 
@@ -152,6 +155,7 @@ def make_plan(
         visitor_key=visitor_key,
         remove=tuple(mapping.remove),
         language=mapping.language,
+        attempt=mapping.attempt,
         now_ms=now_ms,
     )
 

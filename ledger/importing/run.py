@@ -220,6 +220,6 @@ def _answered(tally: Tally, report: Report, outcome: Outcome, answer: Answer) ->
     if answer.kind == "id-conflict":
         detail = (
             "The same answer was imported before, under another mapping or version or from a row with other cells; "
-            "what is stored never changes."
+            "what is stored never changes. The runbook tells how to correct a mapping."
         )
     report.write(outcome, "refused", answer.kind, detail)

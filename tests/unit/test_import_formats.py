@@ -297,7 +297,8 @@ def test_the_same_row_has_the_same_id_however_it_is_written() -> None:
     assert first.id != third.id
     assert first.id is not None
     assert first.id[14] == "8"
-    assert events(read(columns.FORMAT, csv, "purposes: {analytics: marketing}", policy_version="1.0"))[0].id == first.id
+    assert events(read(columns.FORMAT, csv, MAPPED + "purposes: {analytics: marketing}"))[0].id == first.id
+    assert events(read(columns.FORMAT, csv, MAPPED + "attempt: '2'"))[0].id != first.id
 
 
 # --- visitors ---------------------------------------------------------------------------------------------------------
