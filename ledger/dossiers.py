@@ -7,6 +7,7 @@ is the renderings' part (ledger/records).
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from ledger import config
@@ -81,14 +82,36 @@ async def _moment(service: Service, site: Site, visitor: str, found: _Found) -> 
 
 
 async def _history(service: Service, site: Site, visitor: str, this: Recorded) -> list[_Found]:
-    """The visitor's events and those of every account that it was ever linked to, in the log's order."""
+    """The visitor's events and those of every account that it was ever linked to, in the log's order.
+
+    What was chosen for an account after the link to it ended is no more this browser's affair.
+    """
     own = {one.seq: one for one in await _events(service, site, site.hasher.visitor(visitor))}
     own[this.seq] = this  # a choice for an account lies with the account
     found = {seq: _Found(one, True) for seq, one in own.items()}
-    for account in {one.event.account for one in own.values()} - {None}:
-        for one in await _events(service, site, bytes.fromhex(str(account))):
-            found[one.seq] = _Found(one, one.event.visitor == visitor)
+    for account, ended_seq in _links(own.values()).items():
+        for one in await _events(service, site, bytes.fromhex(account)):
+            if ended_seq is None or one.seq < ended_seq or one.event.visitor == visitor:
+                found[one.seq] = _Found(one, one.event.visitor == visitor)
     return [found[seq] for seq in sorted(found)]
+
+
+def _links(own: Iterable[Recorded]) -> dict[str, int | None]:
+    """Account (keyed hash) -> the entry that ended the link to it for the last time; None while it lasts. A link to
+    another account ends the one before."""
+    links: dict[str, int | None] = {}
+    for one in sorted(own, key=lambda one: one.seq):
+        account = one.event.account
+        if account is None:
+            continue
+        if one.event.type == "account.linked":
+            links |= {other: one.seq for other, ended_seq in links.items() if ended_seq is None}
+            links[account] = None
+        elif one.event.type != "account.unlinked":
+            links.setdefault(account, None)  # chosen for it, so it was linked
+        elif links.get(account) is None:
+            links[account] = one.seq
+    return links
 
 
 async def _events(service: Service, site: Site, subject: bytes) -> list[Recorded]:
