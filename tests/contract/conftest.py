@@ -24,6 +24,7 @@ from ledger.http.app import create_app
 from ledger.http.limits import DEFAULT_LIMITS, Limits
 from ledger.http.server import serving
 from ledger.provision import create_api_key, create_site
+from ledger.region import RegionFinder
 from ledger.secrets import new_event_id
 from ledger.service import Service
 from ledger.store.pool import open_pool
@@ -155,6 +156,7 @@ async def running_api(
             CollectorRegistry(),
             limits=limits,
             demo_keys=lambda: {SITE: founded.publishable},
+            regions=RegionFinder.of(settings),
         )
         async with serving(app, "127.0.0.1", 0) as (host, port):
             yield Api(f"http://{host}:{port}", founded.publishable, founded.secret, scoped, other.secret, settings)
