@@ -41,7 +41,7 @@ async def standing_now(reads: Reads, site: Site, visitors: Sequence[bytes]) -> N
     size, policy_seq, now_ms = rows[0].size, rows[0].policy_seq, rows[0].now_ms
     states: list[State] = []
     for n, row in enumerate(rows):
-        if n % config.CHECK_SLICE_VISITORS == 0:
+        if n and n % config.CHECK_SLICE_VISITORS == 0:
             await asyncio.sleep(0)  # other requests go on while many are folded
         states.append(state_of(row))
     del rows
