@@ -292,10 +292,12 @@ BARS = (
     ),
     Scenario(
         "A suppression mark is never barred",
-        (event(10, "02-01", "+contract"),),
+        (event(10, "02-01", "+contract"), event(11, "04-01", "-contract", by="withdraw")),
         (
             Moment("02-02", GRANTED, "03-01", purpose="contract"),
             Moment("03-01", "denied suppressed Refused", purpose="contract"),
+            Moment("04-01", "denied suppressed Refused", "08-01", purpose="contract"),
+            Moment("08-01", WITHDRAWN, purpose="contract"),
         ),
         (with_contract("1", "01-01"),),
         (Mark("*", ms("03-01"), None, 10),),

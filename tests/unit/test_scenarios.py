@@ -9,8 +9,9 @@ from tests.unit.naive_replay import Question, replay_history
 from tests.unit.scenario import Moment, Scenario, ms
 from tests.unit.scenarios_of_change import SCENARIOS as OF_CHANGE
 from tests.unit.scenarios_of_choice import SCENARIOS as OF_CHOICE
+from tests.unit.scenarios_of_people import SCENARIOS as OF_PEOPLE
 
-SCENARIOS = (*OF_CHOICE, *OF_CHANGE)
+SCENARIOS = (*OF_CHOICE, *OF_PEOPLE, *OF_CHANGE)
 CASES = [
     pytest.param(scenario, moment, id=f"{scenario.name}: {moment.asked}")
     for scenario in SCENARIOS
