@@ -157,6 +157,14 @@ async def test_a_version_is_published_once(client: Client) -> None:
     assert_problem(await publish(client, {**now.json, "laws": ["another law"]}), 409, "version-taken")
 
 
+async def test_a_version_that_was_to_hold_earlier_holds_since_it_is_published(client: Client) -> None:
+    document = await next_version(client, effectiveAt="2026-01-01T00:00:00Z")
+    assert (await publish(client, document)).status == 201
+    newest = (await client.call("GET", f"{PATH}/policies?limit=1")).json["policies"][0]
+    assert (newest["version"], newest["inForce"]) == (document["policy"]["version"], True)
+    assert newest["effectiveAt"] == newest["publishedAt"]
+
+
 async def test_of_two_contents_of_one_version_one_is_published(client: Client) -> None:
     document = await next_version(client)
     others = [{**document, "laws": [f"Law {n}"]} for n in range(4)]
