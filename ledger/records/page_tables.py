@@ -50,7 +50,7 @@ class Reader:
 
     def data_of(self, answered: Answered) -> str:
         terms = answered.terms
-        return "" if terms is None else ", ".join(self.text(category.title) for category in terms.data.values())
+        return "" if terms is None else "; ".join(self.text(category.title) for category in terms.data.values())
 
     def section(self, name: str, *children: Html | None) -> Html:
         """A part of the page under its heading."""
@@ -149,7 +149,7 @@ def _cookie(reader: Reader, purpose: str, cookie: Cookie) -> Html:
     kind = "" if cookie.storage == "cookie" else f" ({cookie.storage})"
     return el(
         "tr",
-        el("th", el("code", cookie.name or cookie.pattern or ""), kind, scope="row"),
+        el("th", el("code", cookie.name or cookie.pattern or "\N{EM DASH}"), kind, scope="row"),
         el("td", reader.title_of(purpose)),
         el("td", reader.text(cookie.description)),
         el("td", _lifetime(words, cookie)),
