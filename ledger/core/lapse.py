@@ -75,7 +75,7 @@ class Lapses:
                 since = self._ended_at(state, purpose, standing.grant, now_ms)
                 found.setdefault(since, []).append((purpose, standing.grant.seq))
         return [
-            Lapse(kind, at_ms, tuple(grants[start : start + MAX_PURPOSES]))
+            Lapse(kind, at_ms, tuple(sorted(grants)[start : start + MAX_PURPOSES]))
             for (at_ms, kind), grants in sorted(found.items())
             for start in range(0, len(grants), MAX_PURPOSES)
         ]
@@ -83,7 +83,7 @@ class Lapses:
     def _purposes(self, state: State) -> list[str]:
         """For which there may be a grant: those that were granted, and those that go on with others."""
         granted = [purpose for purpose, acts in state.purposes.items() if acts.grant is not None]
-        return sorted({*granted, *self._aliases}) if granted else []
+        return [*granted, *self._aliases.difference(granted)] if granted and self._aliases else granted
 
     def _terms_at(self, purpose: str, at_ms: int) -> Terms:
         key = purpose, bisect_right(self._policies.effects_ms, at_ms)

@@ -82,31 +82,64 @@ begin
     return true;
 end $$;
 
--- Set when rows are due, of those that are as they were read (at `p_seq`), and lock as little as can be: a row that
--- somebody else writes just now is left to him, so nobody ever waits in a circle. How many were set.
--- None where a policy beyond `p_policy_seq` was published: looked for once the rows are locked, so that a pass that
--- was begun for it finds them locked, or after us.
+-- Lock rows of the state, without waiting for anybody: which of them are ours now (true), which somebody else's (false),
+-- and which are not there (null). Each is looked up by its whole key: joined, a planner without statistics reads them all.
+create function ledger.lock_states(p_site_id integer, p_version integer, p_visitor bytea[]) returns boolean[]
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+declare
+    v_ours    boolean[] := '{}';
+    v_visitor bytea;
+begin
+    foreach v_visitor in array p_visitor loop
+        perform 1 from ledger.state t
+          where t.site_id = p_site_id and t.version = p_version and t.visitor = v_visitor for update skip locked;
+        if found then
+            v_ours := v_ours || true;
+        else
+            perform 1 from ledger.state t
+              where t.site_id = p_site_id and t.version = p_version and t.visitor = v_visitor;
+            v_ours := v_ours || case when found then false end;
+        end if;
+    end loop;
+    return v_ours;
+end $$;
+
+-- Set when rows are due, of those that are ours and as they were read (at `p_seq`); how many changed.
+create function ledger.set_due(
+    p_site_id integer, p_version integer, p_ours boolean[], p_visitor bytea[], p_seq bigint[], p_due bigint[]
+) returns integer
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+declare
+    v_row   record;
+    v_count integer := 0;
+begin
+    for v_row in select * from unnest(p_ours, p_visitor, p_seq, p_due) d(ours, visitor, seq, due_ms) loop
+        if v_row.ours then
+            update ledger.state t set due_ms = v_row.due_ms
+             where t.site_id = p_site_id and t.version = p_version and t.visitor = v_row.visitor and t.seq = v_row.seq
+               and t.due_ms is distinct from v_row.due_ms;
+            v_count := v_count + found::integer;
+        end if;
+    end loop;
+    return v_count;
+end $$;
+
+-- Say when rows are due next. A row that somebody else writes just now is left to them, so nobody ever waits in a
+-- circle; it stays due. None is set where a policy beyond `p_policy_seq` was published: looked for once the rows are
+-- locked, so that a pass that was begun for it finds them locked, or comes after us.
 create function ledger.write_due(
     p_site_id integer, p_version integer, p_policy_seq bigint, p_visitor bytea[], p_seq bigint[], p_due bigint[]
 ) returns integer
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
 declare
-    v_locked bytea[];
-    v_count  integer;
+    v_ours boolean[];
 begin
     perform set_config('synchronous_commit', 'off', true);
-    v_locked := array(select t.visitor from ledger.state t
-                       where t.site_id = p_site_id and t.version = p_version and t.visitor = any (p_visitor)
-                         for update skip locked);
+    v_ours := ledger.lock_states(p_site_id, p_version, p_visitor);
     if exists (select 1 from ledger.policy p where p.site_id = p_site_id and p.seq > p_policy_seq) then
         return 0;
     end if;
-    update ledger.state t set due_ms = d.due_ms
-      from unnest(p_visitor, p_seq, p_due) d(visitor, seq, due_ms)
-     where t.site_id = p_site_id and t.version = p_version and t.visitor = d.visitor and t.seq = d.seq
-       and d.visitor = any (v_locked) and t.due_ms is distinct from d.due_ms;
-    get diagnostics v_count = row_count;
-    return v_count;
+    return ledger.set_due(p_site_id, p_version, v_ours, p_visitor, p_seq, p_due);
 end $$;
 
 -- One step of the pass that follows a published version: the rows after `p_after` (empty: a pass begins) up to `p_next`
@@ -118,15 +151,11 @@ create function ledger.pass_due(
 ) returns boolean
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
 declare
-    v_locked bytea[];
+    v_ours boolean[];
 begin
     perform set_config('synchronous_commit', 'off', true);
-    v_locked := array(select t.visitor from ledger.state t
-                       where t.site_id = p_site_id and t.version = p_version and t.visitor = any (p_visitor)
-                         for update skip locked);
-    if exists (select 1 from ledger.state t
-                where t.site_id = p_site_id and t.version = p_version and t.visitor = any (p_visitor)
-                  and t.visitor <> all (v_locked))
+    v_ours := ledger.lock_states(p_site_id, p_version, p_visitor);
+    if false = any (v_ours)
        or exists (select 1 from ledger.policy p where p.site_id = p_site_id and p.seq > p_policy_seq) then
         return false;
     end if;
@@ -138,10 +167,7 @@ begin
     if not found then
         return false;
     end if;
-    update ledger.state t set due_ms = d.due_ms
-      from unnest(p_visitor, p_seq, p_due) d(visitor, seq, due_ms)
-     where t.site_id = p_site_id and t.version = p_version and t.visitor = d.visitor and t.seq = d.seq
-       and t.due_ms is distinct from d.due_ms;
+    perform ledger.set_due(p_site_id, p_version, v_ours, p_visitor, p_seq, p_due);
     return true;
 end $$;
 
@@ -149,7 +175,8 @@ end $$;
 -- `p_upto` or after, or a grant that it names was erased: then its outcome is 5, and whoever asked looks again. Of the
 -- grants `p_grant` each belongs to the draft `p_of`, counted from 1.
 -- So no such event is ever behind an act that it does not know of, nor the only one left of somebody who was forgotten.
--- A draft that is known already is settled as `append_events` settles it.
+-- A draft that is known already is settled as `append_events` settles it. `offset 0` keeps each look-up one by the whole
+-- key, for a planner without statistics would read all of `known` for every batch.
 create function ledger.append_lapses(
     p_site_id integer, p_process_ms bigint, p_known_size bigint, p_known_leaf bytea, p_signer bytea,
     p_key bytea[], p_commit bytea[], p_signature bytea[], p_salt bytea[], p_payload bytea[],
@@ -157,19 +184,21 @@ create function ledger.append_lapses(
     out outcome smallint[], out seq bigint[], out ms bigint, out size bigint, out prev bytea, out tip bytea
 ) language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
 declare
+    v_gone integer[];  -- drafts that name a grant that is there no more
     v_kept integer[];
     v_done record;
 begin
     perform 1 from ledger.site s where s.site_id = p_site_id for no key update;
+    v_gone := array(
+        select g.draft from unnest(p_grant, p_of) g(seq, draft)
+         where not exists (select 1 from ledger.opening o where o.site_id = p_site_id and o.seq = g.seq offset 0));
     v_kept := array(
         select d.i::integer
           from unnest(p_key, p_visitor, p_upto) with ordinality d(key, visitor, upto, i)
-         where exists (select 1 from ledger.known k where k.site_id = p_site_id and k.key = d.key)
+         where exists (select 1 from ledger.known k where k.site_id = p_site_id and k.key = d.key offset 0)
             or (not exists (select 1 from ledger.opening o
-                             where o.site_id = p_site_id and o.visitor = d.visitor and o.seq >= d.upto)
-                and not exists (select 1 from unnest(p_grant, p_of) g(seq, draft)
-                                 where g.draft = d.i and not exists (select 1 from ledger.opening o
-                                                                      where o.site_id = p_site_id and o.seq = g.seq)))
+                             where o.site_id = p_site_id and o.visitor = d.visitor and o.seq >= d.upto offset 0)
+                and not d.i = any (v_gone))
          order by d.i);
     select * into v_done from ledger.append_events(
         p_site_id, p_process_ms, p_known_size, p_known_leaf, p_signer,
@@ -239,5 +268,6 @@ begin
     return v_count;
 end $$;
 
-revoke all on function ledger.write_state, ledger.write_due, ledger.pass_due, ledger.append_lapses from public;
+revoke all on function ledger.lock_states, ledger.set_due, ledger.write_state, ledger.write_due, ledger.pass_due,
+    ledger.append_lapses from public;
 grant execute on function ledger.write_state, ledger.write_due, ledger.pass_due, ledger.append_lapses to ledger_service;
