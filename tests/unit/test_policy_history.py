@@ -7,8 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from ledger.core.decide import EMPTY_STATE, Evaluator, Recorded, fold
 from ledger.core.document import Controller, Notice, PolicyVersion, Purpose, Recipient, SiteDocument
 from ledger.core.duration import parse_duration
+from ledger.core.event import Event
 from ledger.core.policy import PolicyHistory, Published
 
 YEAR = parse_duration("P12M")
@@ -106,3 +108,29 @@ def test_a_purpose_that_comes_back_under_an_alias_does_not_revive_its_own_grants
     }
     versions = history(FIRST, version("2", purposes=gone), version("3", purposes=joined))
     assert versions.why_material("3", "analytics") == ("a purpose comes back: analytics",)
+
+
+def test_a_purpose_that_is_taken_in_brings_no_grant_that_its_own_versions_had_ended() -> None:
+    wider = with_recipient("PostHog")["analytics"]
+    taken_in = {
+        "analytics": msgspec.structs.replace(wider, removed_in="3"),
+        "other": msgspec.structs.replace(wider, alias_of="analytics"),
+    }
+    versions = history(
+        version("1", purposes={"analytics": ANALYTICS, "other": wider}),
+        version("2", purposes={"analytics": wider, "other": wider}),
+        version("3", purposes=taken_in),
+    )
+    for cited, decision in (("1", "denied"), ("2", "granted")):
+        event = Event(
+            id="01980000-0000-7000-8000-000000000001",
+            site="shop.example",
+            type="consent.given",
+            visitor="v" * 22,
+            decisions={"analytics": "granted"},
+            action="customize",
+            policy_version=cited,
+        )
+        state = fold(EMPTY_STATE, [Recorded(35, 1_800_000_000_002, event)])
+        answer = Evaluator(versions, "other", at_ms=1_800_000_100_000).decide(state, None)
+        assert answer.decision == decision
