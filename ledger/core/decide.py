@@ -153,7 +153,8 @@ class Evaluator:
         marks: Sequence[Mark] = (),
     ) -> Outcome:
         """The answer for one visitor. `region` is the asker's (None: unknown); `gpc`: the signal is on while this is
-        asked; `account` is the state of the account that `state.account` names; `marks` are the visitor's.
+        asked; `account` is the state of the account that `state.account` names (None: it has none); `marks` are the
+        visitor's and the account's.
         """
         return self._answer(self._question(state, region, gpc, account, marks))[0]
 

@@ -474,6 +474,33 @@ class TestAskAndNotify:
         assert not ask(policies, *withdrawal, at=58.9).ask
         assert ask(policies, *withdrawal, at=59).ask
 
+    def test_the_interval_is_that_of_the_most_specific_place_and_of_several_the_longest(self) -> None:
+        policies = published(
+            document(
+                reaskAfter={"refusal": "P3M"},
+                reaskAfterIn={
+                    "EU": {"refusal": "P6M"},
+                    "EEA": {"refusal": "P9M"},
+                    "US": {"refusal": "P12M"},
+                    "US-CA": {"refusal": "P2M"},
+                    "GB": {},
+                },
+            )
+        )
+        for acted, asked, days in (
+            ("KZ", "KZ", 90),
+            ("FR", "FR", 273),
+            ("KZ", "FR", 273),
+            ("US-CA", "US-CA", 59),
+            ("US", "US-CA", 365),
+            ("US-NY", "KZ", 365),
+            ("GB", "KZ", None),
+            (None, "KZ", None),
+        ):
+            refusal = act(0, "denied", region=acted)
+            assert not ask(policies, refusal, at=(days or 3_650) - 0.1, region=asked).ask
+            assert ask(policies, refusal, at=days or 3_650, region=asked).ask == (days is not None)
+
     def test_without_an_interval_a_denial_is_never_asked_again(self) -> None:
         assert not ask(ONE, act(0, "denied"), at=36_500).ask
 
