@@ -18,6 +18,9 @@ const REASONS = {
   policy_changed: "The policy has changed since you agreed.",
   gpc: "Your browser sends Global Privacy Control, which counts as a no.",
   suppressed: "This visitor is on the suppression list.",
+  conflict: "You agreed elsewhere on your account, but said no in this browser, so you have to be asked.",
+  withdrawal_barred: "You took your consent back, but this one cannot be withdrawn yet.",
+  age_unconfirmed: "Your age has to be confirmed first, or a guardian has to agree.",
   no_policy: "The site has no policy in force.",
   unknown_purpose: "The policy has no such purpose.",
 };
