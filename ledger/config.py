@@ -337,6 +337,8 @@ IMPORT_UNMAPPED_MAX = 100
 IMPORT_NAME_MAX_CHARACTERS = 64
 """Of such a name that are shown."""
 IMPORT_BATCH_LINES = 1_000
+IMPORT_SLICE_ROWS = 32
+"""Rows that are read at a stretch while answers may be waiting."""
 IMPORT_BATCH_MAX_BYTES = 4 * 1024 * 1024
 IMPORT_PATIENCE_SECONDS = 300.0
 """How long the same batch is offered to a server that does not take it."""

@@ -16,7 +16,13 @@ from typing import BinaryIO, NamedTuple, TextIO
 
 import msgspec
 
-from ledger.config import IMPORT_BATCH_LINES, IMPORT_BATCH_MAX_BYTES, IMPORT_NAME_MAX_CHARACTERS, IMPORT_UNMAPPED_MAX
+from ledger.config import (
+    IMPORT_BATCH_LINES,
+    IMPORT_BATCH_MAX_BYTES,
+    IMPORT_NAME_MAX_CHARACTERS,
+    IMPORT_SLICE_ROWS,
+    IMPORT_UNMAPPED_MAX,
+)
 from ledger.core.errors import ConfigInvalid, RowRefused
 from ledger.credentials import Access
 from ledger.importing.act import Act, LeftOut, Unmapped, act_of
@@ -173,37 +179,56 @@ class Report:
 async def send_all(
     export: Export, plan: Plan, access: Access, report: Report, tally: Tally, expected: int, progress: Progress
 ) -> None:
-    """The second reading: every event is offered until it is answered. `tally` is right at any moment, also when this
-    is interrupted.
+    """The second reading: every event is offered until it is answered, while the next batch is read. `tally` is right
+    at any moment, also when this is interrupted: what is under way then is in it neither way.
     """
+    encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
     batch: list[Outcome] = []
     lines: list[bytes] = []
     size = 0
-    encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
     async with open_session() as session:
-        sender = Sender(session, access)
+        under_way = _UnderWay(Sender(session, access), tally, report)
+        try:
+            for number, outcome in enumerate(outcomes(export, plan, Counter())):
+                if number % IMPORT_SLICE_ROWS == 0:
+                    await asyncio.sleep(0)  # answers are read meanwhile
+                if outcome.act is None:
+                    count(tally, outcome)
+                    report.tell(outcome)
+                    continue
+                line = encode(outcome.act.event)
+                if len(lines) == IMPORT_BATCH_LINES or size + len(line) > IMPORT_BATCH_MAX_BYTES:
+                    await under_way.follow(batch, lines)
+                    progress(tally.rows, expected)
+                    batch, lines, size = [], [], 0
+                batch.append(outcome)
+                lines.append(line)
+                size += len(line) + 1
+            await under_way.follow(batch, lines)
+            await under_way.follow([], [])
+        finally:
+            under_way.cancel()
 
-        async def flush() -> None:
-            for outcome, answer in zip(batch, await sender.send(lines), strict=True):
-                _answered(tally, report, outcome, answer)
-            batch.clear()
-            lines.clear()
-            progress(tally.rows, expected)
 
-        for outcome in outcomes(export, plan, Counter()):
-            if outcome.act is None:
-                count(tally, outcome)
-                report.tell(outcome)
-                continue
-            line = encode(outcome.act.event)
-            if len(lines) == IMPORT_BATCH_LINES or size + len(line) > IMPORT_BATCH_MAX_BYTES:
-                await flush()
-                size = 0
-            size += len(line) + 1
-            batch.append(outcome)
-            lines.append(line)
-        if lines:
-            await flush()
+class _UnderWay:
+    """One batch that is being answered."""
+
+    def __init__(self, sender: Sender, tally: Tally, report: Report) -> None:
+        self._sender, self._tally, self._report = sender, tally, report
+        self._batch: list[Outcome] = []
+        self._answers: asyncio.Task[list[Answer]] | None = None
+
+    async def follow(self, batch: list[Outcome], lines: list[bytes]) -> None:
+        """Wait for the answers to the batch before, and send this one."""
+        if self._answers is not None:
+            for outcome, answer in zip(self._batch, await self._answers, strict=True):
+                _answered(self._tally, self._report, outcome, answer)
+        self._batch = batch
+        self._answers = asyncio.create_task(self._sender.send(lines)) if lines else None
+
+    def cancel(self) -> None:
+        if self._answers is not None:
+            self._answers.cancel()
 
 
 def _answered(tally: Tally, report: Report, outcome: Outcome, answer: Answer) -> None:
