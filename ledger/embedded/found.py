@@ -14,6 +14,7 @@ from ledger.core.policy import parse_site_document
 from ledger.credentials import SiteKeys
 from ledger.embedded.installation import DATABASE, SERVICE_LOGIN, DataDirectory, Installation
 from ledger.embedded.postgres import Postgres
+from ledger.keys.files import ensure_receipt_key
 from ledger.keys.operations import LogKeys
 from ledger.provision import create_site
 from ledger.store.migrate import migrate
@@ -63,6 +64,8 @@ async def found_examples(directory: DataDirectory, installation: Installation, s
         credentials = SiteKeys(made.log_id, made.log_vkey, made.publishable, made.secret)
         installation = msgspec.structs.replace(installation, sites={**installation.sites, name: credentials})
         directory.save(installation)
+    for keys in installation.sites.values():  # a directory of before receipt keys gets one
+        ensure_receipt_key(settings, keys.log_vkey.partition("+")[0])
     current = await _with_current_vkeys(settings, installation)
     if current != installation:
         directory.save(current)

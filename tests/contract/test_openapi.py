@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
 import yaml
 from jsonschema import Draft202012Validator, FormatChecker
@@ -159,6 +160,18 @@ def test_the_lines_of_the_batch_examples_fit_their_schemas() -> None:
     for line in told.splitlines():
         validator(CONTRACT["components"]["schemas"]["BatchResult"]).validate(json.loads(line))
     assert len(sent.splitlines()) == len(told.splitlines()) == 2
+
+
+def test_the_example_of_a_consent_receipt_is_signed_by_the_example_of_a_key() -> None:
+    (key,) = CONTRACT["paths"]["/.well-known/jwks.json"]["get"]["responses"]["200"]["content"][
+        "application/jwk-set+json"
+    ]["examples"]["one"]["value"]["keys"]
+    receipt = CONTRACT["paths"]["/v1/sites/{site}/receipts/{id}"]["get"]["responses"]["200"]["content"]
+    token = receipt["application/jwt"]["examples"]["granted"]["value"]
+    assert jwt.get_unverified_header(token) == {"alg": "EdDSA", "kid": key["kid"], "typ": "JWT"}
+    claims = jwt.decode(token, jwt.PyJWK.from_dict(key).key, algorithms=["EdDSA"], options={"verify_iat": False})
+    proven = CONTRACT["components"]["examples"]["receiptProven"]["value"]
+    assert (claims["jti"], claims["consentLedger"]["leafHash"]) == (proven["id"], proven["leafHash"])
 
 
 def test_the_example_receipt_proves_itself() -> None:

@@ -253,7 +253,8 @@ def test_no_text_becomes_markup(attack: str) -> None:
 def test_a_text_is_shown_as_it_is_or_with_what_would_steer_a_reader_replaced(text: str) -> None:
     found = Seen()
     found.feed(markup.el("p", text, title=text))
-    assert [tag for tag, _ in found.elements] == ["p"]
+    ((tag, attributes),) = found.elements
+    assert (tag, [*attributes]) == ("p", ["title"])
     assert not set("\u202e\u2066\x00\x1b") & set("".join(found.texts))
 
 
