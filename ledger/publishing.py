@@ -165,7 +165,10 @@ class Publisher:
         found = await self._reads.document(bytes.fromhex(digest))
         if found is None:
             raise InputRefused(
-                "document-missing", f"The document {digest} has not been uploaded: PUT it to …/documents first.", place
+                "document-missing",
+                f"The document {digest} was not uploaded: PUT it to …/documents first, or let `consent-ledger policy "
+                "publish` do so from a file that is named in its place.",
+                place,
             )
         return found
 

@@ -66,8 +66,7 @@ def _check_overrides(before: SiteDocument | None, document: SiteDocument) -> Non
         if changes is None:
             raise DocumentInvalid(place, "this is the first version: there are no answers that it could end")
         if document.material_for(name):
-            raise DocumentInvalid(
-                place, f"policy.material says that visitors are asked again for {name}: drop one of the two"
-            )
+            claim = f"policy.material says that visitors are asked again for {name}, as it does where it is left out"
+            raise DocumentInvalid(place, f"{claim}: drop one of the two")
         if not changes.reasons(name):
             raise DocumentInvalid(place, f"nothing changes for {name} that would ask again: drop the reason")
