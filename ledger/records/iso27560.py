@@ -88,11 +88,11 @@ def _notices(dossier: Dossier) -> list[dict[str, Any]]:
     event, document = dossier.event, dossier.document
     languages = [event.language] if event.language else list(document.languages) if document else []
     policy: dict[str, Any] = {
-        "@id": facts.document_url(dossier) if document else f"{dossier.base_url}/documents/none",
         "@type": "dpv:ConsentNotice",
         "dct:language": languages or ["und"],
     }
     if document is not None:
+        policy["@id"] = facts.document_url(dossier)
         policy["dct:hasVersion"] = document.version
         policy["dct:date"] = encode_time(document.effective_ms)
         policy["schema:url"] = document.policy.url

@@ -19,7 +19,7 @@ from ledger.http import record_page
 from ledger.records.words import LANGUAGES, Words
 from tests.e2e.browsing import CONTRAST, FLAGS, Visit
 from tests.harness import grant, new_visitor, refusal
-from tests.records import dossier
+from tests.records import CHOICELESS, ENDED, EVENTS, dossier
 from tests.unit.test_record_page import ATTACKS, hostile, with_history
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -113,6 +113,14 @@ def test_the_page_is_whole_and_legible_in_every_language(opened: Open, language:
         page.set_viewport_size({"width": width, "height": 900})
         assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert visit.complaints == []
+
+
+def test_an_event_of_every_kind_verifies_in_its_page(opened: Open) -> None:
+    for name, event in (EVENTS | ENDED | CHOICELESS).items():
+        visit = opened(record_page.of(with_history(dossier(event)), "en").body)
+        expect(visit.page.locator("#verdict"), name).to_have_attribute("data-verdict", "verified")
+        expect(visit.page.locator("#from-receipt"), name).to_contain_text(event.type)
+        assert visit.complaints == [], name
 
 
 def test_a_page_whose_receipt_was_changed_says_that_it_failed(opened: Open) -> None:

@@ -189,6 +189,17 @@ def test_a_purpose_that_the_policy_does_not_know_is_recorded_as_such() -> None:
     assert "not a purpose of this policy version" in iso27560.render(made).decode()
 
 
+def test_a_denial_before_any_policy_has_a_record_that_says_so() -> None:
+    made = dossier(denied(policy_version=None, shown=None))._replace(document=None, document_sha256="", cited=False)
+    assert states(made) == {"analytics": "ConsentRefused", "marketing": "ConsentRefused"}
+    assert "the site had no policy in force" in iso27560.render(made).decode()
+    found = parts(expanded(made))
+    for field in MANDATORY:
+        if field.name != "authority party":
+            assert all(values(node, field.path) for node in found[field.of]), field.name
+    assert kantara.claims(made, KEY.public)["services"][0]["purposes"][0]["purpose"] == "analytics"
+
+
 def test_who_performed_the_act_is_told_guardian_visitor_or_ledger() -> None:
     def by(what: str) -> set[str]:
         (status, *_) = parts(expanded(dossier(WITH_RECORD[what])))["event"]
