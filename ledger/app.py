@@ -80,8 +80,8 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
 
 async def serve_http(settings: Settings) -> None:
     """The HTTP process, until SIGTERM or SIGINT."""
+    regions = RegionFinder.of(settings)  # it may take a while, in which a signal simply ends the process
     stop = _stop_event()
-    regions = RegionFinder.of(settings)
     async with (
         open_service(settings) as service,
         _beside(regions.follow()),

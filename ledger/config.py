@@ -384,6 +384,10 @@ RESTART_STEADY_SECONDS = 60.0
 REGION_RELOAD_SECONDS = 30.0
 """How often it is looked whether the location file was replaced."""
 REGION_DATABASE_MAX_BYTES = 1024 * 1024 * 1024
+REGION_CHECK_MAX_BYTES = 4 * 1024 * 1024 * 1024
+"""Of memory, address space included, for the process that reads a location file through before it is used."""
+REGION_CHECK_TIMEOUT_SECONDS = 300
+"""Six million networks take about half a minute."""
 REGION_PROXIES_REMEMBERED = 256
 """Addresses of trusted proxies that need not be parsed again."""
 REGION_DATABASE_OLD_SECONDS = 90 * 24 * 3600

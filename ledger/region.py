@@ -10,8 +10,11 @@ import asyncio
 import logging
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,6 +61,7 @@ class RegionFinder:
         self._built = 0
         self._found = self._unknown = 0
         self._proxies: dict[str, Address] = {}
+        self._check: subprocess.Popen[bytes] | None = None
 
     @classmethod
     def of(cls, settings: Settings) -> RegionFinder:
@@ -124,7 +128,7 @@ class RegionFinder:
         identity = _identity(self._path)
         if identity == self._opened:
             return False
-        reader = _open(self._path)
+        reader = _open(self._path, self._checking)
         if _identity(self._path) != identity:
             reader.close()
             raise OSError("the file is being written")
@@ -133,8 +137,18 @@ class RegionFinder:
         self._built = reader.metadata().build_epoch
         return True
 
+    def _checking(self, check: subprocess.Popen[bytes]) -> None:
+        self._check = check
+
     async def follow(self) -> None:
         """Keep up with the file for ever. While it is gone or damaged, the one that was read before goes on."""
+        try:
+            await self._follow()
+        finally:
+            if self._check is not None:
+                self._check.kill()  # the thread that waits for it would hold up the end of the process
+
+    async def _follow(self) -> None:
         told = ""
         while self._path is not None:
             await asyncio.sleep(config.REGION_RELOAD_SECONDS)
@@ -168,14 +182,46 @@ def _identity(path: Path) -> _Identity:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _open(path: Path) -> maxminddb.Reader:
-    """A reader over a private copy that has no name: a file that is cut short while it is mapped kills who reads it."""
+def _open(path: Path, checking: Callable[[subprocess.Popen[bytes]], None] = lambda _: None) -> maxminddb.Reader:
+    """A reader over a private copy that has no name: a file that is cut short while it is mapped kills who reads it.
+
+    `checking` is told of the process that reads it through before.
+    """
     with path.open("rb") as source, tempfile.NamedTemporaryFile(prefix="ledger-location-") as copy:
         if os.fstat(source.fileno()).st_size > config.REGION_DATABASE_MAX_BYTES:
             raise OSError(f"more than {config.REGION_DATABASE_MAX_BYTES >> 20} MB")
         shutil.copyfileobj(source, copy, 1024 * 1024)
         copy.flush()
+        _read_through(copy.name, checking)
         return maxminddb.open_database(copy.name)
+
+
+def _read_through(name: str, checking: Callable[[subprocess.Popen[bytes]], None]) -> None:
+    """Read the whole file once, in another process: the reader is in C, and a damaged byte can end who runs it.
+
+    `InvalidDatabaseError` where it cannot be read through.
+    """
+    command = (sys.executable, "-P", "-c", _READ_THROUGH, name, str(config.REGION_CHECK_MAX_BYTES))
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet) as check:
+        checking(check)
+        try:
+            status = check.wait(config.REGION_CHECK_TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            check.kill()
+            raise maxminddb.InvalidDatabaseError("it cannot be read through in time") from error
+        if status != 0:
+            raise maxminddb.InvalidDatabaseError("it cannot be read through")
+
+
+_READ_THROUGH = """
+import maxminddb, resource, sys
+size = int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_AS, (size, size))
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+for _ in maxminddb.open_database(sys.argv[1]):
+    pass
+"""
 
 
 def _reason(error: Exception) -> str:

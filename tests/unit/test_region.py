@@ -11,7 +11,7 @@ import maxminddb
 import pytest
 from multidict import CIMultiDict
 
-from ledger import config
+from ledger import config, region
 from ledger.config import Settings, load_settings
 from ledger.core.errors import ConfigInvalid
 from ledger.core.whereabouts import parse_networks
@@ -38,6 +38,13 @@ def file(tmp_path: Path) -> Path:
     return write_locations(tmp_path / "places.mmdb")
 
 
+@pytest.fixture(scope="module")
+def behind_proxy(tmp_path_factory: pytest.TempPathFactory) -> RegionFinder:
+    """It trusts a proxy, which tells the region, or else the client."""
+    file = write_locations(tmp_path_factory.mktemp("locations") / "places.mmdb")
+    return RegionFinder.of(settings(file, proxies="10.0.0.0/8", header="CF-IPCountry"))
+
+
 @pytest.mark.parametrize(
     ("address", "region"),
     [
@@ -62,8 +69,8 @@ def file(tmp_path: Path) -> Path:
         (None, None),
     ],
 )
-def test_an_address_is_found_in_the_file(file: Path, address: str | None, region: str | None) -> None:
-    assert RegionFinder.of(settings(file)).find(address, CIMultiDict()) == region
+def test_an_address_is_found_in_the_file(behind_proxy: RegionFinder, address: str | None, region: str | None) -> None:
+    assert behind_proxy.find(address, CIMultiDict()) == region
 
 
 def test_an_ipv6_address_in_a_file_of_ipv4_is_unknown(tmp_path: Path) -> None:
@@ -73,8 +80,8 @@ def test_an_ipv6_address_in_a_file_of_ipv4_is_unknown(tmp_path: Path) -> None:
     assert finder.find(ALMATY_V6, CIMultiDict()) is None
 
 
-def test_a_header_is_believed_from_a_trusted_proxy_alone(file: Path) -> None:
-    finder = RegionFinder.of(settings(file, proxies="10.0.0.0/8", header="CF-IPCountry"))
+def test_a_header_is_believed_from_a_trusted_proxy_alone(behind_proxy: RegionFinder) -> None:
+    finder = behind_proxy
     told = CIMultiDict({"cf-ipcountry": "de", "X-Forwarded-For": ALMATY})
     assert finder.find(PROXY, told) == "DE"
     assert finder.find("::ffff:10.0.0.1", told) == "DE"
@@ -83,18 +90,16 @@ def test_a_header_is_believed_from_a_trusted_proxy_alone(file: Path) -> None:
 
 
 @pytest.mark.parametrize("code", ["XX", "T1", "EU", "ZZ", "A1", "", "Germany"])
-def test_where_the_proxy_does_not_know_nothing_else_is_asked(file: Path, code: str) -> None:
-    finder = RegionFinder.of(settings(file, proxies=PROXY, header="CF-IPCountry"))
-    assert finder.find(PROXY, CIMultiDict({"CF-IPCountry": code, "X-Forwarded-For": ALMATY})) is None
+def test_where_the_proxy_does_not_know_nothing_else_is_asked(behind_proxy: RegionFinder, code: str) -> None:
+    assert behind_proxy.find(PROXY, CIMultiDict({"CF-IPCountry": code, "X-Forwarded-For": ALMATY})) is None
 
 
-def test_a_header_that_came_twice_is_nobodys_word(file: Path) -> None:
-    finder = RegionFinder.of(settings(file, proxies=PROXY, header="CF-IPCountry"))
-    assert finder.find(PROXY, CIMultiDict([("CF-IPCountry", "KZ"), ("CF-IPCountry", "DE")])) is None
+def test_a_header_that_came_twice_is_nobodys_word(behind_proxy: RegionFinder) -> None:
+    assert behind_proxy.find(PROXY, CIMultiDict([("CF-IPCountry", "KZ"), ("CF-IPCountry", "DE")])) is None
 
 
-def test_without_the_header_the_client_that_the_proxy_names_is_looked_up(file: Path) -> None:
-    finder = RegionFinder.of(settings(file, proxies=PROXY, header="CF-IPCountry"))
+def test_without_the_header_the_client_that_the_proxy_names_is_looked_up(behind_proxy: RegionFinder) -> None:
+    finder = behind_proxy
     assert finder.find(PROXY, CIMultiDict({"X-Forwarded-For": f"{FRANKFURT}, {ALMATY}"})) == "KZ"
     assert finder.find(PROXY, CIMultiDict({"Forwarded": f"for={ALMATY}"})) == "KZ"
     assert finder.find(PROXY, CIMultiDict()) is None
@@ -137,6 +142,44 @@ def test_a_file_that_cannot_be_read_is_told_at_the_start(tmp_path: Path, content
         path.write_bytes(content)
     with pytest.raises(ConfigInvalid, match=r"LEDGER_GEOIP_DB=.*places\.mmdb"):
         RegionFinder.of(settings(path))
+
+
+@pytest.mark.parametrize("good", [b"\x48iso_code", b"\x42KZ"])
+def test_a_file_with_a_damaged_byte_is_refused_and_does_not_end_the_process(file: Path, good: bytes) -> None:
+    finder = RegionFinder.of(settings(file))
+    content = file.read_bytes()
+    assert good in content
+    file.write_bytes(content.replace(good, b"\x00" + good[1:], 1))
+    with pytest.raises(maxminddb.InvalidDatabaseError):
+        finder.reload()
+    assert finder.find(ALMATY, CIMultiDict()) == "KZ"
+    with pytest.raises(ConfigInvalid, match="damaged"):
+        RegionFinder.of(settings(file))
+
+
+async def test_who_stops_does_not_wait_for_a_file_to_be_read_through(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finder = RegionFinder.of(settings(file))
+    monkeypatch.setattr(config, "REGION_RELOAD_SECONDS", 0.01)
+    monkeypatch.setattr(region, "_READ_THROUGH", "import time; time.sleep(3600)")
+    os.utime(file, ns=(1, 1))
+    following = asyncio.create_task(finder.follow())
+
+    async def reads() -> bool:
+        return finder._check is not None and finder._check.poll() is None
+
+    await until(reads)
+    following.cancel()
+    await asyncio.wait([following])
+    await asyncio.get_running_loop().shutdown_default_executor()
+    assert finder.find(ALMATY, CIMultiDict()) == "KZ"
+
+
+def test_a_file_that_cannot_be_read_through_in_time_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "REGION_CHECK_TIMEOUT_SECONDS", 0.001)
+    with pytest.raises(ConfigInvalid, match="damaged"):
+        RegionFinder.of(settings(file))
 
 
 def test_a_file_that_is_too_large_is_not_read(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,7 +239,7 @@ def test_a_file_that_changes_while_it_is_read_is_left_for_later(file: Path, monk
 def test_reading_a_file_again_and_again_leaves_nothing_open(file: Path) -> None:
     finder = RegionFinder.of(settings(file))
     before = len(os.listdir("/proc/self/fd"))
-    for n in range(50):
+    for n in range(5):
         os.utime(file, ns=(n, n))
         assert finder.reload()
         assert not finder.reload()
