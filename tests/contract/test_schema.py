@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import schemathesis
 from schemathesis.config import SchemathesisConfig
+from schemathesis.specs.openapi.checks import negative_data_rejection
 
 from tests.contract.conftest import SITE, Api
 from tests.contract.test_openapi import CONTRACT
@@ -46,4 +47,7 @@ schema = schemathesis.openapi.from_dict(CONTRACT, config=CONFIG)
 @pytest.mark.slow
 @schema.parametrize()
 def test_the_server_keeps_the_contract(case: schemathesis.Case, api: Api) -> None:
-    case.call_and_validate(base_url=api.url, headers={"Authorization": f"Bearer {api.secret}"}, timeout=30)
+    # A null in a query is not null on its way: it is the text "null" or nothing at all, and either may be right.
+    excluded = [negative_data_rejection] if None in (case.query or {}).values() else []
+    headers = {"Authorization": f"Bearer {api.secret}"}
+    case.call_and_validate(base_url=api.url, headers=headers, excluded_checks=excluded, timeout=30)
