@@ -153,9 +153,9 @@ class Index:
 
 
 def _cookies(document: SiteDocument) -> Iterator[tuple[str, Cookie]]:
-    for name in document.order or document.purposes:
+    for name, purpose in document.purposes.items():
         if document.offers(name):
-            for cookie in document.purposes[name].cookies:
+            for cookie in purpose.cookies:
                 yield name, cookie
 
 

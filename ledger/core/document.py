@@ -190,7 +190,7 @@ class SiteDocument(_Part, frozen=True):
     purposes: dict[str, Purpose]
     renew_after: Duration
     order: tuple[str, ...] = ()
-    """Every purpose, in the order in which the author wrote them: the encoding sorts `purposes`."""
+    """Every purpose, in the author's order, which `purposes` has too once it is read: the encoding sorts it."""
     reask_after: ReaskAfter = NEVER_AGAIN
     reask_after_in: dict[str, ReaskAfter] = {}
     """By region or group, over `reask_after`."""

@@ -76,14 +76,15 @@ def read_document(source: Node) -> SiteDocument:
     site, controller = top.need("site", _site), top.need("controller", _controller)
     languages = top.need("languages", list_of(language, MAX_LANGUAGES, at_least=1))
     found = top.need("purposes", purposes(languages))
+    order = top.get("order", _order(found), tuple(found))
     return SiteDocument(
         site=site,
         controller=controller,
         languages=languages,
         origins=top.need("origins", list_of(_origin, MAX_ORIGINS, at_least=1)),
         policy=top.need("policy", _policy(found)),
-        purposes=found,
-        order=top.get("order", _order(found), tuple(found)),
+        purposes={name: found[name] for name in order},
+        order=order,
         renew_after=top.need("renewAfter", duration),
         reask_after=top.get("reaskAfter", reask_after, NEVER_AGAIN),
         reask_after_in=top.get("reaskAfterIn", by_region(reask_after, default=False), {}),

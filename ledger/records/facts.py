@@ -108,7 +108,7 @@ def _optional(document: SiteDocument | None) -> list[str]:
 def _order(document: SiteDocument | None) -> dict[str, int]:
     if document is None:
         return {}
-    return {purpose: place for place, purpose in enumerate(document.order or document.purposes)}
+    return {purpose: place for place, purpose in enumerate(document.purposes)}
 
 
 def event_time(dossier: Dossier, answered: Answered | None = None) -> str:

@@ -88,6 +88,11 @@ class TestEncoding:
             b'"renewAfter":"P12M","site":"shop.example"}'
         )
 
+    def test_purposes_come_back_in_the_order_in_which_they_were_written(self) -> None:
+        written = parse_site_document((SMALL + "  age:\n    title: {en: Age}\n    description: {en: Age}\n").encode())
+        assert tuple(written.purposes) == ("analytics", "age")
+        assert tuple(decode_document(encode_document(written)).purposes) == ("analytics", "age")
+
 
 class TestWhatYamlWouldGuess:
     @pytest.mark.parametrize("version", ["1.0", "1.10", "2", "0x1F", "1e3", "010", "2026-05-11", "NO", "true", "1.0.0"])
