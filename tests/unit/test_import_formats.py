@@ -349,3 +349,27 @@ def test_a_title_that_two_purposes_share_names_neither() -> None:
 def test_json_may_begin_with_a_byte_order_mark() -> None:
     for encoding in ("utf-8-sig", "utf-16"):
         assert told(read(didomi.FORMAT, DIDOMI.encode(encoding), DIDOMI_MAPPING))[0] == "event"
+
+
+_KEYS = st.sampled_from(
+    ["id", "user", "user.id", "events", "created_at", "status", "consents", "purposes", "enabled", "disabled",
+     "consent", "identifier", "interactionDate", "transactionType", "name", "expiryDate", "test", "subjectId",
+     "givenAt", "isActive", "purposeIds", "consentAction", "validUntil", "type", "code", "lastTransactionDate"]
+)  # fmt: skip
+_CELLS = st.sampled_from(
+    [None, True, False, 0, 1.5, "", VISITOR, "analytics", "marketing", "2024-01-01T00:00:00Z", "2024-01-01",
+     "CONFIRMED", "withdrawn", "confirmed", "custom", "[]", "{", "\x00", "jo@example.org"]
+)  # fmt: skip
+_VALUES = st.recursive(
+    _CELLS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_KEYS, inner, max_size=6), max_leaves=12
+)
+
+
+@pytest.mark.parametrize("form", [onetrust.FORMAT, didomi.FORMAT, c15t.FORMAT], ids=lambda form: form.name)
+@given(rows=st.lists(st.dictionaries(_KEYS, _VALUES, min_size=2), min_size=1, max_size=3))
+def test_whatever_an_object_holds_it_is_an_event_or_refused(form: Format, rows: list[dict[str, object]]) -> None:
+    found = read(form, "\n".join(map(json.dumps, rows)))
+    assert "?" not in told(found)
+    for event in events(found):
+        assert event.decisions
+        assert event.action == "import"
