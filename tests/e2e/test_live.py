@@ -22,12 +22,15 @@ from ledger.export import export
 from ledger.keys.files import log_keys
 from ledger.live import Comparison, compare
 from ledger.projector import rebuild
+from ledger.secrets import new_event_id
 from tests.checkpointing import checkpoint
 from tests.conftest import Database
 from tests.e2e.conftest import Shop
-from tests.harness import grant, new_visitor, refusal
+from tests.harness import grant, new_visitor, now_ms, refusal
 
 VISITORS = 40
+SUBJECTS = VISITORS + 1
+"""One visitor has chosen for an account."""
 EVENTS = TILE_WIDTH + 60
 """More than a tile holds."""
 
@@ -59,7 +62,10 @@ async def audited(shop: Shop, settings: Settings, database: Database, tmp_path: 
     await asyncio.gather(*map(shop.record, events[:100]))
     await shop.erase([20, 30, 40])
     await shop.publish("1.1")
-    await asyncio.gather(*map(shop.record, events[100:]))
+    await asyncio.gather(*map(shop.record, events[100:-2]))
+    linked = {"id": new_event_id(now_ms()), "type": "account.linked", "visitor": visitors[0], "account": "user-7"}
+    await shop.record(linked, secret=True)
+    await shop.record(grant(visitor=visitors[0], scope="account"))
     await shop.project()
     superuser = await asyncpg.connect(database.admin_url)
     for trigger in ("ledger_refuse_ddl", "ledger_refuse_drop"):
@@ -75,7 +81,7 @@ async def audited(shop: Shop, settings: Settings, database: Database, tmp_path: 
 
 async def test_a_database_as_the_log_says_shows_no_difference_also_when_it_has_grown(audited: Audited) -> None:
     found = await audited.compare()
-    assert (found.entries, found.visitors) == (EVENTS + 4, VISITORS)
+    assert (found.entries, found.visitors) == (EVENTS + 4, SUBJECTS)
     assert (found.differences, found.total) == ([], 0)
     shop = audited.shop
     for _ in range(20):
@@ -165,7 +171,7 @@ def run(audited: Audited, *arguments: str) -> subprocess.CompletedProcess[str]:
 async def test_the_command_tells_a_sound_log_from_a_sound_database(audited: Audited) -> None:
     done = run(audited)
     assert (done.returncode, done.stderr) == (0, "")
-    assert f"{EVENTS + 4:,} entries and {VISITORS} visitors compared with the database" in done.stdout
+    assert f"{EVENTS + 4:,} entries and {SUBJECTS} visitors compared with the database" in done.stdout
     await audited.superuser.execute(f"update ledger.state set body = 'junk' where visitor = {STATE}")
     done = run(audited)
     assert done.returncode == 1
