@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
 from msgspec.structs import fields, replace
@@ -411,6 +411,9 @@ def test_a_period_is_said_in_the_units_that_were_written(text: str, words: str) 
 
 # --- properties ---------------------------------------------------------------------------------------------------
 
+# Documents are large to draw, and the machine may be busy: neither is a fault.
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+
 LENGTHS = st.sampled_from([lasting(text) for text in ("P1D", "P1M", "P30D", "P12M", "P1Y", "P24M")])
 WORDS = st.sampled_from(["a", "b", "c"])
 TEXTS = st.fixed_dictionaries({"en": WORDS}, optional={"ru": WORDS})
@@ -425,7 +428,7 @@ def some(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 
 def few(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, ...]]:
-    return st.lists(strategy, max_size=3, unique_by=repr).map(tuple)
+    return st.lists(strategy, max_size=2, unique_by=repr).map(tuple)
 
 
 COOKIES = st.builds(
@@ -475,7 +478,7 @@ PURPOSES = st.builds(
 DOCUMENTS = st.builds(
     replace,
     st.just(BEFORE),
-    purposes=st.dictionaries(WORDS, PURPOSES, min_size=1),
+    purposes=st.dictionaries(WORDS, PURPOSES, min_size=1, max_size=2),
     order=st.just(()),
     regimes=REGIMES,
     renew_after=LENGTHS,
@@ -485,11 +488,13 @@ DOCUMENTS = st.builds(
 )
 
 
+@patient
 @given(DOCUMENTS)
 def test_a_version_does_not_differ_from_itself(version: SiteDocument) -> None:
     assert diff(version, copy.deepcopy(version)).changes == ()
 
 
+@patient
 @given(DOCUMENTS, DOCUMENTS)
 def test_what_differs_is_found_in_either_direction(one: SiteDocument, other: SiteDocument) -> None:
     assert bool(diff(one, other).changes) == bool(diff(other, one).changes) == (one != other)
@@ -512,6 +517,7 @@ def without(items: tuple[Any, ...], at: int) -> tuple[Any, ...]:
     return tuple(item for index, item in enumerate(items) if index != at)
 
 
+@patient
 @given(DOCUMENTS, st.sampled_from(REMOVALS), st.integers(0, 2))
 def test_a_removal_is_never_material(
     version: SiteDocument, removal: Callable[[Purpose, int], Purpose], at: int
@@ -521,6 +527,7 @@ def test_a_removal_is_never_material(
     assert [change for change in found if change.material] == []
 
 
+@patient
 @given(DOCUMENTS, st.data())
 def test_a_purpose_that_is_dropped_altogether_is_not_material(version: SiteDocument, draw: st.DataObject) -> None:
     kept = draw.draw(st.sets(st.sampled_from(sorted(version.purposes))))
@@ -528,6 +535,7 @@ def test_a_purpose_that_is_dropped_altogether_is_not_material(version: SiteDocum
     assert not any(change.material for change in found.changes)
 
 
+@patient
 @given(LENGTHS, LENGTHS, st.integers(0, 2**41))
 def test_a_period_that_is_not_longer_never_ends_later(one: Duration, other: Duration, start_ms: int) -> None:
     if not is_longer(one, other):
