@@ -1,32 +1,38 @@
 """Gathers what a record of consent is made of: the stored event, its policy, the answers after it, what was shown.
 
-Every answer is the service's own, so that a record never says anything else than `consent` would. What becomes of it
-is the renderings' part (ledger/records).
+A record never says anything else than `consent` would; the answers along a history are computed here, as the service
+computes them. What becomes of it all is the renderings' part (ledger/records).
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from ledger import config
+from ledger.core.decide import Evaluator
 from ledger.core.encoding import decode_base64, decode_time
 from ledger.core.errors import DocumentInvalid, NotFound
-from ledger.core.event import decode_event
-from ledger.core.fold import Recorded
+from ledger.core.event import Event, decode_event
+from ledger.core.fold import EMPTY_STATE, Recorded, State, fold
 from ledger.core.notice import read_notice
+from ledger.core.policy import PolicyHistory
 from ledger.messages import Receipt
 from ledger.records.dossier import After, Dossier, Moment, Shown
+from ledger.replies import purpose_decision
 from ledger.service import ConsentQuestion, Service
 from ledger.site import Site, recorded
 
 
-class _Found(NamedTuple):
-    """One event of a visitor's history, and whether it was made in the visitor's own browser."""
+class _Rows(NamedTuple):
+    """A visitor's history as it is stored: under the visitor itself, and under each account (keyed hash) that it ever
+    had to do with."""
 
-    recorded: Recorded
-    own: bool
+    visitor: str
+    own: list[Recorded]
+    of_accounts: dict[str, list[Recorded]]
 
 
 async def gather(service: Service, site: Site, receipt: Receipt, base_url: str, *, whole: bool) -> Dossier:
@@ -57,15 +63,17 @@ async def gather(service: Service, site: Site, receipt: Receipt, base_url: str, 
     )
     if not whole:
         return dossier
-    found = await _history(service, site, event.visitor, Recorded(receipt.seq, recorded_ms, event))
-    shown = found[-config.RECORD_TIMELINE_MAX_EVENTS :]
-    there = {one.recorded.seq for one in found}
-    named = {seq for one in found for seq in one.recorded.event.lapsed.values()}
+    rows = await _rows(service, site, event)
+    shown = _shown_seqs(rows, event)
+    newest = frozenset(shown[-config.RECORD_TIMELINE_MAX_EVENTS :])
+    there = {one.seq for one in (*rows.own, *(one for found in rows.of_accounts.values() for one in found))}
+    named = {seq for one in rows.own for seq in one.event.lapsed.values()}
+    notice = await _shown(service, event.shown)
     return dossier._replace(
-        notice=(notice := await _shown(service, event.shown)),
+        notice=notice,
         pictures=await _pictures(service, notice, event.language),
-        timeline=tuple([await _moment(service, site, event.visitor, one) for one in shown]),
-        left_out=len(found) - len(shown),
+        timeline=await asyncio.to_thread(_timeline, site.policies, rows, newest),
+        left_out=len(shown) - len(newest),
         erased=tuple(sorted(named - there)),
     )
 
@@ -75,25 +83,61 @@ async def _after(service: Service, site: Site, visitor: str, at_ms: int, seq: in
     return (await service.consent(site, question)).decisions
 
 
-async def _moment(service: Service, site: Site, visitor: str, found: _Found) -> Moment:
-    seq, at_ms, event = found.recorded
-    after = await _after(service, site, visitor, at_ms, seq, event.region)
-    return Moment(seq, at_ms, event, found.own, after)
+# --- the visitor's history --------------------------------------------------------------------------------------------
 
 
-async def _history(service: Service, site: Site, visitor: str, this: Recorded) -> list[_Found]:
-    """The visitor's events and those of every account that it was ever linked to, in the log's order.
+async def _rows(service: Service, site: Site, event: Event) -> _Rows:
+    own = await _events(service, site, site.hasher.visitor(event.visitor))
+    accounts = {one.event.account for one in own} | {event.account}
+    found = {account: await _events(service, site, bytes.fromhex(account)) for account in accounts if account}
+    return _Rows(event.visitor, own, found)
 
-    What was chosen for an account after the link to it ended is no more this browser's affair.
+
+def _shown_seqs(rows: _Rows, event: Event) -> list[int]:
+    """Which events belong to the visitor's history, in the log's order: its own, and those of other browsers for an
+    account. What was chosen for an account after the link to it ended is no more this browser's affair.
     """
-    own = {one.seq: one for one in await _events(service, site, site.hasher.visitor(visitor))}
-    own[this.seq] = this  # a choice for an account lies with the account
-    found = {seq: _Found(one, True) for seq, one in own.items()}
-    for account, ended_seq in _links(own.values()).items():
-        for one in await _events(service, site, bytes.fromhex(account)):
-            if ended_seq is None or one.seq < ended_seq or one.event.visitor == visitor:
-                found[one.seq] = _Found(one, one.event.visitor == visitor)
-    return [found[seq] for seq in sorted(found)]
+    seqs = {one.seq for one in rows.own}
+    links = _links(rows.own)
+    for account, found in rows.of_accounts.items():
+        ended_seq = links.get(account)
+        seqs |= {one.seq for one in found if ended_seq is None or one.seq < ended_seq or _is_own(rows, one)}
+    return sorted(seqs)
+
+
+def _is_own(rows: _Rows, one: Recorded) -> bool:
+    return one.event.visitor == rows.visitor
+
+
+def _timeline(policies: PolicyHistory, rows: _Rows, seqs: frozenset[int]) -> tuple[Moment, ...]:
+    """The events of these seqs, each with the answers right after it: what `consent` says with `at` its time and
+    `knownAt` its seq, but folded once along the way instead of anew for each."""
+    everything = [(one, "") for one in rows.own]
+    everything += [(one, account) for account, found in rows.of_accounts.items() for one in found]
+    states: dict[str, State] = {}
+    known: dict[int, PolicyHistory] = {}
+    moments: list[Moment] = []
+    for one, account in sorted(everything, key=lambda row: row[0].seq):
+        states[account] = fold(states.get(account, EMPTY_STATE), [one])
+        if one.seq in seqs:
+            then = policies.known(one.seq)
+            then = known.setdefault(then.last_seq, then)  # what a history computed once serves every event under it
+            state = states.get("", EMPTY_STATE)
+            linked = None if state.account is None else states.get(state.account, EMPTY_STATE)
+            after = _decisions(then, state, linked, one)
+            moments.append(Moment(one.seq, one.recorded_ms, one.event, _is_own(rows, one), after))
+    return tuple(moments)
+
+
+def _decisions(policies: PolicyHistory, state: State, account: State | None, one: Recorded) -> After:
+    in_force = policies.in_force(one.recorded_ms)
+    purposes = [] if in_force is None else list(in_force.document.purposes)
+    return {
+        purpose: purpose_decision(
+            Evaluator(policies, purpose, at_ms=one.recorded_ms).decide(state, one.event.region, account=account)
+        )
+        for purpose in purposes
+    }
 
 
 def _links(own: Iterable[Recorded]) -> dict[str, int | None]:

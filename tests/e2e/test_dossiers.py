@@ -94,6 +94,28 @@ async def test_what_is_chosen_for_an_account_after_the_link_ended_is_not_this_br
     assert after_boris in there, "linked anew, the account's choices count here again"
 
 
+async def test_a_history_says_at_each_event_what_the_service_answers_of_that_moment(shop: Shop) -> None:
+    who, other = new_visitor(), new_visitor()
+    plain = {"action": None, "decisions": None, "policyVersion": None, "occurredAt": None, "sentAt": None}
+    last = await shop.record(grant(visitor=who))
+    await shop.record(grant(visitor=who, type="account.linked", account="anna", **plain), secret=True)
+    await shop.record(grant(visitor=other, type="account.linked", account="anna", **plain), secret=True)
+    await shop.record(refusal(visitor=other, scope="account"), secret=True)
+    await shop.record(grant(visitor=who, scope="account", action="settings"), secret=True)
+    await shop.publish("2.0")
+    await shop.record(refusal(visitor=who, decisions={"*": "denied"}, type="consent.withdrawn", action="withdraw"))
+    await shop.record(grant(visitor=who, type="account.unlinked", account="anna", **plain), secret=True)
+    await shop.record(grant(visitor=who, policyVersion="2.0", action="settings"))
+    made = await gathered(shop, last.receipt)
+    assert len(made.timeline) == 7
+    reasons = set()
+    for moment in made.timeline:
+        told = await shop.consent(who, at_ms=moment.recorded_ms, known=moment.seq, region=moment.event.region)
+        assert moment.after == told.decisions, moment.seq
+        reasons |= {decision.reason for decision in told.decisions.values()}
+    assert len(reasons) >= 4, reasons
+
+
 async def test_a_long_history_is_told_by_its_newest_events(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config, "RECORD_TIMELINE_MAX_EVENTS", 2)
     monkeypatch.setattr(config, "HISTORY_PAGE_MAX_EVENTS", 2)

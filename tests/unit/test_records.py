@@ -318,6 +318,7 @@ def test_a_consent_receipt_has_every_member_of_the_specification_and_verifies_el
         assert ("thirdPartyName" in purpose) == purpose["thirdPartyDisclosure"]
     assert claims["version"] == "KI-CR-v1.1.0"
     assert claims["consentReceiptID"] == claims["jti"] == EVENTS[name].id
+    assert claims["piiPrincipalId"] == claims["sub"] == EVENTS[name].visitor
 
 
 def test_a_changed_receipt_or_another_key_does_not_verify() -> None:
