@@ -415,7 +415,7 @@ class World:
 
 
 @given(SEEDS)
-@settings(100)
+@settings(60)
 def test_what_is_told_is_what_polling_shows(seed: int) -> None:
     """Each day each purpose is asked for: a grant that is no longer the answer has to be told that day, once."""
     world = World(Random(seed))
@@ -454,7 +454,7 @@ def test_decisions_are_the_same_without_the_events(seed: int, late: bool, signal
 
 
 @given(SEEDS, st.booleans(), st.booleans())
-@settings(100)
+@settings(60)
 def test_a_lapser_that_comes_late_tells_what_still_stands_as_of_when_it_happened(
     seed: int, late: bool, signals: bool
 ) -> None:
@@ -481,7 +481,7 @@ def made_at(recorded: Recorded) -> float:
 
 
 @given(SEEDS, st.booleans(), st.booleans())
-@settings(100)
+@settings(60)
 def test_a_row_is_looked_at_when_something_lapses_and_not_before(seed: int, late: bool, signals: bool) -> None:
     draw = Random(seed)
     world = World(draw, late=late, signals=signals)
@@ -522,7 +522,7 @@ class Follower:
 
 
 @given(SEEDS)
-@settings(100)
+@settings(60)
 def test_who_follows_the_stream_knows_what_asking_would_tell(seed: int) -> None:
     """Which grants hold, day by day. What the policy alone tells is that a purpose is required for now, or goes on with
     another's answers; and a grant that a later version takes up again stays ended for who was told so, to be safe."""
