@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.core.errors import DocumentInvalid
@@ -114,6 +114,7 @@ def test_bytes_of_no_type_that_is_kept_are_refused(data: bytes) -> None:
         media_type_of(data)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200) | st.text(max_size=200).map(lambda text: ("{" + text).encode("utf-8", "surrogatepass")))
 def test_hostile_bytes_raise_only_our_own_error(data: bytes) -> None:
     documents_named_in(data)
