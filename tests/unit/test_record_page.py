@@ -195,7 +195,8 @@ def test_the_history_shows_the_decisions_after_each_event_and_what_was_erased() 
     text = seen(made._replace(timeline=(*made.timeline, later), erased=(7,), left_out=3)).text
     assert "3 older events are not shown here" in text
     assert re.search(r"7 Erased: nothing of it is kept.* 9 2026", text)
-    assert "in another browser of the account" in text
+    assert text.count("in another browser of the account") == 1
+    assert "Consent withdrawn took consent back in another browser of the account" in text
     assert "every optional purpose" in text
     assert re.search(r"Analytics withdrawn", text)
 
@@ -273,6 +274,24 @@ def test_the_pages_policy_allows_one_script_one_style_and_no_connection() -> Non
     assert re.search(r"script-src 'sha256-[^']+';", policy)
     assert "unsafe" not in policy
     assert policy == single_page.policy_of(single_page.assemble(WEB, "record.html"))
+
+
+def test_what_is_put_into_a_frame_is_text_and_is_not_looked_at_again() -> None:
+    frame = '<html lang="en"><title></title><!-- body -->'
+    filled = single_page.filled(frame, '"><x', "</title><x>", "<!-- body --><title></title>")
+    assert filled == ('<html lang="&quot;&gt;&lt;x"><title>&lt;/title&gt;&lt;x&gt;</title><!-- body --><title></title>')
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_pages_script_has_its_words(language: str) -> None:
+    body = record_page.of(dossier(), language).body.decode()
+    block = re.search(r'<script type="application/json" id="words">(.*?)</script>', body)
+    assert block is not None
+    words = json.loads(block[1])
+    assert words["verified"] == Words(language)["verified"]
+    assert set(words["checks"]) == set(CheckName)
+    used = re.findall(r"words\.([a-z_]+)", (WEB / "record.js").read_text())
+    assert {*used, "verified", "failed", "unproven", "ok", "not_checked", "broken"} == set(words)
 
 
 def test_a_denial_is_shown_as_one() -> None:
