@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 from typing import Any
+
+import pytest
 
 from ledger.core.encoding import decode_time
 from ledger.core.event import GRANTED
 from ledger.messages import CheckInput, CheckVisitor
 from ledger.projector import rebuild
 from ledger.secrets import new_event_id
+from ledger.store.reads import VisitorRows
 from tests.e2e.conftest import Shop
 from tests.harness import grant, new_visitor, now_ms, refusal
 
@@ -119,3 +123,48 @@ async def test_a_check_of_ten_thousand_visitors_says_what_single_answers_say(sho
     past = await at_once(shop, everybody, at=at)
     known = await singly(shop, sample, at_ms=decode_time(at))
     assert {place: past[place] for place in known} == known
+
+
+async def test_only_a_choice_for_an_account_asks_first_to_which(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, read = [], shop.service.reads.visitors
+
+    async def counted(site_id: int, visitors: Sequence[bytes]) -> list[VisitorRows]:
+        asked.append(len(visitors))
+        return await read(site_id, visitors)
+
+    monkeypatch.setattr(shop.service.reads, "visitors", counted)
+    visitor = new_visitor()
+    for event in (grant(visitor=visitor), refusal(visitor=visitor), link(visitor, "a"), link(visitor, "a", "unlinked")):
+        await shop.record(event, secret=True)
+    assert asked == []
+    await shop.record(link(visitor, "a"), secret=True)
+    await shop.record(grant(visitor=visitor, scope="account"))
+    assert asked == [1]
+
+
+async def test_a_visitor_that_changes_accounts_while_it_is_asked_about_is_answered_by_one_of_them(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its state and that of its account are of one moment, whatever happened between two questions."""
+    visitor, housemate = new_visitor(), new_visitor()
+    for account, who in (("granting", visitor), ("granting", housemate), ("refusing", housemate)):
+        await shop.record(link(who, account), secret=True)
+        if who == housemate:
+            chosen = grant(visitor=who) if account == "granting" else refusal(visitor=who)
+            await shop.record(chosen | {"scope": "account"})
+    asked, read = [], shop.service.reads.visitors
+
+    async def meddled(site_id: int, visitors: Sequence[bytes]) -> list[VisitorRows]:
+        asked.append(len(visitors))
+        if len(asked) == 2:  # the visitor was seen linked to one, and is linked to the other when that one is read
+            await shop.record(link(visitor, "refusing"), secret=True)
+        return await read(site_id, visitors)
+
+    monkeypatch.setattr(shop.service.reads, "visitors", meddled)
+    answer = await shop.consent(visitor, purposes=["analytics"])
+    assert (answer.decisions["analytics"].decision, answer.decisions["analytics"].reason) == ("denied", "refused")
+    assert asked == [1, 2, 2]
+
+
+def link(visitor: str, account: str, kind: str = "linked") -> dict[str, Any]:
+    return {"id": new_event_id(now_ms()), "type": f"account.{kind}", "visitor": visitor, "account": account}
