@@ -270,6 +270,10 @@ LESS: dict[str, tuple[SiteDocument, SiteDocument]] = {
     "a shorter life": (BEFORE, cookie(duration=lasting("P6M"))),
     "a session instead of a period": (BEFORE, cookie(duration="session")),
     "a period instead of none": (cookie(duration="persistent"), BEFORE),
+    "a period unused instead of none": (
+        cookie(duration="persistent"),
+        cookie(duration=None, inactivity=lasting("P1M")),
+    ),
     "a first party again": (cookie(party="third"), BEFORE),
     "a shorter retention": (BEFORE, analytics(retention=lasting("P6M"))),
     "a retention at last": (analytics(retention=None), BEFORE),
@@ -309,6 +313,14 @@ def test_less_is_listed_and_not_material(what: str) -> None:
 def test_a_cookie_that_lives_longer_on_any_day_is_material(was: str, now: str, longer: bool) -> None:
     changes = diff(cookie(duration=lasting(was)), cookie(duration=lasting(now))).changes
     assert [change.material for change in changes] == [longer]
+
+
+@pytest.mark.parametrize(("was", "now"), [("session", "P1D"), ("session", "persistent"), ("P12M", "persistent")])
+def test_a_cookie_that_outlives_its_session_or_its_period_is_material(was: str, now: str) -> None:
+    words: dict[str, Any] = {"session": "session", "persistent": "persistent"}
+    before, after = (cookie(duration=words.get(text) or lasting(text)) for text in (was, now))
+    assert diff(before, after).reasons("analytics")
+    assert not diff(after, before).reasons("analytics")
 
 
 def test_a_cookie_that_lives_until_it_is_unused_begins_anew_with_every_visit() -> None:
