@@ -243,7 +243,7 @@ def _policy_changed(it: Explained, view: View) -> str:
     if standing.ended_by is None:
         return f"{which} version {grant.version}, which did not ask for {name}. {_default(it)}"
     by = it.terms.history.in_effect_order[standing.ended_by].document
-    called = next((other for other in it.terms.names if by.offers(other)), name)
+    called = it.terms.called(by, name) or name
     reasons = "; ".join(it.terms.history.why_material(standing.ended_by, called))
     return f"{which} version {grant.version}, but version {by.version} asks again ({reasons}). {_default(it)}"
 

@@ -119,10 +119,10 @@ class Terms:
             return Standing("not_asked")
         since = range(cited + 1, self.index + 1)
         for index in since:
-            called = self._called(ordered[index].document, name)
+            called = self.called(ordered[index].document, name)
             if called is not None and self.history.material(index, called):
                 return Standing("replaced", index)
-        held = {cited: name, **{index: self._called(ordered[index].document, name) for index in (*since, self.index)}}
+        held = {cited: name, **{index: self.called(ordered[index].document, name) for index in (*since, self.index)}}
         renewals = {ordered[index].document.renewal_of(called or name) for index, called in held.items()}
         barred = all(
             called is not None and not ordered[index].document.purposes[called].withdrawable
@@ -130,7 +130,7 @@ class Terms:
         )
         return Standing(None, None, tuple(renewals), barred)
 
-    def _called(self, document: SiteDocument, name: str) -> str | None:
+    def called(self, document: SiteDocument, name: str) -> str | None:
         """Under which name another version offers what was granted as `name`: its own, or a later one."""
         since = self.names[self.names.index(name) :: -1]
         return next((each for each in since if document.offers(each)), None)

@@ -105,6 +105,11 @@ def offered(document: SiteDocument, purpose: str) -> bool:
     return purpose in document.purposes and document.purposes[purpose].removed_in is None
 
 
+def names_in(document: SiteDocument, names: list[str], granted: str) -> list[str]:
+    """Under which names a version offers what was granted by one of `names`: first that one, then newer ones."""
+    return [name for name in reversed(names[: names.index(granted) + 1]) if offered(document, name)]
+
+
 def replay(
     published: tuple[Published, ...],
     events: Iterable[Recorded],
@@ -204,7 +209,7 @@ class Replay:
         periods = [(act.name, self.versions[cited[0]].document)]
         for i in {*since, self.index}:
             document = self.versions[i].document
-            called = [name for name in names if offered(document, name)]
+            called = names_in(document, names, act.name)
             if i in since and called and self.history.material(i, called[0]):
                 return "policy_changed"
             if i != cited[0]:
@@ -222,7 +227,7 @@ class Replay:
         cited = numbers.index(str(grant.recorded.event.policy_version))
         for i in {cited, self.index, *range(cited, self.index + 1)}:
             document = self.versions[i].document
-            called = [grant.name] if i == cited else [name for name in names if offered(document, name)]
+            called = [grant.name] if i == cited else names_in(document, names, grant.name)
             if not called or document.purposes[called[0]].withdrawable:
                 return False
         return True

@@ -38,7 +38,7 @@ PURPOSES = ("a", "o", "b", "n", "t", "never-offered")
 """`a` goes on with `o` in some versions, `n` is required, `t` an attestation that others may need."""
 REGIMES: tuple[Regime, ...] = ("opt-in", "opt-out", "exempt")
 REGIONS = (None, "KZ", "US")  # the naive replay knows exact countries only
-MATERIAL: tuple[bool | tuple[str, ...], ...] = (True, False, False, False, False, ("a",))
+MATERIAL: tuple[bool | tuple[str, ...], ...] = (True, *[False] * 8, ("a",))
 ME, OTHER = "v" * 22, "w" * 22
 ACCOUNTS = ("1" * 32, "2" * 32)
 SEEDS = st.integers(0, 2**64 - 1)
@@ -56,7 +56,7 @@ def period(text: str) -> Duration:
     return duration
 
 
-PERIODS = tuple(map(period, ("P1M", "P2M", "P4M", "P12M", "P30D", "P1D")))
+PERIODS = tuple(map(period, ("P1M", "P2M", "P4M", "P4M", "P12M", "P12M", "P30D", "P1D")))
 
 
 def day(draw: Random, first: int = 0, last: int = 40) -> int:
@@ -80,18 +80,18 @@ def random_purpose(draw: Random, name: str, needs: tuple[str, ...] = (), alias_o
         required=name == "n",
         in_use=draw.random() < 0.8,
         alias_of=alias_of,
-        removed_in="x" if draw.random() < 0.05 else None,
+        removed_in="x" if draw.random() < 0.02 else None,
         regimes=regimes(draw, "default", "KZ"),
         renew_after=draw.choice((None, *PERIODS)),
         reask_after=reask(draw) if draw.random() < 0.2 else None,
-        withdrawable=draw.random() < 0.7,
+        withdrawable=draw.random() < 0.5,
         needs=needs,
     )
 
 
 def random_policies(draw: Random) -> tuple[Published, ...]:
-    count = draw.choice((0, 1, 2, 2, 3, 3, 4, 4))
-    seqs = sorted(draw.sample(range(13), count))
+    count = draw.choice((0, *[1, 2, 2, 3, 3, 4, 4] * 2))
+    seqs = sorted([draw.randint(0, 3), *draw.sample(range(4, 13), max(count - 1, 0))][:count])
     times = sorted([day(draw, -8, 0), *(day(draw, -8, 25) for _ in range(count - 1))][:count])
     return tuple(
         Published(seq, published_ms, b"", random_document(draw, str(index)))
@@ -100,7 +100,7 @@ def random_policies(draw: Random) -> tuple[Published, ...]:
 
 
 def random_document(draw: Random, version: str) -> SiteDocument:
-    names = draw.choice(["abn", "abnt", "abnt", "abnt", "abnt", "bnt", "obnt"])
+    names = draw.choice(["abn", "abnt", "abnt", "abnt", "abnt", "abnt", "bnt", "obnt"])
     needs = ("t",) if "t" in names and draw.random() < 0.5 else ()
     purposes = {name: random_purpose(draw, name, needs if name != "t" else ()) for name in names}
     if "a" in names and draw.random() < 0.4:
@@ -148,16 +148,16 @@ class Story(NamedTuple):
 
 def random_story(draw: Random, names: Sequence[str] = PURPOSES) -> Story:
     story = Story([], {account: [] for account in ACCOUNTS}, [])
-    linking = draw.random() < 0.4
+    linking = draw.random() < 0.5
     times = sorted(day(draw) for _ in range(draw.randint(0, 12 if linking else 7)))
     for seq, recorded_ms in enumerate(times, 3):
         where = draw.random() if linking else 0.9
         if where < 0.25:
             linked = draw.choice(("account.linked", "account.linked", "account.unlinked"))
-            told = random_event(draw, seq, (), type=linked, account=draw.choice(ACCOUNTS))
+            told = random_event(draw, seq, (), type=linked, account=draw.choice((*ACCOUNTS, ACCOUNTS[0], ACCOUNTS[0])))
             story.events.append(Recorded(seq, recorded_ms, told))
         elif where < 0.6:
-            account = draw.choice(ACCOUNTS)
+            account = draw.choice((*ACCOUNTS, ACCOUNTS[0]))
             told = random_event(draw, seq, names, account=account, visitor=draw.choice((ME, OTHER)))
             story.accounts[account].append(Recorded(seq, recorded_ms, told))
         elif draw.random() < 0.1:
@@ -191,7 +191,7 @@ def random_event(draw: Random, seq: int, names: Sequence[str], **members: str | 
         "visitor": ME,
         "decisions": decisions,
         "action": action if names else None,
-        "policy_version": draw.choice((None, "0", "0", "0", "1", "1", "2", "3")),
+        "policy_version": draw.choice((None, *["0", "0", "0", "1", "1", "2", "3"] * 2)),
         "region": draw.choice(REGIONS),
         "gpc": draw.random() < 0.5,
         "conditional": draw.random() < 0.1,
@@ -213,7 +213,7 @@ def random_marks(draw: Random, unused: list[int]) -> tuple[Mark, ...]:
 def random_case(seed: int, names: Sequence[str] = PURPOSES) -> Case:
     draw = Random(seed)
     published, story = random_policies(draw), random_story(draw, names)
-    purpose = draw.choice((*names, *"aaaaabbbt"))
+    purpose = draw.choice((*names, *"aaaaaaaaabbbbbt"))
     ask = Question(
         at_ms=day(draw, 0, 60),
         region=draw.choice(REGIONS),
@@ -440,11 +440,11 @@ def test_a_later_denial_always_wins_whatever_its_clock_says(case: Case, kind: in
     )
     outcome = answer_now(case._replace(events=[*case.events, Recorded(1_000, recorded_ms, denial)]))
     barred = any(not found.withdrawable for entry in case.published for found in entry.document.purposes.values())
-    assert outcome.decision == "denied" or outcome.reason in {
-        "not_required",
-        *(["withdrawal_barred"] if barred else []),
-    }
-    assert outcome.reason not in {"granted", "expired", "policy_changed", "opt_out_default", "never_asked", "gpc"}
+    if barred:
+        assert outcome.decision == "denied" or outcome.reason in {"withdrawal_barred", "not_required"}
+    else:
+        policy_alone = {"no_policy", "unknown_purpose", "not_required"}
+        assert outcome.reason in {"withdrawn", "refused", "suppressed"} | policy_alone
 
 
 @settings(500)
