@@ -1,7 +1,8 @@
 """Recording an event: admitted under the site's policies, filed under its subject, appended once.
 
 What is admitted is core/admission, the writing is the sequencer's. An event of a visitor costs no question to the
-database beyond its own append; only a choice for an account asks first to which one the visitor is linked.
+database beyond its own append; only a choice for an account and the end of a link ask first to which the visitor is
+linked.
 """
 
 from __future__ import annotations
@@ -95,13 +96,13 @@ class Recorder:
         now_ms = self._wall_ms()
         event_id = event.id or new_event_id(now_ms)
         normal = normalize(event)
-        account = None if event.account is None else site.hasher.account(event.account)
-        if account is not None:  # its name goes no further, so `recover` can tell the content from the payload
+        if event.account is not None:  # its name goes no further, so `recover` can tell the content from the payload
+            account = site.hasher.account(event.account)
             normal = normal._replace(event=structs.replace(normal.event, account=account))
         content = site.hasher.content(events.encode_content(normal.event))
-        if event.type not in events.LINKING:
-            account = await self._linked(site, event.visitor) if event.scope == "account" else None
-        sender = Sender(principal.key_class == "secret", account, region)
+        asks = event.scope == "account" or event.type == "account.unlinked"
+        linked = await self._linked(site, event.visitor) if asks else None
+        sender = Sender(principal.key_class == "secret", linked, region)
         admission = await self._admit(site, normal, event_id, sender, now_ms)
         if admission.refusal is not None and event.id is not None:
             # A retry of an event that was recorded gets its receipt, whatever has changed since.

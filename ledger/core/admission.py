@@ -30,13 +30,13 @@ class Clock(NamedTuple):
 class Sender(NamedTuple):
     """What the service knows of who sent an event, beside what the event says.
 
-    `trusted`: with a secret key. `account` (keyed hash): the one that the event names, or for a choice of the scope
-    `account` the one that its visitor is linked to; None if to none. `region`: as the server found it, for an event
+    `trusted`: with a secret key. `linked`: the account (keyed hash) that the visitor is linked to, None if to none;
+    only choices of the scope `account` and the ends of links ask for it. `region`: as the server found it, for an event
     whose own is not believed.
     """
 
     trusted: bool
-    account: str | None = None
+    linked: str | None = None
     region: str | None = None
 
 
@@ -108,7 +108,7 @@ def admit(
     clock: Clock,
     sender: Sender,
 ) -> Admission:
-    """Judge a normalized event.
+    """Judge a normalized event, whose account is named by its keyed hash.
 
     What is wrong with the event as such raises `InputRefused`; what is wrong with its grants comes back as `refusal`,
     so that its denials are still stored, under `denials_id()`.
@@ -121,8 +121,8 @@ def admit(
     def stored(event: EventInput, event_id: str) -> Event:
         return _stored(event, event_id, site, policies, sender)
 
-    if event.type == "account.linked":
-        refusal = normal.unreadable or _refuse_clock(event, clock)
+    if event.type in LINKING:
+        refusal = _refuse_link(normal, clock) if event.type == "account.linked" else _refuse_end(event, sender)
         return Admission(None, refusal) if refusal else Admission(stored(event, event_id), None)
     if not grants:
         return Admission(stored(event, event_id), None)
@@ -263,13 +263,28 @@ def _refuse_actor(event: EventInput, sender: Sender) -> InputRefused | None:
             "account.",
             "/account",
         )
-    if event.scope == "account" and sender.account is None:
+    if event.scope == "account" and sender.linked is None:
         return InputRefused(
             "not-linked",
             "The visitor is linked to no account: send account.linked with a secret key first, or the scope device.",
             "/scope",
         )
     return None
+
+
+def _refuse_link(normal: Normal, clock: Clock) -> InputRefused | None:
+    return normal.unreadable or _refuse_clock(normal.event, clock)
+
+
+def _refuse_end(event: EventInput, sender: Sender) -> InputRefused | None:
+    """The end of a link that another one has ended already would end that other one."""
+    if sender.linked in (None, event.account):
+        return None
+    return InputRefused(
+        "not-linked",
+        "The visitor is linked to another account by now, which ended the link to this one: there is nothing to end.",
+        "/account",
+    )
 
 
 def _refuse_clock(event: EventInput, clock: Clock) -> InputRefused | None:
@@ -321,7 +336,7 @@ def _stored(event: EventInput, event_id: str, site: str, policies: PolicyHistory
         tc_string=event.tc_string,
         gpp_string=event.gpp_string,
         conditional=event.conditional,
-        account=sender.account if event.type in LINKING or event.scope == "account" else None,
+        account=event.account if event.type in LINKING else sender.linked if event.scope == "account" else None,
         original=event.original,
         occurred_at=event.occurred_at,
         sent_at=event.sent_at,

@@ -91,7 +91,7 @@ KINDS: Mapping[str, Kind] = {
     "unknown-document": Kind(422, "Unknown document"),
     "document-not-shown": Kind(422, "The accepted document was not shown"),
     "visitor-act-needed": Kind(422, "A grant needs an act of the visitor"),
-    "not-linked": Kind(422, "The visitor is linked to no account"),
+    "not-linked": Kind(422, "The visitor is not linked to the account"),
     "grant-in-the-future": Kind(422, "The grant is dated in the future"),
     "grant-too-old": Kind(422, "The grant is too old"),
     # What we cannot do

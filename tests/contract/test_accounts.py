@@ -10,6 +10,7 @@ from ledger.core.encoding import decode_time, encode_time
 from ledger.secrets import new_event_id
 from tests.contract.conftest import Answer, Client, grant, refusal, visitor
 from tests.contract.test_event_types import event
+from tests.contract.test_events import assert_problem
 from tests.contract.test_reads import consent
 
 
@@ -114,6 +115,21 @@ async def test_two_accounts_on_one_device_never_merge(client: Client) -> None:
     assert (await told(client, shared))["reason"] == "refused"
     await link(client, shared, hers)
     assert (await told(client, shared))["decision"] == "granted"
+
+
+async def test_the_end_of_a_link_that_another_has_ended_leaves_that_one_alone(client: Client) -> None:
+    shared, hers, his = visitor(), visitor(), visitor()
+    await link(client, shared, hers)
+    await post(client, refusal(visitor=shared, scope="account"))
+    await link(client, shared, his)
+    await link(client, shared, hers)
+    late = await client.post(event("account.unlinked", visitor=shared, account=his), key=client.api.secret)
+    assert_problem(late, 422, "not-linked", "/account")
+    assert (await told(client, shared))["linked"] is True
+    end = event("account.unlinked", visitor=shared, account=hers)
+    first = await client.post(end, key=client.api.secret)
+    again = await client.post(end, key=client.api.secret)
+    assert (first.status, again.status, again.json) == (201, 200, first.json)
 
 
 async def test_a_denial_for_an_account_that_there_is_none_for_is_kept_for_the_device(client: Client) -> None:

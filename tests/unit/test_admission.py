@@ -374,8 +374,10 @@ UNDECIDED = [
     Row("dismissed by name", event("consent.dismissed", action="dismiss", conditional=True, gpc=True)),
     Row("dismissed elsewhere", event("consent.dismissed", action="import", original="x"), trusted=True),
     Row("seen", event("notice.seen", tc_string="CPXxRfA")),
-    Row("linked", event("account.linked", account="a"), trusted=True, account=ACCOUNT),
-    Row("unlinked", event("account.unlinked", account="a"), trusted=True, account=ACCOUNT),
+    Row("linked", event("account.linked", account=ACCOUNT), trusted=True),
+    Row("linked anew", event("account.linked", account=ACCOUNT), trusted=True, account="0b" * 16),
+    Row("unlinked", event("account.unlinked", account=ACCOUNT), trusted=True, account=ACCOUNT),
+    Row("unlinked from what it was not linked to", event("account.unlinked", account=ACCOUNT), trusted=True),
 ]
 
 
@@ -385,7 +387,7 @@ def test_what_decides_nothing_is_stored_as_it_came_and_with_what_it_cites(row: R
     told = msgspec.structs.replace(row.event, policy_version="?", shown=shown, language="kk", component="settings")
     stored = judge(told, trusted=row.trusted, account=row.account).event
     assert stored is not None
-    assert (stored.type, stored.decisions, stored.account) == (row.event.type, {}, row.account)
+    assert (stored.type, stored.decisions, stored.account) == (row.event.type, {}, row.event.account)
     assert stored.action == (row.event.action or "dismiss" if row.event.type == "consent.dismissed" else None)
     assert (stored.language, stored.component, stored.cited_policy_version) == ("kk", "settings", "?")
     assert (stored.shown or stored.cited_shown, stored.shown is None) == (shown, shown == NEVER_SHOWN)
@@ -397,6 +399,13 @@ def test_what_decides_nothing_is_stored_as_it_came_and_with_what_it_cites(row: R
 def test_of_what_decides_nothing_only_a_link_is_refused_for_its_clock(row: Row, time: str) -> None:
     admission = judge(msgspec.structs.replace(row.event, occurred_at=time), trusted=row.trusted, account=row.account)
     assert (admission.event is None) == (admission.refusal is not None) == (row.event.type == "account.linked")
+
+
+def test_the_end_of_a_link_that_another_has_ended_is_refused_for_it_would_end_that_one() -> None:
+    admission = judge(event("account.unlinked", account=ACCOUNT), trusted=True, account="0b" * 16)
+    assert admission.event is None
+    assert admission.refusal is not None
+    assert (admission.refusal.kind, admission.refusal.pointer) == ("not-linked", "/account")
 
 
 def test_a_dismissal_that_names_its_action_has_the_content_of_one_that_does_not() -> None:
