@@ -84,7 +84,7 @@ async def test_what_is_chosen_for_an_account_after_the_link_ended_is_not_this_br
     while_linked = await chosen_on_the_phone()
     await linked(shared, "boris")  # ends the link to Anna
     after_boris = await chosen_on_the_phone()
-    await linked(shared, "anna", "account.unlinked")
+    await linked(shared, "boris", "account.unlinked")
     kept = await shop.record(refusal(visitor=shared))
     there = {moment.seq for moment in (await gathered(shop, kept.receipt)).timeline}
     assert while_linked in there
