@@ -22,7 +22,7 @@ from ledger.store.append import Appended, EventDraft, Head, append_events
 from ledger.store.reads import Reads
 from tests.conftest import Database
 from tests.e2e.conftest import Shop
-from tests.harness import found, grant, new_visitor, now_ms, refusal
+from tests.harness import found, grant, new_visitor, now_ms, refusal, until
 from tests.unit.naive_replay import Naive, Question, replay, replay_history
 
 PURPOSES = ("analytics", "marketing", "video")
@@ -466,6 +466,10 @@ async def test_a_site_that_cannot_be_projected_does_not_hold_up_the_others(
     monkeypatch.setattr(projector, "project_batch", fail_for_the_shop)
     watched = Projector(shop.pool)
     running = asyncio.create_task(watched.run())
-    await asyncio.sleep(0.3)
+
+    async def progressed() -> bool:
+        return bool(watched.progress())
+
+    await until(progressed)
     running.cancel()
     assert [progress.site for progress in watched.progress()] == [other]
