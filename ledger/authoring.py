@@ -7,13 +7,15 @@ write `{file: notices/banner.json}`, relative to the document. Nothing is upload
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 from ledger.config import NOTICE_MAX_BYTES, PICTURE_MAX_BYTES
+from ledger.core.document import SiteDocument
 from ledger.core.errors import DocumentInvalid
-from ledger.core.notice import MediaType, media_type_of
+from ledger.core.notice import MediaType, check_notice, media_type_of, read_notice
 from ledger.core.place import Path as Place
 from ledger.core.source import Node, read_source
 
@@ -37,17 +39,46 @@ def read_authored(data: bytes, folder: Path | None) -> Authored:
     if isinstance(node, dict):
         notices, purposes = node.get("notices"), node.get("purposes")
         for name, notice in notices.items() if isinstance(notices, dict) else ():
-            if isinstance(notice, dict) and "file" in notice:
-                stored = files.take(notice.pop("file"), ("notices", name, "file"))
-                notice["document"] = stored.digest
-                notice.setdefault("mediaType", stored.media_type)
+            if not isinstance(notice, dict):
+                continue
+            inner = notice.get("document")
+            if _names_file(inner):
+                stored = files.take(inner["file"], ("notices", name, "document", "file"))
+            elif "file" in notice:
+                stored = files.take(notice["file"], ("notices", name, "file"))
+            else:
+                continue
+            notice.pop("file", None)
+            notice["document"] = stored.digest
+            notice.setdefault("mediaType", stored.media_type)
         for name, purpose in purposes.items() if isinstance(purposes, dict) else ():
             named = purpose.get("document") if isinstance(purpose, dict) else None
-            if isinstance(purpose, dict) and isinstance(named, dict) and set(named) == {"file"}:
+            if isinstance(purpose, dict) and _names_file(named):
                 purpose["document"] = files.take(named["file"], ("purposes", name, "document", "file")).digest
     if not files.uploads:
         return Authored(data, ())
     return Authored(json.dumps(node, ensure_ascii=False).encode(), tuple(files.uploads.values()))
+
+
+def check_uploads(document: SiteDocument, uploads: Iterable[tuple[str, bytes]]) -> None:
+    """That each notice among the uploads fits the document that names it, as publishing is going to ask; of what was
+    uploaded before nothing is known here. `DocumentInvalid` otherwise.
+    """
+    at_hand = {sha256(body).hexdigest(): body for media_type, body in uploads if media_type == "application/json"}
+    for name, notice in document.notices.items():
+        body = at_hand.get(notice.document)
+        if body is None:
+            continue
+        try:
+            check_notice(
+                read_notice(body), (notice.language,) if notice.language else document.languages, document.purposes
+            )
+        except DocumentInvalid as error:
+            raise DocumentInvalid(("notices", name), f"the notice does not fit: {error}") from error
+
+
+def _names_file(node: Node | None) -> TypeGuard[dict[str, Node]]:
+    return isinstance(node, dict) and set(node) == {"file"}
 
 
 class _Stored(NamedTuple):

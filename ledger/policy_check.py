@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import click
 
-from ledger.authoring import read_authored
+from ledger.authoring import check_uploads, read_authored
 from ledger.config import POLICY_BODY_MAX_BYTES
 from ledger.core.document import Cookie, Purpose, SiteDocument, encode_document
 from ledger.core.document_advice import Advice, advise
@@ -38,7 +38,9 @@ def check_command(document: BinaryIO, as_json: bool, strict: bool) -> None:
     """
     data = document.read(POLICY_BODY_MAX_BYTES + 1)
     try:
-        found = parse_site_document(read_authored(data, folder_of(document)).source)
+        authored = read_authored(data, folder_of(document))
+        found = parse_site_document(authored.source)
+        check_uploads(found, authored.uploads)
     except DocumentInvalid as error:
         line = line_of(data, error.place)
         if as_json:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import asyncpg
 
 from ledger import config
+from ledger.authoring import check_uploads
 from ledger.checkpointer.first import first_checkpoint
 from ledger.core import keys
 from ledger.core.ed25519 import SigningKey
@@ -65,6 +66,7 @@ async def create_site(
     bytes of what the document names.
     """
     parsed = parse_site_document(document)
+    check_uploads(parsed, uploads)  # before the site is founded, for a log is not taken back
     origin = f"{settings.origin_prefix}/{parsed.site}"
     try:
         check_site(parsed.site)

@@ -78,6 +78,31 @@ async def test_a_file_that_cannot_be_used_is_told_by_its_place(settings: Setting
     assert (piped.exit_code, "standard input has no files" in piped.output) == (2, True)
 
 
+async def test_a_notice_s_file_may_be_named_where_its_hash_would_stand(
+    settings: Settings, site: str, tmp_path: Path
+) -> None:
+    banner = {"document": put(tmp_path, "banner.json", json.dumps(NOTICE).encode())}
+    path = write(tmp_path, site, "1.1", notices={"banner": banner})
+    assert (await command(settings, "policy", "check", path)).exit_code == 0
+    assert (await command(settings, "policy", "publish", path)).exit_code == 0
+    stored = json.loads((await command(settings, "policy", "show", site, "--json")).output)
+    assert stored["notices"]["banner"]["mediaType"] == "application/json"
+
+
+async def test_a_notice_that_will_not_be_published_is_found_before_and_founds_no_site(
+    settings: Settings, site: str, tmp_path: Path
+) -> None:
+    banner = put(tmp_path, "banner.json", json.dumps({**NOTICE, "defaults": {"unheard-of": "denied"}}).encode())
+    name = new_site_name()
+    path = write(tmp_path, name, "1.0", notices={"banner": banner})
+    words = "notices.banner: the notice does not fit: defaults.unheard-of: the site document has no such purpose"
+    checked = await command(settings, "policy", "check", path)
+    assert (checked.exit_code, words in checked.output) == (1, True)
+    added = await command(settings, "site", "add", path)
+    assert (added.exit_code, words in added.output) == (2, True), added.output
+    assert name not in (await command(settings, "site", "list")).output
+
+
 async def test_versions_are_listed_and_shown_as_they_are_and_will_be(
     settings: Settings, site: str, tmp_path: Path
 ) -> None:
