@@ -18,7 +18,7 @@ from ledger.core import ed25519, keys
 from ledger.core.decide import EMPTY_STATE, Recorded, State, decode_state, fold
 from ledger.core.entry import decode, key_hash
 from ledger.core.errors import BadSignature, KeyRefused, LedgerError, Malformed, NotFound, Unavailable
-from ledger.core.event import Event, decode_payload
+from ledger.core.event import decode_event
 from ledger.core.key_history import key_history
 from ledger.core.merkle import leaf_hash
 from ledger.core.policy import PolicyHistory, Published, decode_document
@@ -42,7 +42,7 @@ def published(row: PolicyRow) -> Published:
 
 def recorded(row: EventRow) -> Recorded:
     """A stored event, as decisions want it."""
-    return Recorded(row.seq, int.from_bytes(row.entry[9:17], "big"), decode_payload(row.payload, Event))
+    return Recorded(row.seq, int.from_bytes(row.entry[9:17], "big"), decode_event(row.payload))
 
 
 def state_of(rows: VisitorRows) -> State:
