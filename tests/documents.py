@@ -277,6 +277,7 @@ MALFORMED = (
     _one("purposes/necessary/needs", ["age"], "purposes.necessary.needs", "never asked"),
     _one("purposes/necessary/reaskAfter", {}, "purposes.necessary.reaskAfter", "never asked"),
     _one("purposes/necessary/regimes", {"KZ": "opt-in"}, "purposes.necessary.regimes", "never asked"),
+    _one("purposes/age/regimes", {"US": "opt-out"}, "purposes.age.regimes.US", "opt-in everywhere", crossing=True),
     _one("purposes/terms/document", ABSENT, "purposes.terms.document", "does not go without it"),
     _one("purposes/terms/document", "ab", "purposes.terms.document", "64 hex"),
     _one("purposes/abroad/document", "ab" * 32, "purposes.abroad.document", "`kind: acceptance` alone"),

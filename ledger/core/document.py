@@ -236,8 +236,12 @@ class SiteDocument(_Part, frozen=True):
         return material if isinstance(material, bool) else purpose in material
 
     def regimes_of(self, purpose: str) -> dict[str, Regime]:
-        """The regime table of a purpose: its own entries over the site's; opt-in where neither has a default."""
+        """The regime table of a purpose: its own entries over the site's; opt-in where neither has a default, and for
+        whatever is no plain consent: silence accepts no document, states no age and agrees to no transfer.
+        """
         found = self.purposes.get(purpose)
+        if found is not None and found.kind != "consent":
+            return {DEFAULT: "opt-in"}
         return {DEFAULT: "opt-in", **self.regimes, **(found.regimes if found else {})}
 
     def renewal_of(self, purpose: str) -> Duration:

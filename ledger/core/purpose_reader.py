@@ -153,6 +153,10 @@ def _check_kind(purpose: Purpose, members: Members, path: Path) -> None:
             raise DocumentInvalid((*path, key), f"belongs to a purpose of `kind: {kind}` alone; this is {purpose.kind}")
         if needed and purpose.kind == kind and not members.has(key):
             raise DocumentInvalid((*path, key), f"is missing; `kind: {kind}` does not go without it")
+    for place, regime in purpose.regimes.items():
+        if purpose.kind != "consent" and regime != "opt-in":
+            right = f"nobody gives this {purpose.kind} by silence: it is opt-in everywhere; drop this key"
+            raise DocumentInvalid((*path, "regimes", place), right)
 
 
 def _check_withdrawal(purpose: Purpose, members: Members, path: Path) -> None:

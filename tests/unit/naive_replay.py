@@ -256,6 +256,8 @@ class Replay:
 
     def regime(self, purpose: str, *regions: str | None) -> str:
         document = self.versions[self.index].document
+        if document.purposes[purpose].kind != "consent":
+            return "opt-in"
         table = {"default": "opt-in", **document.regimes, **document.purposes[purpose].regimes}
         found = [
             table.get(region, table["default"]) if region is not None else min(table.values(), key=STRICT.index)

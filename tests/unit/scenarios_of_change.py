@@ -328,6 +328,31 @@ KINDS = (
             ),
         ),
     ),
+    Scenario(
+        "Silence accepts no document, agrees to no transfer and states no age, where everything else is opt-out",
+        (),
+        (
+            Moment("02-01", DEFAULT, region="US", purpose="marketing"),
+            Moment("02-01", NOT_ASKED, ask=True, region="US", purpose="terms"),
+            Moment("02-01", NOT_ASKED, ask=True, region="US", purpose="transfer"),
+            Moment("02-01", NOT_ASKED, ask=True, region="US", purpose="age"),
+            Moment("02-01", "denied age_unconfirmed Unknown", ask=True, region="US"),
+        ),
+        (
+            version(
+                "1",
+                "01-01",
+                regimes={"default": "opt-out"},
+                purposes={
+                    "analytics": {"needs": ["age"]},
+                    "marketing": {},
+                    "terms": {"kind": "acceptance", "document": "d" * 64},
+                    "transfer": {"kind": "transfer", "destination": "DE"},
+                    "age": {"kind": "attestation", "minimumAge": {"default": 16}},
+                },
+            ),
+        ),
+    ),
 )
 
 SCENARIOS = (*VERSIONS, *PLACES, *BARS, *KINDS)
