@@ -89,10 +89,13 @@ create table ledger.api_key (
 
 create table ledger.projection (
     -- Versions of the visitor state of each site; exactly one is live.
-    site_id  integer not null,
-    version  integer not null,
-    position bigint  not null,  -- every event up to this seq is folded in
-    live     boolean not null,
+    site_id    integer not null,
+    version    integer not null,
+    position   bigint  not null,  -- every event up to this seq is folded in
+    live       boolean not null,
+    due_policy bigint  not null default -1,  -- every due_ms takes the policies up to this seq into account
+    due_target bigint,            -- the pass under way: the policies that it takes into account,
+    due_after  bytea,             -- and the visitor up to whom it came; null: there is none (0010)
     primary key (site_id, version)
 );
 create unique index projection_live on ledger.projection (site_id) where live;
@@ -104,5 +107,16 @@ create table ledger.state (
     visitor bytea   not null,
     seq     bigint  not null,
     body    bytea   not null,
+    due_ms  bigint,             -- when its grants are to be looked at again (0010); null: nothing will lapse by itself
+    told    bytea,              -- the lapses that are in the log, folded from its events; null: none
+    primary key (site_id, version, visitor)
+);
+create index state_due on ledger.state (site_id, version, due_ms) where due_ms is not null;
+
+create table ledger.unfolded (
+    -- Visitors whose row an erasure took while other events of theirs are left: to be folded again.
+    site_id integer not null,
+    version integer not null,
+    visitor bytea   not null,
     primary key (site_id, version, visitor)
 );

@@ -163,12 +163,14 @@ begin
     end if;
 end $$;
 
--- What an entry of kind 2, 3 or 4 at `p_seq` means for the other tables. Of an erasure: how many openings went.
+-- What an entry of kind 2, 3 or 4 at `p_seq` means for the other tables. Of an erasure: how many openings went; a visitor
+-- of whom events are left is folded again.
 create function ledger.apply_control(p_site_id integer, p_seq bigint, p_kind integer, p_public bytea) returns integer
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
-    v_seqs  bigint[];
-    v_count integer := 0;
+    v_seqs     bigint[];
+    v_visitors bytea[];
+    v_count    integer := 0;
 begin
     if p_kind = 2 then
         perform ledger.check_key_operation(p_site_id, p_public);  -- 0009
@@ -188,10 +190,19 @@ begin
           from generate_series(1, octet_length(p_public), 8) g(i);
         -- The trigger on `opening` lets a row go only when it finds it here; a second erasure of one event fails here.
         insert into ledger.erased (site_id, seq, by_seq) select p_site_id, u, p_seq from unnest(v_seqs) u;
-        delete from ledger.state t using ledger.opening o
-         where o.site_id = p_site_id and o.seq = any (v_seqs) and t.site_id = p_site_id and t.visitor = o.visitor;
+        v_visitors := array(select distinct o.visitor from ledger.opening o
+                             where o.site_id = p_site_id and o.seq = any (v_seqs) and o.visitor is not null);
         delete from ledger.opening o where o.site_id = p_site_id and o.seq = any (v_seqs) and o.visitor is not null;
         get diagnostics v_count = row_count;
+        with gone as (
+            delete from ledger.state t where t.site_id = p_site_id and t.visitor = any (v_visitors)
+            returning t.version, t.visitor
+        )
+        insert into ledger.unfolded (site_id, version, visitor)
+            select p_site_id, g.version, g.visitor from gone g on conflict do nothing;
+        delete from ledger.unfolded u
+         where u.site_id = p_site_id and u.visitor = any (v_visitors)
+           and not exists (select 1 from ledger.opening o where o.site_id = p_site_id and o.visitor = u.visitor);
     elsif p_kind = 4 then
         insert into ledger.policy (site_id, version, seq, document)
             values (p_site_id, convert_from(substring(p_public from 33), 'UTF8'), p_seq, substring(p_public from 1 for 32));
