@@ -24,13 +24,12 @@ import asyncpg
 from ledger import config
 from ledger.config import Settings
 from ledger.core.decide import State, decode_state, fold
-from ledger.core.entry import Kind, commitment
 from ledger.core.errors import LedgerError, Unavailable
-from ledger.core.event import Event, decode_event, encode_payload
+from ledger.core.event import Event, decode_event
 from ledger.core.lapse import Lapse, Lapses, Told, decode_told, fold_told, lapse_event
 from ledger.core.policy import PolicyHistory
-from ledger.secrets import new_salt
-from ledger.sequencer import Lane, Sequencer
+from ledger.recording import draft_of
+from ledger.sequencer import Lane
 from ledger.site import Site, SiteRegistry, recorded
 from ledger.store.append import Appended, Condition, EventDraft, Head, Outcome, append_lapses
 from ledger.store.errors import is_transient
@@ -235,7 +234,7 @@ class Lapser:
                 await asyncio.sleep(0)  # the other parts of the worker go on
             try:
                 for event in _events(site, look, payloads):
-                    draft = _draft(site, sequencer, look.row.subject, event)
+                    draft = draft_of(site, sequencer, event, look.row.subject)
                     self._conditions[draft.key] = Condition(page.size, tuple(sorted(set(event.lapsed.values()))))
                     entered.append((n, event, draft.key, await sequencer.enter(draft, Lane.BULK)))
             except LedgerError as error:
@@ -290,19 +289,3 @@ def _events(site: Site, look: _Look, payloads: Mapping[int, bytes]) -> Iterator[
             )
             grant = grants[of_visitor[0][1]]
             yield lapse_event(site.policies, lapse._replace(grants=of_visitor), grant, site.hasher.lapse_id(name))
-
-
-def _draft(site: Site, sequencer: Sequencer, subject: bytes, event: Event) -> EventDraft:
-    payload, salt = encode_payload(event), new_salt()
-    commit = commitment(salt, payload)
-    signer = sequencer.signer
-    return EventDraft(
-        key=site.hasher.event_id(event.id),
-        commit=commit,
-        signer=signer.key_hash,
-        signature=signer.sign(Kind.EVENT, commit),
-        salt=salt,
-        payload=payload,
-        visitor=subject,
-        content=site.hasher.content(payload),
-    )

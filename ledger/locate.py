@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
 from ledger.config import Settings, load_settings
 from ledger.core.errors import ConfigInvalid
 
-DATA = click.option(
-    "--data",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path(".ledger"),
-    show_default=True,
-    help="Data directory of an `up`; used where LEDGER_DATABASE_URL is not set.",
-)
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def data_option(used_where: str) -> Callable[[Command], Command]:
+    """The option `--data` of a command that may find its ledger in another way too, and which comes first."""
+    return click.option(
+        "--data",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=Path(".ledger"),
+        show_default=True,
+        help=f"Data directory of an `up`; used where {used_where}.",
+    )
+
+
+DATA = data_option("LEDGER_DATABASE_URL is not set")
 
 
 def find_settings(data: Path) -> Settings:

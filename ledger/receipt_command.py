@@ -28,6 +28,7 @@ from ledger.core.receipt import verify_receipt
 from ledger.core.receipt_message import MAX_RECEIPT_BYTES, parse_receipt
 from ledger.core.tlog_proof import MAX_PROOF_BYTES
 from ledger.credentials import Access, find_access
+from ledger.locate import data_option
 from ledger.messages import Problem
 from ledger.receipt_report import EXIT_CODES, plain, render, told
 
@@ -164,13 +165,7 @@ def _ingest_key(text: str) -> bytes:
     metavar="SECONDS",
     help="How long to wait for a checkpoint that covers the event.",
 )
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path(".ledger"),
-    show_default=True,
-    help="Data directory of an `up`; used where LEDGER_URL and the keys are not set.",
-)
+@data_option("LEDGER_URL and the keys are not set")
 @click.pass_context
 def get_command(
     context: click.Context,

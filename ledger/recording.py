@@ -112,7 +112,7 @@ class Recorder:
         if admission.event is None:
             assert admission.refusal is not None
             raise GrantsRefused(admission.refusal, None)
-        draft = _draft(site, sequencer, admission.event, content)
+        draft = draft_of(site, sequencer, admission.event, site.hasher.subject(admission.event), content)
         answer = await sequencer.enter(draft, lane)
         if event.type in events.LINKING:
             self._remember(site, draft.visitor, answer)
@@ -171,7 +171,13 @@ class Recorder:
         )
 
 
-def _draft(site: Site, sequencer: Sequencer, event: events.Event, content: bytes) -> EventDraft:
+def draft_of(
+    site: Site, sequencer: Sequencer, event: events.Event, subject: bytes, content: bytes | None = None
+) -> EventDraft:
+    """The event ready to be appended under `subject`: encoded, salted, and signed by the sequencer's key.
+
+    `content` is the keyed hash of what a client sent, None for an event of the ledger's own. `InputRefused`: too large.
+    """
     payload = events.encode_payload(event)
     if len(payload) > events.MAX_PAYLOAD_BYTES:
         raise InputRefused("event-too-large", f"An event has at most {events.MAX_PAYLOAD_BYTES} bytes.")
@@ -185,6 +191,6 @@ def _draft(site: Site, sequencer: Sequencer, event: events.Event, content: bytes
         signature=signer.sign(Kind.EVENT, commit),
         salt=salt,
         payload=payload,
-        visitor=site.hasher.subject(event),
-        content=content,
+        visitor=subject,
+        content=site.hasher.content(payload) if content is None else content,
     )

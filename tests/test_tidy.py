@@ -43,6 +43,7 @@ MAY_IMPORT = {
         "ledger.config",
         "ledger.messages",
         "ledger.credentials",
+        "ledger.locate",
         "ledger.progress",
         "ledger.importing",
     },

@@ -37,17 +37,7 @@ InputType = Literal[
 ]
 """What a client may say. The first three hold decisions, `dismissed` and `seen` none, the last two an account."""
 
-Type = Literal[
-    "consent.given",
-    "consent.refused",
-    "consent.withdrawn",
-    "consent.dismissed",
-    "notice.seen",
-    "account.linked",
-    "account.unlinked",
-    "consent.expired",
-    "consent.invalidated",
-]
+Type = Literal[InputType, "consent.expired", "consent.invalidated"]
 """What is stored. The last two are the ledger's own: they tell consumers of a lapse, and decide nothing."""
 
 Action = Literal[

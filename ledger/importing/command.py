@@ -25,6 +25,7 @@ from ledger.importing.run import Export, Report, fetch_site_policy, look_through
 from ledger.importing.tally import Tally
 from ledger.importing.text import opened
 from ledger.importing.visitor import KEY_BYTES
+from ledger.locate import data_option
 from ledger.progress import bar
 
 FORMATS: dict[str, Format] = {
@@ -70,13 +71,7 @@ def _encoding(context: click.Context, parameter: click.Parameter, name: str | No
 @click.option("--limit", type=click.IntRange(min=1), metavar="ROWS", help="Only the first so many rows.")
 @click.option("--json", "as_json", is_flag=True, help="The summary as JSON.")
 @click.option("--url", metavar="URL", help="Of the ledger, with a secret key in LEDGER_SECRET_KEY, instead of --data.")
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path(".ledger"),
-    show_default=True,
-    help="Data directory of an `up`, whose credentials.json has URL and key.",
-)
+@data_option("neither --url nor LEDGER_URL is given")
 def import_command(
     site_name: str,
     path: Path,
