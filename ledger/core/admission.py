@@ -210,7 +210,7 @@ def _refuse_grants(
         return InputRefused("policy-not-in-force", "This policyVersion is not in force yet.", "/policyVersion")
     unknown = sorted(purpose for purpose in grants if not cited.document.offers(purpose))
     if unknown:
-        known = ", ".join(cited.document.purposes)
+        known = ", ".join(filter(cited.document.offers, cited.document.purposes))
         return InputRefused(
             "unknown-purpose",
             f"Version {event.policy_version} of the policy has no such purpose; it has {known}.",

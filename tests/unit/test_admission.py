@@ -87,13 +87,15 @@ def event(kind: InputType, **changes: Any) -> EventInput:
     return msgspec.structs.replace(EventInput(type=kind, visitor="v" * 22), **changes)
 
 
-def judge(event: EventInput, *, trusted: bool = False, account: str | None = None) -> Admission:
+def judge(
+    event: EventInput, *, trusted: bool = False, account: str | None = None, policies: PolicyHistory = POLICIES
+) -> Admission:
     return admit(
         normalize(event),
         event_id=ID,
         denials_id=lambda: DENIALS_ID,
         site=SITE,
-        policies=POLICIES,
+        policies=policies,
         clock=CLOCK,
         sender=Sender(trusted, account),
     )
@@ -297,6 +299,16 @@ def test_the_denials_beside_a_refused_grant_are_kept_under_an_id_of_their_own(ro
     assert admission.event.decisions == denials
     assert admission.event.action == row.event.action
     assert decode_payload(encode_payload(admission.event), Event) == admission.event
+
+
+def test_a_purpose_that_a_version_removed_is_not_told_among_those_that_it_has() -> None:
+    before = published(1, "2026-01-01T00:00:00.000Z", "5.0", "2026-01-01", "video")
+    video = msgspec.structs.replace(before.document.purposes["video"], removed_in="5.0")
+    document = msgspec.structs.replace(before.document, purposes={**before.document.purposes, "video": video})
+    event = given(decisions={"video": "granted"}, policy_version="5.0")
+    refusal = judge(event, policies=PolicyHistory((before._replace(document=document),))).refusal
+    assert refusal is not None
+    assert refusal.detail.endswith("; it has necessary, analytics.")
 
 
 @pytest.mark.parametrize("row", FORMS, ids=lambda row: row.what)
