@@ -24,6 +24,15 @@ AGE = (
     ),
 )
 
+AGE_WITHOUT_ASKING = (
+    version(
+        "1",
+        "01-01",
+        regimes={"default": "opt-out"},
+        purposes={"age": {"kind": "attestation", "minimumAge": {"default": 16}}, "analytics": {"needs": ["age"]}},
+    ),
+)
+
 ACCOUNTS = (
     Scenario(
         "Of two browsers with opposite choices each keeps its own until both belong to one account, which shows it",
@@ -108,6 +117,17 @@ ACCOUNTS = (
 )
 
 AGES = (
+    Scenario(
+        "Where a site asks nobody first, an age that nobody stated is stated by nobody",
+        (event(10, "02-01", "+analytics"), event(11, "02-02", "+age")),
+        (
+            Moment("01-31", "denied age_unconfirmed Unknown", ask=True),
+            Moment("02-01", NO_AGE, ask=True),
+            Moment("02-02", GRANTED, "08-01"),
+            Moment("02-01", "denied never_asked Unknown", ask=True, purpose="age"),
+        ),
+        AGE_WITHOUT_ASKING,
+    ),
     Scenario(
         "A minor's grant waits for a guardian, whose grant stands when the child comes of age and asks then",
         (
