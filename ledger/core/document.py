@@ -230,6 +230,14 @@ class SiteDocument(_Part, frozen=True):
         """Whether this version leaves the purpose to the visitor."""
         return self.offers(purpose) and not self.purposes[purpose].required
 
+    def names_of(self, purpose: str) -> tuple[str, ...]:
+        """A purpose and those that it goes on with, the newest first, be it in a document that goes round in a circle."""
+        names = [purpose]
+        while (found := self.purposes.get(names[-1])) is not None and found.alias_of not in (None, *names):
+            assert found.alias_of is not None
+            names.append(found.alias_of)
+        return tuple(names)
+
     def material_for(self, purpose: str) -> bool:
         """Whether this version says that grants of earlier versions no longer hold for the purpose."""
         material = self.policy.material

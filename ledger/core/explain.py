@@ -243,6 +243,8 @@ def _policy_changed(it: Explained, view: View) -> str:
     if standing.ended_by is None:
         return f"{which} version {grant.version}, which did not ask for {name}. {_default(it)}"
     by = it.terms.history.in_effect_order[standing.ended_by].document
+    if standing.ended == "dropped":
+        return f"{which} version {grant.version}, but version {by.version} did not offer {name}. {_default(it)}"
     called = it.terms.called(by, name) or name
     reasons = "; ".join(it.terms.history.why_material(standing.ended_by, called))
     return f"{which} version {grant.version}, but version {by.version} asks again ({reasons}). {_default(it)}"

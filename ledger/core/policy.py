@@ -160,8 +160,12 @@ class PolicyHistory:
         return reasons
 
     def _why_material(self, index: int, purpose: str) -> tuple[str, ...]:
-        document = self._in_effect_order[index].document
-        found = asks_again(self.diff_at(index), document, purpose)
+        entry, document = self._in_effect_order[index], self._in_effect_order[index].document
+        changes = self.diff_at(index)
+        found = asks_again(changes, document, purpose)
+        if self._in_effect_order[index - 1].seq > entry.seq:
+            # Published later, for an earlier time: what is on record as not material is said of other changes.
+            found = found or changes.reasons(purpose)
         *earlier, before = (entry.document for entry in self._in_effect_order[:index])
         is_back = document.offers(purpose) and not before.offers(purpose) and any(e.offers(purpose) for e in earlier)
         if is_back and not found and purpose not in document.policy.not_material:

@@ -6,6 +6,7 @@ What a document says by itself is core/document_reader's affair; what a new vers
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterator
 
 from ledger.core.document import SiteDocument
 from ledger.core.errors import DocumentInvalid
@@ -17,10 +18,20 @@ def check_succession(history: PolicyHistory, document: SiteDocument, now_ms: int
     """`DocumentInvalid` unless the document, published now, may follow the version that is in effect before it."""
     index = bisect_right(history.effects_ms, max(now_ms, document.effective_ms))
     before = history.in_effect_order[index - 1].document if index else None
+    after = _next(history, index)
     earlier = {entry.document.version for entry in history.in_effect_order[:index]}
     _check_removals(before, document, earlier)
     _check_aliases(before, document)
+    _check_returns(before, document, after)
     _check_overrides(before, document)
+
+
+def _next(history: PolicyHistory, index: int) -> SiteDocument | None:
+    """The version that is to take effect after it; of those with one time of effect the last one holds."""
+    if index == len(history):
+        return None
+    last = bisect_right(history.effects_ms, history.effects_ms[index]) - 1
+    return history.in_effect_order[last].document
 
 
 def _check_removals(before: SiteDocument | None, document: SiteDocument, earlier: set[str]) -> None:
@@ -54,6 +65,29 @@ def _check_aliases(before: SiteDocument | None, document: SiteDocument) -> None:
             raise DocumentInvalid(
                 ("purposes", name, "aliasOf"), f"version {before.version} has no purpose {original} to go on with"
             )
+
+
+def _check_returns(before: SiteDocument | None, document: SiteDocument, after: SiteDocument | None) -> None:
+    """What was answered under another name is not forgotten where the first name comes back."""
+    for name, other in () if before is None else _forgotten(before, document):
+        assert before is not None
+        right = f"give it `aliasOf: {other}`, so that what visitors answered there goes on counting"
+        raise DocumentInvalid(("purposes", name), f"version {before.version} goes on with it as {other}: {right}")
+    for name, other in () if after is None else _forgotten(document, after):
+        assert after is not None
+        raise DocumentInvalid(
+            ("purposes", other, "aliasOf"),
+            f"version {after.version}, which is to take effect after this one, offers {name} and would forget what "
+            f"visitors answer to {other}: let this one take effect later than that",
+        )
+
+
+def _forgotten(before: SiteDocument, after: SiteDocument) -> Iterator[tuple[str, str]]:
+    """Each purpose that comes back by itself, with another that goes on with it and is gone."""
+    for other in before.purposes:
+        for name in before.names_of(other)[1:]:
+            if after.offers(name) and not after.offers(other) and other not in after.names_of(name):
+                yield name, other
 
 
 def _check_overrides(before: SiteDocument | None, document: SiteDocument) -> None:

@@ -23,11 +23,12 @@ Interval = Literal["refusal", "withdrawal", "dismissal"]
 class Standing(NamedTuple):
     """What became of grants that cite one version.
 
-    `ended`: why they hold no more, if so (`replaced`: by the version at `ended_by`). Otherwise the shortest of
-    `renewals` runs; `barred`: the cited version and each since says that they cannot be withdrawn.
+    `ended`: why they hold no more, if so (`replaced`, or `dropped`: by the version at `ended_by`, which asks again, or
+    did not offer the purpose). Otherwise the shortest of `renewals` runs; `barred`: the cited version and each since
+    says that they cannot be withdrawn.
     """
 
-    ended: Literal["unpublished", "not_asked", "replaced"] | None = None
+    ended: Literal["unpublished", "not_asked", "replaced", "dropped"] | None = None
     ended_by: int | None = None
     renewals: tuple[Duration, ...] = ()
     barred: bool = False
@@ -71,7 +72,7 @@ class Terms:
         elif not document.asks(purpose):
             self.fixed = "not_required"
         else:
-            self.names = _names(document, purpose)
+            self.names = document.names_of(purpose)
             self._regime_table = document.regimes_of(purpose)
             found = document.purposes[purpose]
             self._reask = found.reask_after
@@ -120,7 +121,9 @@ class Terms:
         since = range(cited + 1, self.index + 1)
         for index in since:
             called = self.called(ordered[index].document, name)
-            if called is not None and self.history.material(index, called):
+            if called is None:
+                return Standing("dropped", index)  # whatever is said of a purpose that comes back, its grants are gone
+            if self.history.material(index, called):
                 return Standing("replaced", index)
         held = {cited: name, **{index: self.called(ordered[index].document, name) for index in (*since, self.index)}}
         renewals = {ordered[index].document.renewal_of(called or name) for index, called in held.items()}
@@ -180,12 +183,3 @@ def _period(reask: ReaskAfter, interval: Interval) -> Duration | None:
     if interval == "refusal":
         return reask.refusal
     return reask.withdrawal if interval == "withdrawal" else reask.dismissal
-
-
-def _names(document: SiteDocument, purpose: str) -> tuple[str, ...]:
-    """A purpose and those that it goes on with. Any document will do, also one that goes round in a circle."""
-    names = [purpose]
-    while (found := document.purposes.get(names[-1])) is not None and found.alias_of not in (None, *names):
-        assert found.alias_of is not None
-        names.append(found.alias_of)
-    return tuple(names)

@@ -210,7 +210,7 @@ class Replay:
         for i in {*since, self.index}:
             document = self.versions[i].document
             called = names_in(document, names, act.name)
-            if i in since and called and self.history.material(i, called[0]):
+            if i in since and (not called or self.history.material(i, called[0])):
                 return "policy_changed"
             if i != cited[0]:
                 periods.append(((called or [act.name])[0], document))

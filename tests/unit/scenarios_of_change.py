@@ -29,6 +29,39 @@ def with_contract(number: str, published: str) -> Published:
 
 VERSIONS = (
     Scenario(
+        "A purpose that was removed and comes back revives no grant, whatever reason its author puts on record",
+        (event(10, "02-01", "+marketing"), event(11, "04-15", "+marketing", cites="3")),
+        (
+            Moment("02-15", GRANTED, "03-01", purpose="marketing"),
+            Moment("03-01", NO_PURPOSE, "04-01", purpose="marketing"),
+            Moment("04-01", CHANGED, ask=True, purpose="marketing"),
+            Moment("04-15", GRANTED, "10-15", purpose="marketing"),
+        ),
+        (
+            *ONE,
+            version("2", "03-01", purposes={"marketing": {"removedIn": "2"}}),
+            version("3", "04-01", policy={"notMaterial": {"marketing": "It is the same again."}}),
+        ),
+    ),
+    Scenario(
+        "A reason on record counts for the changes it was said of, not for those to a version published in between",
+        (event(10, "03-15", "+marketing", cites="3"),),
+        (
+            Moment("03-15", GRANTED, "04-01", purpose="marketing"),
+            Moment("04-01", CHANGED, ask=True, purpose="marketing"),
+        ),
+        (
+            version("1", "01-01", purposes={"marketing": {"recipients": [{"name": "PostHog"}]}}),
+            version(
+                "2",
+                "02-01",
+                policy={"effectiveAt": "2026-04-01", "notMaterial": {"marketing": "A name was put right."}},
+                purposes={"marketing": {"recipients": [{"name": "PostHog"}, {"name": "Ads"}]}},
+            ),
+            version("3", "03-01"),
+        ),
+    ),
+    Scenario(
         "A purpose that is added after everything was refused is refused too, also where its default is a grant",
         (event(10, "02-01", "-*", by="only_necessary", region="US"),),
         (

@@ -69,6 +69,27 @@ def test_what_a_purpose_goes_on_with_is_in_the_version_before() -> None:
     refused(published(FIRST), version("2", purposes=renamed), "version 1 has no purpose marketing to go on with")
 
 
+def test_a_name_that_comes_back_goes_on_with_the_one_that_stood_in_for_it() -> None:
+    renamed = version("2", purposes={"stats": replace(ANALYTICS, alias_of="marketing"), **removed("2")})
+    history = published(version("1", purposes=BOTH), renamed)
+    gone = {"stats": replace(ANALYTICS, removed_in="3")}
+    back = {**BOTH, "marketing": replace(ANALYTICS, alias_of="stats"), **gone}
+    check_succession(history, version("3", purposes=back), NOW_MS)
+    refused(history, version("3", purposes={**BOTH, **gone}), "version 2 goes on with it as stats: give it `aliasOf: s")
+    still_gone = version("3", purposes={**removed("2"), "stats": replace(gone["stats"], alias_of="marketing")})
+    check_succession(history, still_gone, NOW_MS)
+    later = published(version("1", purposes=BOTH), renamed, still_gone)
+    refused(later, version("4", purposes=BOTH), "version 3 goes on with it as stats: give it `aliasOf: stats`")
+
+
+def test_nothing_is_renamed_before_a_version_that_does_not_know_of_it() -> None:
+    history = published(version("1", purposes=BOTH), version("2", purposes=BOTH, effective_at=LATER))
+    renamed = {"stats": replace(ANALYTICS, alias_of="marketing"), **removed("3")}
+    refused(history, version("3", purposes=renamed), "version 2, which is to take effect after this one, offers market")
+    check_succession(history, version("3", purposes={**BOTH, "stats": ANALYTICS}), NOW_MS)
+    check_succession(history, version("3", purposes=renamed, effective_at=LATER), NOW_MS)
+
+
 def test_a_reason_on_record_is_about_something_and_contradicts_nothing() -> None:
     wider = {"analytics": replace(ANALYTICS, recipients=(Recipient(name="PostHog"),))}
     reason = {"analytics": "It was there all along"}
