@@ -21,7 +21,8 @@ The first rule that applies answers:
         and by this browser's own acts a denial would win      denied    conflict
     a GPC signal is on, the winner no grant made under one     denied    gpc
     the winner is a grant that cites nothing published, or a
-        version that did not ask or was materially replaced    default   policy_changed
+        version that did not ask or was materially replaced,
+        or since which one had not the purpose                 default   policy_changed
     the winner is a grant past its renewal                     default   expired
     the winner is a grant, and an attestation that it needs
         is not granted, nor was the grant a guardian's         denied    age_unconfirmed
