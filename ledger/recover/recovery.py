@@ -8,8 +8,8 @@ before it was published) whose erasure the stream does not bring: it would be ne
 
 Rows that are looked up by keyed hashes get them from the payload. The hash that tells a retry from a conflict covers
 what the client sent, and the payload lacks a little of that: a region that a browser sent (it is not believed), the
-grants of an event of which only the denials were kept, and an account or its scope beside denials that are the device's
-all the same. A retry of such an event is a 409 afterwards and not its receipt; nothing is recorded twice. Of a tombstone
+grants of an event of which only the denials were kept, and an account or its scope beside denials that are still the
+device's. A retry of such an event is a 409 afterwards and not its receipt; nothing is recorded twice. Of a tombstone
 nobody knows the id any more: sent again, it is a new event.
 
 Memory grows with the tail: about 130 bytes an entry, to see that nothing comes twice and what the tree becomes.
