@@ -84,7 +84,7 @@ def _key() -> click.Command:
 
 
 def _policy() -> click.Command:
-    from ledger.policy_command import policy_command  # noqa: PLC0415
+    from ledger.policies.command import policy_command  # noqa: PLC0415
 
     return policy_command
 
@@ -217,9 +217,9 @@ def site() -> None:
 @DATA
 def site_add(document: Any, root_file: Path | None, data: Path) -> None:
     """Found a site from its document (YAML): keys, genesis entry, policy and two API keys, printed once."""
-    from ledger.authoring import read_authored  # noqa: PLC0415
     from ledger.keys.root import load_root, make_root, where_to_keep  # noqa: PLC0415
-    from ledger.policy_check import folder_of  # noqa: PLC0415
+    from ledger.policies.authoring import read_authored  # noqa: PLC0415
+    from ledger.policies.check import folder_of  # noqa: PLC0415
     from ledger.provision import create_site  # noqa: PLC0415
 
     settings = find_settings(data)

@@ -14,7 +14,6 @@ from typing import NamedTuple
 import asyncpg
 
 from ledger import config
-from ledger.authoring import check_uploads
 from ledger.checkpointer.first import first_checkpoint
 from ledger.core import keys
 from ledger.core.ed25519 import SigningKey
@@ -24,6 +23,7 @@ from ledger.core.note import TYPE_ED25519, VerifierKey, check_origin, check_site
 from ledger.core.notice import media_type_of
 from ledger.core.policy import named_documents, parse_site_document
 from ledger.keys.files import ensure_receipt_key, founding_key, site_directory
+from ledger.policies.authoring import check_uploads
 from ledger.secrets import api_key_hash, new_api_key
 from ledger.service import Service
 from ledger.site import SiteRegistry

@@ -13,8 +13,8 @@ from ledger import config
 from ledger.answering import Answers, ConsentQuestion
 from ledger.cookies import Cookies
 from ledger.messages import PolicyPublished, Readiness
+from ledger.policies.publishing import Publisher
 from ledger.published import Published
-from ledger.publishing import Publisher
 from ledger.readiness import readiness
 from ledger.recording import Entered, GrantsRefused, KeyClass, Principal, Recorder, Recording
 from ledger.secrets import api_key_hash
@@ -64,7 +64,7 @@ class Service(Recorder, Answers):
     # --- policies --------------------------------------------------------------------------------------------------
 
     async def publish(self, site: Site, document: bytes) -> PolicyPublished:
-        """Publish a version of the site document, once; see `publishing`."""
+        """Publish a version of the site document, once; see `policies.publishing`."""
         return (await self.publishing.publish(site, document)).answer
 
     async def document(self, digest: bytes) -> tuple[str, bytes]:

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, FormatChecker
 
 import ledger
-from ledger.authoring import read_authored
 from ledger.core import document, document_reader, notice, purpose_reader, reading, source
 from ledger.core.event import MAX_PURPOSES
 from ledger.core.policy import encode_document, parse_site_document
 from ledger.core.regions import COUNTRIES, GROUPS
+from ledger.policies.authoring import read_authored
 from tests.documents import ABSENT, FULL, MALFORMED, SMALL, Malformed, changed, encoded
 
 PACKAGE = Path(ledger.__file__).parent

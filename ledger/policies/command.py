@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 import msgspec
 
-from ledger.authoring import read_authored
 from ledger.config import POLICY_BODY_MAX_BYTES, POLICY_PAGE_MAX_VERSIONS
 from ledger.core.document import SiteDocument
 from ledger.core.encoding import encode_time
@@ -20,7 +19,8 @@ from ledger.core.policy import decode_document, parse_site_document
 from ledger.core.policy_diff import asks_again, diff
 from ledger.locate import DATA, find_settings
 from ledger.messages import AskedAgain, PolicyChange, PolicyDiff, PolicyItem
-from ledger.policy_check import check_command, folder_of, schema_command, summary
+from ledger.policies.authoring import read_authored
+from ledger.policies.check import check_command, folder_of, schema_command, summary
 
 if TYPE_CHECKING:
     from ledger.service import Service

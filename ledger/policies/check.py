@@ -12,7 +12,6 @@ from typing import BinaryIO
 
 import click
 
-from ledger.authoring import check_uploads, read_authored
 from ledger.config import POLICY_BODY_MAX_BYTES
 from ledger.core.document import Cookie, Purpose, SiteDocument, encode_document
 from ledger.core.document_advice import Advice, advise
@@ -21,6 +20,7 @@ from ledger.core.errors import DocumentInvalid
 from ledger.core.policy import parse_site_document
 from ledger.core.regions import DEFAULT
 from ledger.core.source import line_of
+from ledger.policies.authoring import check_uploads, read_authored
 
 FAULTY = 1
 
