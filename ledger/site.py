@@ -119,10 +119,11 @@ class SiteRegistry:
             self._looked_at = time.monotonic()
 
     async def refresh_policies(self, site: Site) -> None:
-        """Read the site's policies again."""
-        policies = PolicyHistory(tuple(published(row) for row in await self._reads.policies(site.site_id)))
-        if policies.last_seq >= site.policies.last_seq:  # or an answer was overtaken by that of a later question
-            site.policies = policies
+        """Read what was published since. Anybody may ask for that: nothing is read or compared a second time."""
+        rows = await self._reads.policies(site.site_id, site.policies.last_seq)
+        newer = tuple(published(row) for row in rows if row.seq > site.policies.last_seq)  # or a question overtook us
+        if newer:
+            site.policies = site.policies.followed_by(newer)
 
     async def look_for_version(self, site: Site) -> None:
         """Read the policies again because of an unknown version, which another process may just have published.

@@ -231,7 +231,7 @@ class SiteDocument(_Part, frozen=True):
         return self.offers(purpose) and not self.purposes[purpose].required
 
     def names_of(self, purpose: str) -> tuple[str, ...]:
-        """A purpose and those that it goes on with, the newest first, even in a document that goes round in a circle."""
+        """A purpose and those that it goes on with, the newest first, also where they go round in a circle."""
         names = [purpose]
         while (found := self.purposes.get(names[-1])) is not None and found.alias_of not in (None, *names):
             assert found.alias_of is not None

@@ -134,6 +134,10 @@ class PolicyHistory:
             return self
         return PolicyHistory(tuple(entry for entry in self._published if entry.seq <= known_seq), self._diffs)
 
+    def followed_by(self, newer: tuple[Published, ...]) -> PolicyHistory:
+        """The history with what was published after it; what is compared already is not compared again."""
+        return PolicyHistory((*self._published, *newer), self._diffs)
+
     def in_force(self, at_ms: int, known_seq: int | None = None) -> Published | None:
         """The version that held at a time, of those known then."""
         history = self.known(known_seq)

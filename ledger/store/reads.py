@@ -99,7 +99,7 @@ select p.seq, e.entry, p.document, d.body
   from ledger.policy p
   join ledger.entry e on e.site_id = p.site_id and e.seq = p.seq
   join ledger.document d on d.hash = p.document
- where p.site_id = $1 order by p.seq
+ where p.site_id = $1 and p.seq > $2 order by p.seq
 """
 
 _POLICY_SEQS = "select site_id, max(seq) from ledger.policy group by site_id"
@@ -279,8 +279,9 @@ class Reads:
         entry: bytes | None = await self._fetchval(_GENESIS, site_id)
         return entry
 
-    async def policies(self, site_id: int) -> list[PolicyRow]:
-        return [PolicyRow(*row) for row in await self._fetch(_POLICIES, site_id)]
+    async def policies(self, site_id: int, after: int = -1) -> list[PolicyRow]:
+        """The versions beyond a seq, in the order of the log."""
+        return [PolicyRow(*row) for row in await self._fetch(_POLICIES, site_id, after)]
 
     async def policy_seqs(self) -> dict[int, int]:
         """site_id -> the seq of its newest policy."""

@@ -315,6 +315,19 @@ async def test_a_flood_of_unknown_versions_costs_the_database_few_questions(
     assert asked == 1
 
 
+async def test_whoever_asks_for_the_versions_has_none_read_again(shop: Shop, settings: Settings) -> None:
+    await shop.service.publish(shop.site, document(shop.site.site, "2.0"))
+    known = shop.site.policies
+    for _ in range(2):
+        assert len((await shop.service.publishing.versions(shop.site, None, 10)).policies) == len(known)
+        await shop.service.publishing.difference(shop.site, None, None)
+        assert shop.site.policies is known
+    async with open_service(settings) as other:
+        await other.publish(await other.site(shop.site.site), document(shop.site.site, "3.0"))
+    assert len((await shop.service.publishing.versions(shop.site, None, 10)).policies) == len(known) + 1
+    assert shop.site.policies.diff_at(1) is known.diff_at(1)
+
+
 async def test_a_version_is_published_once_by_however_many_at_once(shop: Shop, settings: Settings) -> None:
     async with open_service(settings) as other:
         site = await other.site(shop.site.site)
