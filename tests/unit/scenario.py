@@ -18,6 +18,20 @@ ANNA, BERIK = "a" * 32, "b" * 32
 """Accounts, by their keyed hashes."""
 TEXT = {"en": "text"}
 
+# Answers: decision, reason and status (`-` for none).
+NOT_ASKED = "denied never_asked Unknown"
+DEFAULT = "granted opt_out_default -"
+GRANTED = "granted granted Given"
+BARRED = "granted withdrawal_barred Given"
+REFUSED = "denied refused Refused"
+WITHDRAWN = "denied withdrawn Withdrawn"
+SIGNAL = "denied gpc Refused"
+EXPIRED = "denied expired Expired"
+CHANGED = "denied policy_changed Invalidated"
+NO_AGE = "denied age_unconfirmed Invalidated"
+NO_PURPOSE = "denied unknown_purpose Unknown"
+NO_POLICY = "denied no_policy Unknown"
+
 
 def ms(time: str) -> int:
     """`02-01`, `2025-12-01` or `02-01 12:00:00.000`, of 2026 unless it says otherwise, UTC."""

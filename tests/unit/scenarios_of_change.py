@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from ledger.core.decide import Mark
 from ledger.core.policy import Published
-from tests.unit.scenario import ONE, Moment, Scenario, event, ms, version
-
-NOT_ASKED = "denied never_asked Unknown"
-DEFAULT = "granted opt_out_default -"
-GRANTED = "granted granted Given"
-REFUSED = "denied refused Refused"
-WITHDRAWN = "denied withdrawn Withdrawn"
-EXPIRED = "denied expired Expired"
-CHANGED = "denied policy_changed Invalidated"
-NO_PURPOSE = "denied unknown_purpose Unknown"
-NO_POLICY = "denied no_policy Unknown"
-BARRED = "granted withdrawal_barred Given"
+from tests.unit.scenario import (
+    BARRED,
+    CHANGED,
+    DEFAULT,
+    EXPIRED,
+    GRANTED,
+    NO_POLICY,
+    NO_PURPOSE,
+    NOT_ASKED,
+    ONE,
+    REFUSED,
+    WITHDRAWN,
+    Moment,
+    Scenario,
+    event,
+    ms,
+    version,
+)
 
 MATERIAL = {"material": True}
 US = {"default": "opt-in", "US": "opt-out", "GB": "exempt"}

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from tests.unit.scenario import Moment, Scenario, event
-
-NOT_ASKED = "denied never_asked Unknown"
-DEFAULT = "granted opt_out_default -"
-GRANTED = "granted granted Given"
-REFUSED = "denied refused Refused"
-WITHDRAWN = "denied withdrawn Withdrawn"
-EXPIRED = "denied expired Expired"
-SIGNAL = "denied gpc Refused"
+from tests.unit.scenario import (
+    DEFAULT,
+    EXPIRED,
+    GRANTED,
+    NOT_ASKED,
+    REFUSED,
+    SIGNAL,
+    WITHDRAWN,
+    Moment,
+    Scenario,
+    event,
+)
 
 CLOCKS = (
     Scenario(

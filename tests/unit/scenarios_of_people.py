@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from ledger.core.decide import Mark
-from tests.unit.scenario import ANNA, BERIK, PHONE, Moment, Scenario, event, ms, version
-
-NOT_ASKED = "denied never_asked Unknown"
-DEFAULT = "granted opt_out_default -"
-GRANTED = "granted granted Given"
-REFUSED = "denied refused Refused"
-WITHDRAWN = "denied withdrawn Withdrawn"
-EXPIRED = "denied expired Expired"
-NO_AGE = "denied age_unconfirmed Invalidated"
+from tests.unit.scenario import (
+    ANNA,
+    BERIK,
+    DEFAULT,
+    EXPIRED,
+    GRANTED,
+    NO_AGE,
+    NOT_ASKED,
+    PHONE,
+    REFUSED,
+    WITHDRAWN,
+    Moment,
+    Scenario,
+    event,
+    ms,
+    version,
+)
 
 AGE = (
     version(
