@@ -136,6 +136,8 @@ RELAY_BATCH_MAX_BYTES = 4 * 1024 * 1024
 RELAY_POLL_SECONDS = 0.1
 """Each batch costs the stream a sync: under load few large ones leave the machine to the events themselves."""
 RELAY_POLL_IDLE_SECONDS = 0.25
+RELAY_REST_FACTOR = 4.0
+"""How long the relay rests behind a batch, in times of the batch's own length; never longer than the idle poll."""
 RELAY_LOOK_SECONDS = 5.0
 """How often a quiet stream is looked at: whether it is still the one that was left."""
 RELAY_STOPPED_LOOK_SECONDS = 30.0
