@@ -8,6 +8,7 @@ taken away is not.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
 from ledger.core.document import Cookie, LegalBasis, Purpose, Recipient, SiteDocument, Texts
@@ -206,17 +207,26 @@ def _compare_regimes(changes: Changes, before: Mapping[str, Regime], after: Mapp
     """By what holds in each place in the end, whichever key says so."""
     if before == after:
         return
-    moved: dict[tuple[Regime, Regime], list[str]] = {}
-    named = sorted(key for key in {*before, *after} if "-" in key)
-    for place in (*sorted(COUNTRIES), *named):
-        old, new = regime_in(before, place), regime_in(after, place)
-        if old != new:
-            moved.setdefault((old, new), []).append(place)
-    for (old, new), places in sorted(moved.items()):
+    moved = _moved(tuple(sorted(before.items())), tuple(sorted(after.items())))
+    for (old, new), places in moved:
         weaker = REGIMES.index(new) > REGIMES.index(old)
         changes.add("regimes", f"{new} instead of {old} {_places(places)}", material=weaker)
     if not moved:
         changes.add("regimes", "the regimes are written otherwise and mean the same")
+
+
+@lru_cache(maxsize=64)  # most purposes have the site's table, and every place of the world is looked up in it
+def _moved(
+    before: tuple[tuple[str, Regime], ...], after: tuple[tuple[str, Regime], ...]
+) -> tuple[tuple[tuple[Regime, Regime], tuple[str, ...]], ...]:
+    """The places in which another regime holds, by what it was and is."""
+    was, now = dict(before), dict(after)
+    moved: dict[tuple[Regime, Regime], list[str]] = {}
+    for place in (*sorted(COUNTRIES), *sorted(key for key in {*was, *now} if "-" in key)):
+        old, new = regime_in(was, place), regime_in(now, place)
+        if old != new:
+            moved.setdefault((old, new), []).append(place)
+    return tuple((pair, tuple(places)) for pair, places in sorted(moved.items()))
 
 
 def _compare_periods(changes: Changes, old: Purpose, new: Purpose, lasted: Duration, lasts: Duration) -> None:
