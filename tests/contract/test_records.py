@@ -19,6 +19,7 @@ from ledger.embedded.postgres import Postgres
 from ledger.keys.files import paths_of
 from tests.contract.auditing import Log, serving_log
 from tests.contract.conftest import SITE, Answer, grant, refusal, visitor
+from tests.contract.test_events import assert_problem
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -47,11 +48,6 @@ async def recorded(log: Log, event: dict[str, Any]) -> str:
 
 async def rendered(log: Log, event_id: str, wanted: str, more: str = "") -> Answer:
     return await log.call("GET", f"receipts/{event_id}?format={wanted}{more}", key=log.api.secret)
-
-
-def assert_problem(answer: Answer, status: int, slug: str) -> None:
-    told = answer.json or json.loads(answer.body)
-    assert (answer.status, told["type"]) == (status, f"urn:consent-ledger:problem:{slug}"), told
 
 
 # --- what is given out ------------------------------------------------------------------------------------------------
