@@ -1,4 +1,4 @@
-"""Whether an event is admitted under the site's policies, and what is stored of it (DESIGN sections 8 and 9).
+"""Whether an event is admitted under the site's policies, and what is stored of it.
 
 A denial is never refused for an odd clock, version, purpose, scope or account; a grant has to be right in all of them,
 and so has a link to an account. What an event decides is core/decide.

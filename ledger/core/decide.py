@@ -1,4 +1,4 @@
-"""The decision: may this visitor be processed for this purpose, at this time, as far as was known (DESIGN section 8).
+"""The decision: may this visitor be processed for this purpose, at this time, as far as was known?
 
 A pure function of policies, folded acts, marks and the question. The rules and their order are in core/rules; here they
 are asked, and the answer gets its status and the time to which it holds.

@@ -99,7 +99,7 @@ calendar; a denial is recorded without it, a grant is refused."""
 
 
 class EventInput(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
-    """An event as a client posts it. Times are RFC 3339; everything else as in DESIGN's outward contract."""
+    """An event as a client posts it. Times are RFC 3339; everything else as in proto/openapi.yaml."""
 
     type: InputType
     visitor: VisitorId

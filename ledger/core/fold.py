@@ -21,7 +21,7 @@ from ledger.core.errors import Malformed
 from ledger.core.event import ANY_PURPOSE, DENIED, GRANTED, MIN_TIME_MS, Answer, Event
 
 ACCEPTANCE_WINDOW_MS = 7 * DAY_MS
-"""How far back a denial's own two clocks may place it (DESIGN section 8)."""
+"""How far back a denial's own two clocks may place it."""
 
 MAX_TRACKED_PURPOSES = 128
 """Purposes with a record of their own, per visitor. A policy has at most 64; a visitor may deny names it never had."""
@@ -161,8 +161,7 @@ Placing = Literal["recorded", "imported", "own_clocks", "sent_before", "said", "
 
 
 def placed(recorded: Recorded, answer: Answer) -> tuple[int, Placing]:
-    """When an act counts and why then (DESIGN section 8): a wrong clock gains a grant nothing and takes nothing from a
-    denial.
+    """When an act counts and why then: a wrong clock gains a grant nothing and takes nothing from a denial.
 
     It depends on the answer, so an event with grants and denials may count at two times. What is neither (a link, a
     dismissal) counts like a grant, an unlinking like a denial.

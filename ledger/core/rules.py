@@ -1,4 +1,4 @@
-"""The rules by which a visitor's acts become an answer (DESIGN section 8): the table, and nothing around it.
+"""The rules by which a visitor's acts become an answer: the table, and nothing around it.
 
 The acts on a purpose are those that name it, those that name a purpose that it goes on with (`aliasOf`), and the
 denials of `"*"`, which cover every optional purpose. While a browser is linked to an account, the choices made for the

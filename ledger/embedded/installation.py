@@ -118,7 +118,7 @@ class DataDirectory:
             service_password=secrets.token_hex(_PASSWORD_BYTES),
             nats_password=secrets.token_hex(_PASSWORD_BYTES),
             master_secret=encode_base64(secrets.token_bytes(_MASTER_SECRET_BYTES)),
-            # A log begun anew takes a new prefix (DESIGN section 4), and every data directory begins its logs anew.
+            # A log begun anew takes a new prefix (SPEC.md section 2), and every data directory begins its logs anew.
             origin_prefix=f"{secrets.token_hex(4)}.ledger.localhost",
         )
         self.save(installation)

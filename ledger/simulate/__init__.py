@@ -1,7 +1,7 @@
 """A realistic day of visitors against a running ledger, every answer checked: a demonstration, and the soak load.
 
-It is a client like any other: it knows the outward contract and the rules of DESIGN section 8, and nothing of the
-server's inside.
+It is a client like any other: it knows the outward contract and the rules of decisions, and nothing of the server's
+inside.
 """
 
 from ledger.simulate.run import run_simulate

@@ -1,6 +1,6 @@
 """One visitor: what they do, what the ledger must therefore answer, and whether it does.
 
-The expectations are DESIGN section 8 for acts in their natural order, written down a second time and independently of
+The expectations are the rules of core/rules for acts in their natural order, written down a second time and apart from
 the server's fold. A visitor's acts are a few milliseconds apart, since a tie of milliseconds goes to the denial.
 """
 

@@ -386,7 +386,7 @@ class Reads:
         return [row["entry"] for row in await self._fetch(_KEY_ENTRIES, site_id)]
 
     async def last_seq_before(self, site_id: int, ms: int) -> int:
-        """The last seq recorded before a past millisecond, -1 if there is none (DESIGN section 8, `known_at`).
+        """The last seq recorded before a past millisecond, -1 if there is none (for `knownAt`).
 
         Where that is the last entry of all, another one before `ms` may be under way, which the same question would
         find a moment later.

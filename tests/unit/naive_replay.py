@@ -1,4 +1,4 @@
-"""DESIGN section 8 once more, as slowly and literally as possible: every act in a list, every rule by search.
+"""The rules of decisions once more, as slowly and literally as possible: every act in a list, every rule by search.
 
 It shares no code with ledger/core/fold, terms, rules or decide, so that they can be held against each other. Which
 versions are material is the policy history's to say.
@@ -40,7 +40,7 @@ class Naive(NamedTuple):
 
 
 class NaiveAct(NamedTuple):
-    """Ordered as section 8 orders acts: by effective time, denial over grant, seq. A mark has no event."""
+    """Ordered as the rules order acts: by effective time, denial over grant, seq. A mark has no event."""
 
     effective_ms: int
     denied: bool

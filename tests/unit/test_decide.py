@@ -1,4 +1,4 @@
-"""The rules of DESIGN section 8, one by one: given this site and these acts, this is the answer."""
+"""The rules of decisions, one by one: given this site and these acts, this is the answer."""
 
 from __future__ import annotations
 
