@@ -172,7 +172,7 @@ def up(data: Path, port: int) -> None:
 @main.command()
 @click.option("--role", type=click.Choice(["all", "http", "worker"]), default="all", show_default=True)
 def serve(role: str) -> None:
-    """Serve with external Postgres and NATS, set up by the environment (README, "Settings")."""
+    """Serve with external Postgres and NATS, set up by the environment (README, "Run it for real")."""
     from ledger import app  # noqa: PLC0415
 
     settings = load_settings()
