@@ -289,10 +289,16 @@ def _refuse_end(event: EventInput, sender: Sender) -> InputRefused | None:
 
 def _refuse_clock(event: EventInput, clock: Clock) -> InputRefused | None:
     """The age of a grant or link is measured by the visitor's own two clocks where both were sent, else by ours."""
+    imported = event.action == "import"
+    if event.occurred_at is None and imported:
+        return InputRefused(
+            "invalid-event",
+            "An imported grant counts from when it was given: send that as occurredAt, or it would begin anew today.",
+            "/occurredAt",
+        )
     if event.occurred_at is None:
         return None
     occurred_ms = decode_time(event.occurred_at)
-    imported = event.action == "import"
     sent_ms = clock.now_ms if event.sent_at is None or imported else decode_time(event.sent_at)
     what = "A link" if event.type == "account.linked" else "A grant"
     if occurred_ms - sent_ms > clock.max_ahead_ms:

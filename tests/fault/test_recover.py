@@ -98,7 +98,8 @@ def of_a_backend() -> list[EventInput]:
         {"type": "account.linked", "account": account},
         {"type": "consent.given", "decisions": {"analytics": "granted"}, "scope": "account", "conditional": True},
         {"type": "consent.withdrawn", "decisions": {"*": "denied"}, "scope": "account", "tcString": "CPX"},
-        {"type": "consent.given", "decisions": {"analytics": "granted"}, "action": "import", "original": "7;yes"},
+        {"type": "consent.given", "decisions": {"analytics": "granted"}, "action": "import", "original": "7;yes"}
+        | {"occurredAt": "2026-01-01T00:00:00.000Z"},
         {"type": "consent.dismissed", "region": "KZ"},
         {"type": "notice.seen", "gppString": "DBABMA~CPX"},
         {"type": "account.unlinked", "account": account},

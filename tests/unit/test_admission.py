@@ -134,7 +134,7 @@ GRANTS = [
         given(action="import", occurred_at=after(days=-90), sent_at=after(days=90)),
         trusted=True,
     ),
-    Row("an import with its row", given(action="import", original="a;b"), trusted=True),
+    Row("an import with its row", given(action="import", original="a;b", occurred_at=after(days=-9)), trusted=True),
     Row("a page load told by a backend", given(action="api"), trusted=True),
     Row("a signal told by a backend", given(action="gpc"), trusted=True),
     Row("a guardian's", given(action="guardian"), trusted=True),
@@ -195,6 +195,7 @@ GRANTS = [
         "grant-in-the-future",
         "/occurredAt",
     ),
+    Row("an import of no time", given(action="import"), "invalid-event", "/occurredAt", trusted=True),
     Row(
         "an import from the future",
         given(action="import", occurred_at=after(minutes=6), sent_at=after(minutes=6)),
