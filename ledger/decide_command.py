@@ -23,7 +23,7 @@ from ledger.answering import ConsentQuestion
 from ledger.config import Settings
 from ledger.core.encoding import decode_decimal
 from ledger.core.errors import ConfigInvalid, InputRefused, Malformed
-from ledger.core.event import ANY_PURPOSE, AnyTime, PurposeId, Region, VisitorId, parse_time
+from ledger.core.event import ANY_PURPOSE, AnyTime, PurposeId, Region, VisitorId, matches, parse_time
 from ledger.locate import DATA, find_settings
 from ledger.messages import Consent, PurposeDecision
 
@@ -65,9 +65,9 @@ def decide_command(
     is, with 2 where there is none.
     """
     for purpose in purposes:
-        if purpose == ANY_PURPOSE or not _fits(PurposeId, purpose):
+        if purpose == ANY_PURPOSE or not matches(PurposeId, purpose):
             raise ConfigInvalid(f"{purpose!r} is no purpose id")
-    if region is not None and not _fits(Region, region):
+    if region is not None and not matches(Region, region):
         raise ConfigInvalid("--region is an ISO 3166 code like KZ or US-CA")
     known, known_is_time = _known(known_at)
     question = ConsentQuestion(
@@ -103,7 +103,7 @@ def _read_visitor(file: BinaryIO) -> str:
     else:
         text = file.read(_MAX_ID_BYTES).decode("ascii", "replace")
     text = text.strip()
-    if not _fits(VisitorId, text):
+    if not matches(VisitorId, text):
         raise ConfigInvalid("a visitor's id is 22 to 64 letters, digits, - or _; what was read is none")
     return text
 
@@ -123,14 +123,6 @@ def _time(text: str, option: str) -> int:
         return parse_time(msgspec.convert(text, AnyTime), "")
     except (msgspec.ValidationError, InputRefused) as error:
         raise ConfigInvalid(f"{option} is a time like 2026-11-21T03:00:00Z") from error
-
-
-def _fits(kind: Any, text: str) -> bool:
-    try:
-        msgspec.convert(text, kind)
-    except msgspec.ValidationError:
-        return False
-    return True
 
 
 def _words(consent: Consent) -> list[str]:

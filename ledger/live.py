@@ -34,7 +34,7 @@ from ledger.progress import Progress
 from ledger.secrets import SiteHasher
 from ledger.site import recorded
 from ledger.store.log import kept_checkpoints
-from ledger.store.reads import EventRow
+from ledger.store.reads import event_rows
 
 _SITE = "select site_id from ledger.site where origin = $1"
 
@@ -338,9 +338,8 @@ class _Comparing:
         return visitors
 
     def compare_state(self, row: asyncpg.Record) -> None:
-        rows = zip(row["seqs"] or (), row["entries"] or (), row["payloads"] or (), strict=True)
         try:
-            events = [recorded(EventRow(*event)) for event in rows]
+            events = [recorded(event) for event in event_rows(row)]
             right = (encode_state(fold(EMPTY_STATE, events)), encode_told(fold_told(NOTHING_TOLD, events))) == (
                 row["body"],
                 row["told"],

@@ -23,7 +23,7 @@ from ledger.core.lapse import Lapses, decode_told, encode_told, fold_told
 from ledger.core.policy import PolicyHistory
 from ledger.site import published, recorded
 from ledger.store.errors import is_transient
-from ledger.store.reads import EventRow, Reads
+from ledger.store.reads import Reads, event_rows
 
 log = logging.getLogger(__name__)
 
@@ -105,8 +105,7 @@ async def project_batch(
     policy_seq, lapses = await (known or Known(pool)).lapses(site_id, moment["policy_seq"])
     visitors, seqs, bodies, due, all_told = [], [], [], [], []
     for row in await pool.fetch(_BATCH, site_id, version, position, upto, config.PROJECT_BATCH_ENTRIES):
-        rows = zip(row["seqs"], row["entries"], row["payloads"], strict=True)
-        events = [recorded(EventRow(*event)) for event in rows]
+        events = [recorded(event) for event in event_rows(row)]
         state = fold(EMPTY_STATE if row["state"] is None else decode_state(row["state"]), events)
         told = fold_told(decode_told(row["told"]), events)
         visitors.append(row["visitor"])

@@ -288,6 +288,15 @@ def parse_input(body: bytes) -> EventInput:
     return convert(parse_json(body), EventInput)
 
 
+def matches(kind: Any, text: str) -> bool:
+    """Whether the text is one of these (`VisitorId`, `Region`), by the same pattern as in a body."""
+    try:
+        msgspec.convert(text, kind)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
 def parse_time(text: str, pointer: str) -> int:
     """Milliseconds since 1970 of an RFC 3339 time, cut to the millisecond."""
     try:

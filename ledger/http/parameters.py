@@ -6,7 +6,6 @@ A misspelt parameter that were ignored would answer another question than the on
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -14,7 +13,17 @@ from multidict import MultiMapping
 
 from ledger.core.encoding import decode_decimal
 from ledger.core.errors import InputRefused, Malformed
-from ledger.core.event import ANY_PURPOSE, MAX_PURPOSES, AnyTime, PurposeId, Region, Version, VisitorId, parse_time
+from ledger.core.event import (
+    ANY_PURPOSE,
+    MAX_PURPOSES,
+    AnyTime,
+    PurposeId,
+    Region,
+    Version,
+    VisitorId,
+    matches,
+    parse_time,
+)
 
 VISITOR = "Consent-Visitor"
 MIN_POSITION = "Consent-Min-Position"
@@ -144,12 +153,3 @@ def prefers_minimal(request: web.Request) -> bool:
     """`Prefer: return=minimal` (RFC 7240)."""
     prefer = request.headers.get(PREFER)
     return prefer is not None and "return=minimal" in prefer.replace(" ", "").lower().split(",")
-
-
-def matches(kind: Any, text: str) -> bool:
-    """Whether the text is one of these, by the same pattern as in a body."""
-    try:
-        msgspec.convert(text, kind)
-    except msgspec.ValidationError:
-        return False
-    return True

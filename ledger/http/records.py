@@ -13,7 +13,7 @@ from multidict import MultiMapping
 
 from ledger.config import RECEIPT_KEYS_MAX_AGE_SECONDS
 from ledger.core.errors import InputRefused
-from ledger.core.event import Language
+from ledger.core.event import Language, matches
 from ledger.dossiers import gather
 from ledger.http import caching, parameters, record_page
 from ledger.http.edge import EDGE
@@ -35,7 +35,7 @@ def check(query: MultiMapping[str]) -> None:
     wanted, language = query.get(FORMAT), query.get(LANGUAGE)
     if wanted is not None and wanted not in FORMATS:
         raise InputRefused("invalid-parameter", f"format is one of {', '.join(FORMATS)}, or left out for the receipt.")
-    if language is not None and not parameters.matches(Language, language):
+    if language is not None and not matches(Language, language):
         raise InputRefused("invalid-parameter", "language is a tag of BCP 47, like en or kk.")
     if language is not None and wanted != HTML:
         raise InputRefused("invalid-query", "language goes with format=html; the others hold every language.")

@@ -12,7 +12,7 @@ import asyncpg
 
 from ledger import config
 from ledger.store.ask import ask
-from ledger.store.reads import EventRow
+from ledger.store.reads import EventRow, event_rows
 
 
 class SiteDue(NamedTuple):
@@ -168,9 +168,7 @@ def _page(found: Sequence[asyncpg.Record]) -> Page:
             row["seq"],
             row["body"],
             row["told"],
-            [EventRow(*event) for event in zip(row["seqs"], row["entries"], row["payloads"], strict=True)]
-            if row["seqs"]
-            else [],
+            event_rows(row),
         )
         for row in found
         if row["visitor"] is not None

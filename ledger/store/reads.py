@@ -35,6 +35,13 @@ class EventRow(NamedTuple):
     payload: bytes
 
 
+def event_rows(row: asyncpg.Record) -> list[EventRow]:
+    """The events that a row holds as the arrays `seqs`, `entries` and `payloads`; null: none."""
+    if row["seqs"] is None:
+        return []
+    return [EventRow(*event) for event in zip(row["seqs"], row["entries"], row["payloads"], strict=True)]
+
+
 class VisitorRows(NamedTuple):
     """A visitor at one moment: the projection's row (None if there is none) and the events it does not hold yet."""
 
@@ -303,9 +310,7 @@ class Reads:
                 row["policy_seq"],
                 row["now_ms"],
                 row["state"],
-                [EventRow(*event) for event in zip(row["seqs"], row["entries"], row["payloads"], strict=True)]
-                if row["seqs"]
-                else [],
+                event_rows(row),
             )
             for row in await self._fetch(_VISITORS, site_id, visitors)
         ]
@@ -317,13 +322,8 @@ class Reads:
         self, site_id: int, visitors: Sequence[bytes], after: Sequence[int], upto: int, limit: int
     ) -> list[list[EventRow]]:
         """Of each visitor (keyed hash) a page of its events after a seq, up to and including `upto`."""
-        return [
-            [
-                EventRow(*event)
-                for event in zip(row["seqs"] or (), row["entries"] or (), row["payloads"] or (), strict=True)
-            ]
-            for row in await self._fetch(_HISTORIES, site_id, visitors, after, upto, limit)
-        ]
+        found = await self._fetch(_HISTORIES, site_id, visitors, after, upto, limit)
+        return [event_rows(row) for row in found]
 
     async def own_events(
         self, site_id: int, visitor: bytes, visitor_id: str, after: int, upto: int, limit: int
