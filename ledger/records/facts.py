@@ -189,6 +189,12 @@ def by_region(table: Mapping[str, Value], region: str | None) -> Value | None:
     return table.get(DEFAULT)
 
 
+def minimum_age(table: Mapping[str, int], region: str | None) -> int | None:
+    """How old a person has to be, in years. Where the place is unknown, or the table leaves it open, the strictest."""
+    found = None if region is None else by_region(table, region)
+    return max(table.values(), default=None) if found is None else found
+
+
 def text_in(texts: Texts, language: str, languages: Iterable[str] = ()) -> str:
     """A text in a language, or the nearest that there is."""
     base = language.partition("-")[0]

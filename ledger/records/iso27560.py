@@ -128,8 +128,7 @@ def _process(dossier: Dossier, where: str, answered: Answered) -> dict[str, Any]
         if terms.document is not None:
             purpose["cl:document"] = {"@id": f"{dossier.base_url}/documents/{terms.document}"}
         if terms.minimum_age:
-            age = facts.by_region(terms.minimum_age, dossier.event.region)
-            purpose["cl:minimumAge"] = age if age is not None else max(terms.minimum_age.values())
+            purpose["cl:minimumAge"] = facts.minimum_age(terms.minimum_age, dossier.event.region)
         if terms.destination is not None:
             purpose["cl:destination"] = terms.destination
     purpose["skos:broader"] = [term for term in kinds if not term.startswith("pd:")] or ["dpv:Purpose"]

@@ -89,7 +89,7 @@ def _answer(reader: Reader, answered: Answered) -> Html:
             told.append(el("span", f"{words['destination']}: {terms.destination}"))
         if terms.document is not None:
             told.append(el("code", f"{words['accepted']}: {terms.document}"))
-        age = facts.by_region(terms.minimum_age, reader.dossier.event.region)
+        age = facts.minimum_age(terms.minimum_age, reader.dossier.event.region)
         if age is not None:
             told.append(el("span", f"{words['minimum_age']}: {age}"))
     basis = words.of(BASES, facts.legal_basis(terms, reader.dossier.event.region))

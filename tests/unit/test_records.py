@@ -376,6 +376,22 @@ def test_the_facts_that_the_law_of_kazakhstan_names() -> None:
     assert facts.crosses_border(nowhere, [by_purpose["analytics"]]) is None
 
 
+@pytest.mark.parametrize(
+    ("table", "region", "age"),
+    [
+        ({"default": 16, "KZ": 18}, "KZ", 18),
+        ({"default": 16, "KZ": 18}, "DE", 16),
+        ({"default": 16, "KZ": 18}, None, 18),
+        ({"EU": 16, "US": 13}, "KZ", 16),
+        ({}, "KZ", None),
+    ],
+)
+def test_of_an_unknown_place_the_highest_age_is_told(
+    table: dict[str, int], region: str | None, age: int | None
+) -> None:
+    assert facts.minimum_age(table, region) == age
+
+
 def test_of_a_partial_event_the_facts_are_those_of_what_was_granted() -> None:
     found = facts.answers(dossier())
     assert [one.purpose for one in facts.concerned(found)] == ["analytics"]
