@@ -63,7 +63,7 @@ WAITER_TIMEOUT_SECONDS = 8.0
 """After this long an event's waiter is told 503; its draft may still land, and a retry by id finds it."""
 SHUTDOWN_DRAIN_SECONDS = 10.0
 
-# Grants and their clocks (DESIGN section 8)
+# Grants and their clocks (core/admission)
 GRANT_MAX_AGE_SECONDS = 7 * 24 * 3600
 GRANT_MAX_AHEAD_SECONDS = 5 * 60
 
