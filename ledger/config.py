@@ -80,6 +80,8 @@ API_KEY_CACHE_SECONDS = 5.0
 API_KEY_CACHE_MAX_KEYS = 10_000
 READINESS_TIMEOUT_SECONDS = 2.0
 SITE_REFRESH_SECONDS = 2.0
+GC_THRESHOLD_OBJECTS = 20_000
+"""New objects between two looks of the garbage collector of a server process at the youngest."""
 VERSION_LOOKUP_SECONDS = 0.2
 """Versions that are not known here are looked up in the database at most this often a site."""
 
