@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import signal
@@ -96,21 +95,12 @@ async def serve_http(settings: Settings) -> None:
         try:
             async with serving(app, settings.host, settings.port, reuse_port=True) as (host, port):
                 log.info("listening on http://%s:%d", host, port)
-                _settle_memory()
                 await stop.wait()
                 log.info("stopping: no new requests, waiting for those in flight")
         except OSError as error:
             raise ConfigInvalid(
                 f"cannot listen on {settings.host}:{settings.port} ({error.strerror}); choose another with LEDGER_PORT"
             ) from error
-
-
-def _settle_memory() -> None:
-    """Let the garbage collector leave alone what is there for good, and look less often at the rest: requests leave no
-    cycles behind."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(config.GC_THRESHOLD_OBJECTS)
 
 
 @contextlib.asynccontextmanager

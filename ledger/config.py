@@ -80,8 +80,6 @@ API_KEY_CACHE_SECONDS = 5.0
 API_KEY_CACHE_MAX_KEYS = 10_000
 READINESS_TIMEOUT_SECONDS = 2.0
 SITE_REFRESH_SECONDS = 2.0
-GC_THRESHOLD_OBJECTS = 20_000
-"""New objects between two looks of the garbage collector of a server process at the youngest."""
 VERSION_LOOKUP_SECONDS = 0.2
 """Versions that are not known here are looked up in the database at most this often a site."""
 
@@ -138,8 +136,6 @@ RELAY_BATCH_MAX_BYTES = 4 * 1024 * 1024
 RELAY_POLL_SECONDS = 0.1
 """Each batch costs the stream a sync: under load few large ones leave the machine to the events themselves."""
 RELAY_POLL_IDLE_SECONDS = 0.25
-RELAY_REST_FACTOR = 4.0
-"""How long the relay rests behind a batch, in times of the batch's own length; never longer than the idle poll."""
 RELAY_LOOK_SECONDS = 5.0
 """How often a quiet stream is looked at: whether it is still the one that was left."""
 RELAY_STOPPED_LOOK_SECONDS = 30.0

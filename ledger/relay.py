@@ -136,10 +136,7 @@ class _Follower:
             if seen.last_seq > self.head:
                 seen = await self._settle(bus)  # the ledger became shorter, or its head was read before ours
             if seen.last_seq < self.head:
-                began = time.monotonic()
                 seen = await self._publish(bus, seen)
-                if seen.last_seq >= self.head:
-                    await asyncio.sleep(_rest(time.monotonic() - began))
             elif wait := max(0.0, looked + config.RELAY_LOOK_SECONDS - time.monotonic()):
                 await self._idle(wait)
             if bus.closed.is_set():
@@ -306,12 +303,6 @@ class Relay(Collector):
             for family, name in counters:
                 family.add_metric([site.site], getattr(site, name))
         yield from (connected, lag, alarm, *(family for family, _ in counters))
-
-
-def _rest(worked_seconds: float) -> float:
-    """How long to let entries gather behind a batch that reached the head: on a busy machine batches take longer, so
-    they become fewer and larger there, and elsewhere nothing waits for them."""
-    return min(config.RELAY_REST_FACTOR * worked_seconds, config.RELAY_POLL_IDLE_SECONDS)
 
 
 def _backoff(failures: int) -> float:

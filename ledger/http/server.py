@@ -31,11 +31,6 @@ class Connection(web.RequestHandler):
         super().__init__(*args, **kwargs)
         self._write_timeout_seconds = write_timeout_seconds
 
-    def resume_reading(self, resume_parser: bool = True) -> None:
-        """Nothing where reading was not paused: aiohttp calls it twice a body, and runs its parser each time."""
-        if self._reading_paused:
-            super().resume_reading(resume_parser)
-
     def handle_error(
         self,
         request: web.BaseRequest,
