@@ -57,6 +57,7 @@ class Terms:
         self._intervals: dict[tuple[Interval, str | None, str | None], tuple[Duration, ...]] = {}
         self._needed = needed
         self._following: Terms | None = None
+        self._before: Terms | None = None
         following = index + 1
         self.ends_ms = history.effects_ms[following] if following < len(history.effects_ms) else None
         """When the next known version takes effect."""
@@ -83,6 +84,7 @@ class Terms:
         """The terms from `ends_ms` on; of versions with one time of effect the last in order has the say."""
         if self._following is None:
             self._following = Terms(self.history, self.purpose, ends_ms, needed=self._needed)
+            self._following._before = self
         return self._following
 
     def is_news_to(self, last: Act | None) -> bool:
@@ -118,20 +120,34 @@ class Terms:
             return Standing("unpublished")
         if not ordered[cited].document.asks(name):
             return Standing("not_asked")
-        since = range(cited + 1, self.index + 1)
-        for index in since:
-            called = self.called(ordered[index].document, name)
-            if called is None:
-                return Standing("dropped", index)  # whatever is said of a purpose that comes back, its grants are gone
-            if self.history.material(index, called):
-                return Standing("replaced", index)
-        held = {cited: name, **{index: self.called(ordered[index].document, name) for index in (*since, self.index)}}
-        renewals = {ordered[index].document.renewal_of(called or name) for index, called in held.items()}
-        barred = all(
-            called is not None and not ordered[index].document.purposes[called].withdrawable
-            for index, called in held.items()
-        )
+        found, first = self._found_before(name, version, cited)
+        if found.ended is not None:
+            return found
+        renewals, barred = dict.fromkeys(found.renewals), found.barred
+        for index in range(first, self.index + 1) if first <= self.index else (self.index,):
+            document = ordered[index].document
+            called = name if index == cited else self.called(document, name)
+            if index > cited:
+                if called is None:
+                    return Standing("dropped", index)  # whatever is said of one that comes back, its grants are gone
+                if self.history.material(index, called):
+                    return Standing("replaced", index)
+            renewals[document.renewal_of(called or name)] = None
+            barred = barred and called is not None and not document.purposes[called].withdrawable
         return Standing(None, None, tuple(renewals), barred)
+
+    def _found_before(self, name: str, version: str | None, cited: int) -> tuple[Standing, int]:
+        """What the terms before these found already, so that a way through many versions is gone once, and the index of
+        the first version that they did not look at; else the version that is cited, by itself.
+        """
+        before = self._before
+        if before is not None and before.fixed is None and before.names == self.names and before.index >= cited:
+            found = before._standings.get((name, version))
+            if found is not None:
+                return found, before.index + 1
+        document = self.history.in_effect_order[cited].document
+        barred = not document.purposes[name].withdrawable
+        return Standing(None, None, (document.renewal_of(name),), barred), cited + 1
 
     def called(self, document: SiteDocument, name: str) -> str | None:
         """Under which name another version offers what was granted as `name`: its own, or a later one."""

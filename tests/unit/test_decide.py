@@ -456,6 +456,20 @@ class TestValidUntil:
         assert ask(policies, at=2, region="US").valid_until_ms is None
         assert ask(policies, at=31, region="US").decision == "granted"
 
+    def test_a_way_through_many_versions_is_gone_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        count, looked = 40, 0
+        material = PolicyHistory.material
+
+        def counted(self: PolicyHistory, index: int, purpose: str) -> bool:
+            nonlocal looked
+            looked += 1
+            return material(self, index, purpose)
+
+        monkeypatch.setattr(PolicyHistory, "material", counted)
+        versions = [document(f"{n}.0", policy={"effectiveAt": encode_time(day(n))}) for n in range(1, count)]
+        assert ask(published(document("0.0"), *versions), act(0, "granted", version="0.0"), at=0).decision == "granted"
+        assert looked < 2 * count
+
     def test_a_default_ends_where_a_stricter_regime_begins(self) -> None:
         stricter = document(
             "2.0", policy={"effectiveAt": "2026-02-01"}, purposes={"analytics": {"regimes": {"default": "opt-in"}}}
