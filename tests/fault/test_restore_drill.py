@@ -7,7 +7,6 @@ which is gone here step by step with the commands that it names. Copies are of s
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import re
 import shutil
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import asyncpg
 import pytest
 import pytest_asyncio
 
@@ -80,8 +80,10 @@ class Ledger:
         await self.server.launch()
 
     async def events(self, count: int) -> list[dict[str, Any]]:
-        """Post events; their receipts."""
-        replies = [await self.browser.post(event()) for event in [grant, refusal] * (count // 2)]
+        """Post events, the refusals of a version that nobody knows and by a clock that is decades slow; receipts."""
+        slow = {"policyVersion": "none", "occurredAt": "2001-01-01T00:00:00.000Z"}
+        events = [event for _ in range(count // 2) for event in (grant(), refusal(**slow))]
+        replies = [await self.browser.post(event) for event in events]
         assert [reply.status for reply in replies] == [201] * count, replies
         return [reply.json for reply in replies]
 
@@ -247,7 +249,7 @@ def test_the_runbook_names_the_commands_that_are_gone_through_here() -> None:
         "select note from checkpoint",
         "consent-ledger migrate",
         "consent-ledger site add",
-        '.action = "import"',
+        "-f carry-over.sql",
         "consent-ledger checkpoint restore-record SITE --to nats",
         "consent-ledger checkpoint status SITE",
     ):
@@ -349,8 +351,9 @@ async def test_a_log_whose_signed_entries_are_lost_for_good_is_begun_anew_under_
         await anew.server.start()
 
         # 4.3: what the old log still has is carried over
-        kept = imports(old_log / "payloads.ndjson")
+        kept = await carried_over(ledger)
         assert len(kept) == 10
+        assert all(event["occurredAt"] > "2026" for event in kept)
         carried = await anew.post_lines(kept)
         assert [line["status"] for line in carried] == [201] * len(kept), carried
         state = await anew.browser.consent(kept[0]["visitor"], secret=True)
@@ -368,11 +371,13 @@ async def test_a_log_whose_signed_entries_are_lost_for_good_is_begun_anew_under_
         await postgres.stop()
 
 
-def imports(payloads: Path) -> list[dict[str, Any]]:
-    """What the runbook's jq makes of an export: every event as an import."""
-    events = []
-    for line in payloads.read_text().splitlines():
-        payload = json.loads(base64.b64decode(json.loads(line)["payload"]))
-        if "decisions" in payload:
-            events.append({name: value for name, value in payload.items() if name != "site"} | {"action": "import"})
-    return events
+async def carried_over(ledger: Ledger) -> list[dict[str, Any]]:
+    """What the runbook's question makes of the old database: every choice as an import."""
+    question = re.search(r"`carry-over.sql`:\s+```sql\n(.*?)```", RUNBOOK.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert question is not None
+    connection = await asyncpg.connect(ledger.settings.database_url)
+    try:
+        rows = await connection.fetch(question[1].rstrip().rstrip(";").replace(":'site'", "$1"), ledger.site.site)
+    finally:
+        await connection.close()
+    return [json.loads(row[0]) for row in rows]
