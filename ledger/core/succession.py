@@ -68,26 +68,30 @@ def _check_aliases(before: SiteDocument | None, document: SiteDocument) -> None:
 
 
 def _check_returns(before: SiteDocument | None, document: SiteDocument, after: SiteDocument | None) -> None:
-    """What was answered under another name is not forgotten where the first name comes back."""
+    """What was answered under another name is not forgotten while either of the two is offered."""
     for name, other in () if before is None else _forgotten(before, document):
         assert before is not None
         right = f"give it `aliasOf: {other}`, so that what visitors answered there goes on counting"
-        raise DocumentInvalid(("purposes", name), f"version {before.version} goes on with it as {other}: {right}")
+        raise DocumentInvalid(
+            ("purposes", name, "aliasOf"), f"in version {before.version} {name} and {other} are one: {right}"
+        )
     for name, other in () if after is None else _forgotten(document, after):
         assert after is not None
         raise DocumentInvalid(
-            ("purposes", other, "aliasOf"),
+            ("purposes", name if name in document.purposes else other, "aliasOf"),
             f"version {after.version}, which is to take effect after this one, offers {name} and would forget what "
             f"visitors answer to {other}: let this one take effect later than that",
         )
 
 
 def _forgotten(before: SiteDocument, after: SiteDocument) -> Iterator[tuple[str, str]]:
-    """Each purpose that comes back by itself, with another that goes on with it and is gone."""
-    for other in before.purposes:
-        for name in before.names_of(other)[1:]:
-            if after.offers(name) and not after.offers(other) and other not in after.names_of(name):
-                yield name, other
+    """Each purpose that `after` offers without the answers to another that `before` counts for it, or it for."""
+    for newer in before.purposes:
+        for older in before.names_of(newer)[1:]:
+            if after.offers(newer) and older not in after.names_of(newer):
+                yield newer, older
+            if after.offers(older) and not after.offers(newer) and newer not in after.names_of(older):
+                yield older, newer
 
 
 def _check_overrides(before: SiteDocument | None, document: SiteDocument) -> None:

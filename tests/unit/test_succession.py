@@ -75,11 +75,24 @@ def test_a_name_that_comes_back_goes_on_with_the_one_that_stood_in_for_it() -> N
     gone = {"stats": replace(ANALYTICS, removed_in="3")}
     back = {**BOTH, "marketing": replace(ANALYTICS, alias_of="stats"), **gone}
     check_succession(history, version("3", purposes=back), NOW_MS)
-    refused(history, version("3", purposes={**BOTH, **gone}), "version 2 goes on with it as stats: give it `aliasOf: s")
+    refused(
+        history,
+        version("3", purposes={**BOTH, **gone}),
+        "in version 2 marketing and stats are one: give it `aliasOf: stats`",
+    )
     still_gone = version("3", purposes={**removed("2"), "stats": replace(gone["stats"], alias_of="marketing")})
     check_succession(history, still_gone, NOW_MS)
     later = published(version("1", purposes=BOTH), renamed, still_gone)
-    refused(later, version("4", purposes=BOTH), "version 3 goes on with it as stats: give it `aliasOf: stats`")
+    refused(later, version("4", purposes=BOTH), "in version 3 marketing and stats are one: give it `aliasOf: stats`")
+
+
+def test_a_purpose_goes_on_with_another_as_long_as_it_is_offered() -> None:
+    renamed = version("2", purposes={"stats": replace(ANALYTICS, alias_of="marketing"), **removed("2")})
+    history = published(version("1", purposes=BOTH), renamed)
+    for others in (BOTH, removed("2"), {"analytics": ANALYTICS}):
+        document = version("3", purposes={"stats": ANALYTICS, **others})
+        refused(history, document, "in version 2 stats and marketing are one: give it `aliasOf: marketing`")
+    check_succession(history, version("3", purposes=renamed.purposes), NOW_MS)
 
 
 def test_nothing_is_renamed_before_a_version_that_does_not_know_of_it() -> None:
