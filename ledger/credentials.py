@@ -76,5 +76,8 @@ def find_access(site: str, data: Path, environ: Mapping[str, str] = os.environ) 
     credentials = read_credentials(data)
     keys = credentials.sites.get(site)
     if keys is None:
-        raise ConfigInvalid(f"this ledger has no site {site}; it has {', '.join(sorted(credentials.sites))}")
+        raise ConfigInvalid(
+            f"{data / CREDENTIALS_NAME} has keys of {', '.join(sorted(credentials.sites))}, and none of {site}: for a "
+            f"site that was added later set {', '.join(ACCESS_VARIABLES)} (`consent-ledger site add` printed the keys)"
+        )
     return Access(credentials.base_url.rstrip("/"), site, keys.publishable, keys.secret)
