@@ -75,7 +75,7 @@ def schema_command() -> None:
 
     A server has it at /schemas/site-document.json.
     """
-    click.echo((Path(__file__).parent / "http" / "site-document.schema.json").read_text("utf-8"), nl=False)
+    click.echo((Path(__file__).parent.parent / "http" / "site-document.schema.json").read_text("utf-8"), nl=False)
 
 
 def folder_of(document: BinaryIO) -> Path | None:
