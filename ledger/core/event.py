@@ -176,8 +176,9 @@ _content_encoder = msgspec.json.Encoder(order="deterministic")
 
 
 def encode_content(event: EventInput) -> bytes:
-    """What a client said, for telling a retry from a conflict: without `sentAt`, which belongs to the attempt."""
-    return _content_encoder.encode(msgspec.structs.replace(event, sent_at=None))
+    """What a client said, for telling a retry from a conflict: without `sentAt`, which belongs to the attempt, and the
+    id, by which the two are found: who was given one by the server may name it in a retry."""
+    return _content_encoder.encode(msgspec.structs.replace(event, sent_at=None, id=None))
 
 
 DECIDING = frozenset({"consent.given", "consent.refused", "consent.withdrawn"})

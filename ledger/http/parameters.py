@@ -90,7 +90,11 @@ def seq_or_time(parameters: MultiMapping[str], name: str) -> tuple[int | None, b
     try:
         return decode_decimal(text), False
     except Malformed:
+        pass
+    try:
         return time(parameters, name), True
+    except InputRefused as error:
+        raise InputRefused(error.kind, f"{error.detail} Or it is the seq of an entry, like 42.") from error
 
 
 def version(parameters: MultiMapping[str], name: str) -> str | None:

@@ -90,6 +90,8 @@ async def test_an_event_without_an_id_gets_one(client: Client) -> None:
     assert (first.status, again.status) == (201, 201)
     assert first.json["id"] != again.json["id"]
     assert first.json["id"][14] == "7"
+    named = await client.post({**event, "id": first.json["id"]})
+    assert (named.status, named.json) == (200, first.json)
 
 
 async def test_prefer_minimal_leaves_entry_and_opening_out(client: Client) -> None:
