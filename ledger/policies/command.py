@@ -169,7 +169,7 @@ def policy_diff(before: str, after: str | None, site_name: str | None, as_json: 
 def compare(before: SiteDocument, after: SiteDocument) -> PolicyDiff:
     """What a document changes, be it published or not."""
     found = diff(before, after)
-    asked = ((name, asks_again(found, after, name)) for name in after.purposes)
+    asked = ((name, asks_again(found, after, name)) for name in after.purposes if after.asks(name))
     return PolicyDiff(
         site=after.site,
         after=after.version,

@@ -234,7 +234,7 @@ class Publisher:
         reasons: list[AskedAgain] = []
         for name in newer.document.purposes:
             found = [why for index in range(start + 1, end + 1) for why in policies.why_material(index, name)]
-            if found:
+            if found and newer.document.asks(name):
                 reasons.append(AskedAgain(purpose=name, why=list(dict.fromkeys(found))))
         return PolicyDiff(
             site=site.site,

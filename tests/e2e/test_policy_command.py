@@ -10,8 +10,12 @@ from typing import Any
 import pytest
 import pytest_asyncio
 import yaml
+from msgspec.structs import replace
 
+import ledger
 from ledger.config import Settings
+from ledger.core.policy import parse_site_document
+from ledger.policies.command import compare
 from tests.e2e.test_notices import NOTICE, PICTURE, TERMS
 from tests.fault.keys import command
 from tests.harness import document, found, new_site_name
@@ -152,3 +156,9 @@ async def test_versions_and_files_are_compared_with_each_other(settings: Setting
 async def test_every_command_says_what_it_does(settings: Settings, name: str) -> None:
     done = await command(settings, "policy", name, "--help")
     assert (done.exit_code, "--json" in done.output) == (0, True)
+
+
+def test_what_is_never_asked_is_not_asked_again() -> None:
+    before = parse_site_document((Path(ledger.__file__).parent / "sites" / "weco.nexaxt.com.yaml").read_bytes())
+    after = replace(before, policy=replace(before.policy, version="1.1", material=True))
+    assert [asked.purpose for asked in compare(before, after).asks_again] == ["preferences", "analytics", "marketing"]
