@@ -16,7 +16,7 @@ from ledger import provision
 from ledger.app import open_service
 from ledger.config import Settings
 from ledger.core.entry import Kind
-from ledger.core.errors import ConfigInvalid, DocumentInvalid, IdConflict
+from ledger.core.errors import ConfigInvalid, DocumentInvalid, VersionTaken
 from ledger.keys.files import founding_key, paths_of, write_key_file
 from ledger.keys.sealed import seal
 from ledger.provision import SiteCredentials, create_site
@@ -123,7 +123,7 @@ async def test_a_site_or_an_origin_is_founded_once_under_one_name(settings: Sett
     await create_site(settings, document(name))
     with pytest.raises(ConfigInvalid, match="exists already"):
         await create_site(replace(settings, origin_prefix="other.test"), document(name))
-    with pytest.raises(IdConflict):
+    with pytest.raises(VersionTaken):
         await create_site(settings, document(name, effective="2026-02-02"))
 
 
