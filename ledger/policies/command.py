@@ -18,9 +18,10 @@ from ledger.core.event import AnyTime, parse_time
 from ledger.core.policy import decode_document, parse_site_document
 from ledger.core.policy_diff import asks_again, diff
 from ledger.locate import DATA, find_settings
-from ledger.messages import AskedAgain, PolicyChange, PolicyDiff, PolicyItem
+from ledger.messages import PolicyDiff, PolicyItem
 from ledger.policies.authoring import read_authored
 from ledger.policies.check import check_command, folder_of, schema_command, summary
+from ledger.policies.difference import described
 
 if TYPE_CHECKING:
     from ledger.service import Service
@@ -169,15 +170,7 @@ def policy_diff(before: str, after: str | None, site_name: str | None, as_json: 
 def compare(before: SiteDocument, after: SiteDocument) -> PolicyDiff:
     """What a document changes, be it published or not."""
     found = diff(before, after)
-    asked = ((name, asks_again(found, after, name)) for name in after.purposes if after.asks(name))
-    return PolicyDiff(
-        site=after.site,
-        after=after.version,
-        changes=[PolicyChange(each.path, each.what, each.purpose, each.material) for each in found.changes],
-        before=before.version,
-        asks_again=[AskedAgain(purpose=name, why=list(why)) for name, why in asked if why],
-        not_material=after.policy.not_material,
-    )
+    return described(before, after, lambda purpose: asks_again(found, after, purpose))
 
 
 def told(found: PolicyDiff) -> list[str]:

@@ -20,17 +20,15 @@ from ledger.core.entry import ZEROS, Kind
 from ledger.core.errors import DocumentInvalid, InputRefused, Malformed, NotFound, Unavailable, VersionTaken
 from ledger.core.notice import check_notice, media_type_of, pictures_of, read_notice
 from ledger.core.policy import Published, encode_document, parse_site_document
-from ledger.core.policy_diff import diff
 from ledger.core.succession import check_succession
 from ledger.messages import (
-    AskedAgain,
     DocumentStored,
-    PolicyChange,
     PolicyDiff,
     PolicyItem,
     PolicyList,
     PolicyPublished,
 )
+from ledger.policies.difference import described
 from ledger.site import Site, SiteRegistry
 from ledger.store.append import ControlDraft
 from ledger.store.ask import locked
@@ -231,22 +229,12 @@ class Publisher:
             else (await self._version(site, before))
         )
         start = end if older is None else policies.in_effect_order.index(older)
-        reasons: list[AskedAgain] = []
-        for name in newer.document.purposes:
-            found = [why for index in range(start + 1, end + 1) for why in policies.why_material(index, name)]
-            if found and newer.document.asks(name):
-                reasons.append(AskedAgain(purpose=name, why=list(dict.fromkeys(found))))
-        return PolicyDiff(
-            site=site.site,
-            before=None if older is None else older.document.version,
-            after=newer.document.version,
-            changes=[
-                PolicyChange(path=change.path, what=change.what, purpose=change.purpose, material=change.material)
-                for change in diff(older.document if older else None, newer.document).changes
-            ],
-            asks_again=reasons,
-            not_material=newer.document.policy.not_material,
-        )
+
+        def why(purpose: str) -> list[str]:
+            every = [why for index in range(start + 1, end + 1) for why in policies.why_material(index, purpose)]
+            return list(dict.fromkeys(every))
+
+        return described(older and older.document, newer.document, why)
 
     async def _version(self, site: Site, version: str) -> Published:
         if site.policies.get(version) is None:
