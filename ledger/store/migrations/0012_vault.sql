@@ -1,0 +1,1 @@
+-- Data keys: wrapped by the master secret, they seal what the ledger holds of persons.

@@ -1,0 +1,1 @@
+-- Forgetting: erasures ordered, who is blocked meanwhile, and what outlives an erasure.

@@ -1,0 +1,1 @@
+-- The administrative log of a site: a log of its own beside the site's.

@@ -1,0 +1,1 @@
+-- Retention: how far a pass over old openings has come.

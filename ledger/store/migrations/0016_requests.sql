@@ -1,0 +1,1 @@
+-- The register of requests that subjects make.

@@ -1,0 +1,1 @@
+-- Download links that work once, and consumers that confirm erasures.
