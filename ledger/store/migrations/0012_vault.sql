@@ -1,1 +1,2 @@
 -- Data keys: wrapped by the master secret, they seal what the ledger holds of persons.
+do $$ begin end $$;

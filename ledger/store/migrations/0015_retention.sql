@@ -1,1 +1,2 @@
 -- Retention: how far a pass over old openings has come.
+do $$ begin end $$;

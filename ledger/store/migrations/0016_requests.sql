@@ -1,1 +1,2 @@
 -- The register of requests that subjects make.
+do $$ begin end $$;
