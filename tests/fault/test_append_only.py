@@ -23,7 +23,7 @@ from tests.founding import Founded, found
 APPEND_ONLY = ("site", "entry", "known", "erased", "document", "policy", "opening", "key_entry", "cookie_review")
 BESIDE = (
     *("signer", "api_key", "projection", "state", "unfolded", "migration", "tile", "checkpoint", "checkpointer"),
-    "observed_cookie",
+    *("observed_cookie", "erasure", "erasure_entry", "block", "mark", "held", "kept", "related"),
 )
 REFUSED = "LG100"
 
