@@ -424,3 +424,36 @@ LAPSE_POSTPONE_SECONDS = 3_600
 """A row of which nothing can be told, for it cannot be read or recorded, is looked at again after this long."""
 LAPSE_LATE_SECONDS = 60.0
 """A lapse that has waited for longer to be told is named in `/readyz` and by `doctor`."""
+
+# Download links
+DOWNLOAD_SECONDS = 60.0
+"""A link that was not used by then never works again."""
+DOWNLOADS_WAITING_MAX = 1_000
+"""Links of one site that were made in the last minute."""
+DOWNLOAD_SWEEP_SECONDS = 60.0
+DOWNLOAD_BODY_MAX_BYTES = 4_096
+
+# Exports of one person
+PERSON_PAGE_EVENTS = 100
+"""Events that are read, proven and written at a time: bounds memory, however much a person did."""
+PERSON_PROOF_WAIT_SECONDS = 2.0
+"""For a checkpoint that covers what was recorded a moment ago."""
+
+# The vault
+DATA_KEY_AHEAD_SECONDS = 60
+"""How long before its first use an opening key is made: by then every process has seen it (SITE_REFRESH_SECONDS)."""
+DATA_KEY_ATTEMPTS = 8
+"""How often a number is taken for a new data key, while others make keys of the same site."""
+
+# Backups
+BACKUP_PART_BYTES = 64 * 1024
+"""Of what is sealed at a time, and of what is read at a time from where it comes."""
+BACKUP_MAX_MEMBERS = 100_000
+BACKUP_MEMBER_MAX_BYTES = 64 * 1024 * 1024
+"""Of everything in a backup but the database: it is held in memory when it is put back."""
+BACKUP_JOURNAL_SECONDS = 2.0
+"""How often the worker brings what lies beside the backups up to date."""
+BACKUP_JOURNAL_ROWS = 200
+"""Entries that are read for it at a time."""
+BACKUP_OLD_SECONDS = 3 * 24 * 3600
+"""A newest backup that is older is told of by `doctor`."""
