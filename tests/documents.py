@@ -141,7 +141,9 @@ FULL: dict[str, Any] = {
     "authorities": [
         {"name": _texts("A regulator", "Регулятор", "Реттеуші"), "url": "https://example.org", "regions": ["KZ"]}
     ],
-    "answerWithin": {"default": "P30D", "EU": "P1M", "KZ": "P3D"},
+    "answerWithin": {"default": "P30D", "EU": "P1M", "KZ": "3 working days"},
+    "answerOnWorkingDay": True,
+    "utcOffset": "+05:00",
     "recordRetention": "P3Y",
     "storedIn": ["KZ", "DE"],
     "residency": ["KZ"],
@@ -206,6 +208,11 @@ MALFORMED = (
     _one("answerWithin", "P30D", "answerWithin", "mapping"),
     _one("answerWithin/Europe", "P30D", "answerWithin.Europe", "default, EU, EEA or UK"),
     _one("answerWithin/default", "soon", "answerWithin.default", "ISO 8601"),
+    _one("answerWithin/KZ", "P3BD", "answerWithin.KZ", "15 working days"),
+    _one("answerWithin/KZ", "0 working days", "answerWithin.KZ", "15 working days"),
+    _one("answerOnWorkingDay", "next", "answerOnWorkingDay", "true or false"),
+    _one("utcOffset", "Asia/Almaty", "utcOffset", "like +05:00"),
+    _one("utcOffset", "+14:30", "utcOffset", "like +05:00"),
     _one("reaskAfterIn/default", {}, "reaskAfterIn.default", "neither EU, EEA or UK"),
     _one("reaskAfterIn/EU", "P6M", "reaskAfterIn.EU", "mapping"),
     _one("reaskAfterIn/EU/dismisal", "P7D", "reaskAfterIn.EU.dismisal", "did you mean dismissal?"),

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
+from ledger.core.deadlines import UTC_OFFSET, Period, WorkingDays
 from ledger.core.duration import Duration
 from ledger.core.encoding import decode_time, encode_json
 from ledger.core.regions import DEFAULT, Regime
@@ -27,6 +28,9 @@ LegalBasis = Literal[
 Role = Literal["processor", "controller", "joint_controller"]
 TransferBasis = Literal["adequacy", "consent", "contractual_clauses", "binding_rules", "derogation"]
 Announcement = Literal["posted", "first-visit", "email"]
+Counted = Literal["act", "end"]
+"""From when the retention of a record is counted: from the act itself, or from when it stopped to count (a grant that
+lapsed, a denial after which the question may come back, either of them when a newer answer took its place)."""
 ConsentSignal = Literal[
     "ad_storage",
     "ad_user_data",
@@ -159,7 +163,10 @@ class Purpose(_Part, frozen=True):
     renew_after: Duration | None = None
     reask_after: ReaskAfter | None = None
     retention: Duration | None = None
-    """How long the data gathered for this purpose is kept."""
+    """How long the data gathered for this purpose is kept. An acceptance gathers nothing but its own record, which is
+    kept for so long from the act on, also after the person was erased (a mandatory term), and is then deleted."""
+    record_retention: Duration | None = None
+    """How long the record of an answer to this purpose is kept; goes over the site's."""
     withdrawable: bool = True
     withdrawal_bar: Texts = {}
     needs: tuple[str, ...] = ()
@@ -200,10 +207,23 @@ class SiteDocument(_Part, frozen=True):
     notices: dict[str, Notice] = {}
     contacts: tuple[Contact, ...] = ()
     authorities: tuple[Authority, ...] = ()
-    answer_within: dict[str, Duration] = {}
+    answer_within: dict[str, Period] = {}
     """How soon a subject's request is answered, by region or group, or `default`."""
+    answer_on_working_day: bool = False
+    """Whether a deadline that falls on a Saturday or Sunday moves to the Monday after it."""
+    utc_offset: str = UTC_OFFSET
+    """Of the days in which those deadlines are counted."""
     record_retention: Duration | None = None
-    """How long the record of a choice is kept after it stopped to count."""
+    """How long the record of an event is kept, counted as `record_retention_counted` says; None: until it is erased. A
+    version that names a longer period does not reach back: a record is kept for the shortest period that was named from
+    the version it was made under until now."""
+    record_retention_of: dict[str, Duration] = {}
+    """By type of event, over `record_retention`; a purpose's own goes over both."""
+    record_retention_counted: Counted = "end"
+    suppress_for: Duration | None = None
+    """How long a keyed mark goes on denying what was denied, after the denial itself was erased; None: the default of
+    the installation (config.SUPPRESS_FOR). Only where silence could grant: a purpose that is opt-in everywhere needs none.
+    """
     stored_in: tuple[str, ...] = ()
     """Countries in which the ledger's database lies."""
     residency: tuple[str, ...] = ()
@@ -291,6 +311,6 @@ def encode_document(document: SiteDocument) -> bytes:
 
 
 def _encode_part(part: Any) -> str:
-    if isinstance(part, Duration):
+    if isinstance(part, Duration | WorkingDays):
         return str(part)
     raise TypeError(f"a site document does not hold {type(part).__name__}")

@@ -10,21 +10,24 @@ import re
 from datetime import date
 from typing import get_args
 
+from ledger.core.deadlines import UTC_OFFSET
 from ledger.core.document import (
     NEVER_AGAIN,
     Announcement,
     Authority,
     Contact,
     Controller,
+    Counted,
     Notice,
     PolicyVersion,
     Purpose,
     SiteDocument,
     split_origin,
 )
+from ledger.core.duration import Duration
 from ledger.core.encoding import encode_time
 from ledger.core.errors import DocumentInvalid, InputRefused
-from ledger.core.event import MAX_PURPOSES, parse_time
+from ledger.core.event import EVENT_TYPES, MAX_PURPOSES, parse_time
 from ledger.core.notice import MEDIA_TYPES
 from ledger.core.place import Path
 from ledger.core.purpose_reader import purposes, reask_after, regimes
@@ -32,6 +35,7 @@ from ledger.core.reading import (
     MAX_LANGUAGES,
     Members,
     Read,
+    answer_period,
     by_region,
     country,
     duration,
@@ -51,6 +55,7 @@ from ledger.core.reading import (
     string,
     text,
     texts,
+    utc_offset,
     version,
 )
 from ledger.core.source import Node
@@ -93,14 +98,24 @@ def read_document(source: Node) -> SiteDocument:
         notices=top.get("notices", named(_notice(languages), MAX_NOTICES, "a notice's name"), {}),
         contacts=top.get("contacts", list_of(_contact(languages)), ()),
         authorities=top.get("authorities", list_of(_authority(languages)), ()),
-        answer_within=top.get("answerWithin", by_region(duration), {}),
+        answer_within=top.get("answerWithin", by_region(answer_period), {}),
+        answer_on_working_day=top.get("answerOnWorkingDay", flag, False),
+        utc_offset=top.get("utcOffset", utc_offset, UTC_OFFSET),
         record_retention=top.get("recordRetention", duration, None),
+        record_retention_of=top.get("recordRetentionOf", _by_type, {}),
+        record_retention_counted=top.get("recordRetentionCounted", one_of(get_args(Counted)), "end"),
+        suppress_for=top.get("suppressFor", duration, None),
         stored_in=top.get("storedIn", list_of(country), ()),
         residency=top.get("residency", list_of(country), ()),
         review_cookies_every=top.get("reviewCookiesEvery", duration, None),
         laws=top.get("laws", list_of(line), ()),
         entry_bundles_public=top.get("entryBundlesPublic", flag, False),
     )
+
+
+def _by_type(node: Node, path: Path) -> dict[str, Duration]:
+    members = Members(node, path, EVENT_TYPES)
+    return {name: members.need(name, duration) for name in mapping(node, path)}
 
 
 def _order(found: dict[str, Purpose]) -> Read[tuple[str, ...]]:

@@ -147,8 +147,11 @@ def _compare_site(changes: Changes, old: SiteDocument, new: SiteDocument) -> Non
     for key in sorted({*old.answer_within, *new.answer_within}):
         within = (old.answer_within.get(key), new.answer_within.get(key))
         changes.value(f"answerWithin.{key}", f"how soon requests are answered ({key})", *within)
-    kept = (old.record_retention, new.record_retention)
-    changes.value("recordRetention", "how long the record of a choice is kept", *kept)
+    if old.answer_on_working_day != new.answer_on_working_day:
+        what = "the Monday after it" if new.answer_on_working_day else "no other day"
+        changes.add("answerOnWorkingDay", f"a deadline on a weekend moves to {what}")
+    changes.value("utcOffset", "the offset of the days of deadlines", old.utc_offset, new.utc_offset)
+    _compare_records(changes, old, new)
     changes.terms("storedIn", "country with the ledger's database", old.stored_in, new.stored_in, material=False)
     changes.terms("residency", "country that wants it kept there", old.residency, new.residency, material=False)
     reviewed = (old.review_cookies_every, new.review_cookies_every)
@@ -156,6 +159,20 @@ def _compare_site(changes: Changes, old: SiteDocument, new: SiteDocument) -> Non
     if old.entry_bundles_public != new.entry_bundles_public:
         what = "public" if new.entry_bundles_public else "no longer public"
         changes.add("entryBundlesPublic", f"the log's entries are {what}")
+
+
+def _compare_records(changes: Changes, old: SiteDocument, new: SiteDocument) -> None:
+    """How long records are kept. Never material: keeping proof rests on no consent, and a longer period does not reach
+    back to the records of those who were promised a shorter one (core/retention)."""
+    kept = (old.record_retention, new.record_retention)
+    changes.value("recordRetention", "how long the record of a choice is kept", *kept)
+    for key in sorted({*old.record_retention_of, *new.record_retention_of}):
+        of_type = (old.record_retention_of.get(key), new.record_retention_of.get(key))
+        changes.value(f"recordRetentionOf.{key}", f"how long the record of a {key} is kept", *of_type)
+    was, now = old.record_retention_counted, new.record_retention_counted
+    changes.value("recordRetentionCounted", "from when the keeping of records is counted", was, now)
+    denies = (old.suppress_for, new.suppress_for)
+    changes.value("suppressFor", "how long a denial outlives its record", *denies)
 
 
 def _compare_order(changes: Changes, old: SiteDocument, new: SiteDocument) -> None:

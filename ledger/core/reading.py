@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from typing import TypeVar
 
+from ledger.core.deadlines import Period, parse_offset, parse_period
 from ledger.core.document import Texts, split_origin
 from ledger.core.duration import Duration, parse_duration
 from ledger.core.errors import DocumentInvalid
@@ -195,6 +196,22 @@ def duration(node: Node, path: Path) -> Duration:
     if period is None:
         raise DocumentInvalid(path, f"{quoted(found)} is no ISO 8601 duration, like P12M, P2W or PT24H")
     return period
+
+
+def answer_period(node: Node, path: Path) -> Period:
+    found = string(node, path)
+    period = parse_period(found)
+    if period is None:
+        right = "no ISO 8601 duration, like P30D or P1M, and no number of days, like 15 working days"
+        raise DocumentInvalid(path, f"{quoted(found)} is {right}")
+    return period
+
+
+def utc_offset(node: Node, path: Path) -> str:
+    found = string(node, path)
+    if parse_offset(found) is None:
+        raise DocumentInvalid(path, f"{quoted(found)} is no offset from UTC, like +05:00")
+    return found
 
 
 def age(node: Node, path: Path) -> int:

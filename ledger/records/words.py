@@ -261,6 +261,7 @@ _UNITS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] =
     "M": (("month", "months"), ("месяц", "месяца", "месяцев"), ("ай",)),
     "W": (("week", "weeks"), ("неделя", "недели", "недель"), ("апта",)),
     "D": (("day", "days"), ("день", "дня", "дней"), ("күн",)),
+    "B": (("working day", "working days"), ("рабочий день", "рабочих дня", "рабочих дней"), ("жұмыс күні",)),
     "H": (("hour", "hours"), ("час", "часа", "часов"), ("сағат",)),
     "m": (("minute", "minutes"), ("минута", "минуты", "минут"), ("минут",)),
     "S": (("second", "seconds"), ("секунда", "секунды", "секунд"), ("секунд",)),
@@ -286,7 +287,9 @@ class Words:
         return {key: texts[self._place] for key, texts in table.items()}
 
     def period(self, duration: str) -> str:
-        """An ISO 8601 duration: `P12M` is 12 months, 12 месяцев, 12 ай."""
+        """An ISO 8601 duration: `P12M` is 12 months, 12 месяцев, 12 ай. Or `15 working days`, as it stands."""
+        if (working := re.fullmatch(r"(\d+) working days?", duration)) is not None:
+            return f"{int(working[1])} {self._unit(int(working[1]), 'B')}"
         days, _, hours = duration.removeprefix("P").partition("T")
         found = re.findall(r"(\d+)([YMWD])", days) + [
             (number, "m" if unit == "M" else unit) for number, unit in re.findall(r"(\d+)([HMS])", hours)
