@@ -457,3 +457,7 @@ BACKUP_JOURNAL_ROWS = 200
 """Entries that are read for it at a time."""
 BACKUP_OLD_SECONDS = 3 * 24 * 3600
 """A newest backup that is older is told of by `doctor`."""
+
+# Retention
+SUPPRESS_FOR = "P3Y"
+"""How long a denial outlives its record as a suppression mark, where the site document names no `suppressFor`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import datetime
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import msgspec
 import orjson
@@ -39,6 +39,8 @@ InputType = Literal[
 
 Type = Literal[InputType, "consent.expired", "consent.invalidated"]
 """What is stored. The last two are the ledger's own: they tell consumers of a lapse, and decide nothing."""
+
+EVENT_TYPES: tuple[str, ...] = (*get_args(InputType), "consent.expired", "consent.invalidated")
 
 Action = Literal[
     "accept_all",

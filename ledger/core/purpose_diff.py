@@ -242,6 +242,8 @@ def _compare_periods(changes: Changes, old: Purpose, new: Purpose, lasted: Durat
         unlimited = "with no period named"
         what = instead(period(was) if was else unlimited, period(kept) if kept else unlimited)
         changes.add("retention", f"the data is kept {what}", material=longer)
+    records = (old.record_retention, new.record_retention)
+    changes.value("recordRetention", "how long the record of an answer is kept", *records)
     if old.reask_after != new.reask_after:
         changes.add("reaskAfter", "how soon a visitor is asked again is another")
 

@@ -56,7 +56,7 @@ MAX_COOKIES = 200
 
 regimes = by_region(one_of(REGIMES))
 _purpose_id = formed(NAME, "a purpose's id")
-_NEVER_ASKED = ("regimes", "renewAfter", "reaskAfter", "needs")
+_NEVER_ASKED = ("regimes", "renewAfter", "reaskAfter", "needs", "recordRetention")
 _COOKIE_DURATIONS: tuple[Literal["session", "persistent"], ...] = ("session", "persistent")
 # What belongs to one kind alone, and whether that kind cannot do without.
 _OF_KIND: tuple[tuple[str, Kind, bool], ...] = (
@@ -121,6 +121,7 @@ def _purpose(node: Node, path: Path, languages: tuple[str, ...]) -> Purpose:
         renew_after=members.get("renewAfter", duration, None),
         reask_after=members.get("reaskAfter", reask_after, None),
         retention=members.get("retention", duration, None),
+        record_retention=members.get("recordRetention", duration, None),
         withdrawable=members.get("withdrawable", flag, True),
         withdrawal_bar=members.get("withdrawalBar", texts(languages), {}),
         needs=members.get("needs", list_of(_purpose_id), ()),
@@ -153,6 +154,9 @@ def _check_kind(purpose: Purpose, members: Members, path: Path) -> None:
             raise DocumentInvalid((*path, key), f"belongs to a purpose of `kind: {kind}` alone; this is {purpose.kind}")
         if needed and purpose.kind == kind and not members.has(key):
             raise DocumentInvalid((*path, key), f"is missing; `kind: {kind}` does not go without it")
+    if purpose.kind == "acceptance" and members.has("retention") and members.has("recordRetention"):
+        right = "the record of an acceptance is kept for its `retention`; drop one of the two"
+        raise DocumentInvalid((*path, "recordRetention"), right)
     for place, regime in purpose.regimes.items():
         if purpose.kind != "consent" and regime != "opt-in":
             right = f"nobody gives this {purpose.kind} by silence: it is opt-in everywhere; drop this key"
