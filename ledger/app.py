@@ -86,6 +86,7 @@ async def serve_http(settings: Settings) -> None:
         open_service(settings) as service,
         _beside(regions.follow()),
         _beside(service.cookies.watch(service.sites.loaded)),
+        _beside(service.downloads.sweep()),
     ):
         registry = CollectorRegistry()
         registry.register(SequencerCollector(service))

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from ledger.core.document import Storage
-from ledger.core.event import AnyTime, DocumentHash, Event, PurposeId, Region, VisitorId
+from ledger.core.event import AnyTime, DocumentHash, Event, Language, PurposeId, Region, VisitorId
 
 Decision = Literal["granted", "denied"]
 Status = Literal[
@@ -154,6 +154,44 @@ class History(Message, frozen=True):
     visitor: str
     events: list[HistoryItem]
     next: str | None = None
+
+
+class DownloadInput(Input, frozen=True):
+    """A link that is wanted: of one person's export (`visitor`; `language` is for a page), or of a whole site's."""
+
+    what: Literal["person", "site"]
+    visitor: VisitorId | None = None
+    format: Literal["json", "html"] = "json"
+    language: Language | None = None
+
+
+class Download(Message, frozen=True):
+    """A link that works once, until then."""
+
+    url: str
+    expires_at: str
+
+
+class PersonEvent(Message, frozen=True):
+    """One event of a person, as stored, with its receipt; the proof is in there once a checkpoint covers the entry."""
+
+    seq: int
+    recorded_at: str
+    event: Event
+    receipt: Receipt
+
+
+class PersonExport(Message, frozen=True):
+    """Everything that is held of one visitor (schemas/person-export.json), as of `position`; oldest events first."""
+
+    format: str
+    site: str
+    visitor: str
+    exported_at: str
+    log_id: str
+    log_vkey: str
+    consent: Consent
+    events: list[PersonEvent] = []
 
 
 class PolicyPublished(Message, frozen=True):

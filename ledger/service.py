@@ -12,6 +12,7 @@ from collections.abc import Callable
 from ledger import config
 from ledger.answering import Answers, ConsentQuestion
 from ledger.cookies import Cookies
+from ledger.downloads import Downloads
 from ledger.messages import PolicyPublished, Readiness
 from ledger.policies.publishing import Publisher
 from ledger.published import Published
@@ -35,6 +36,7 @@ class Service(Recorder, Answers):
         self.published = Published(reads.pool)
         self.publishing = Publisher(sites, reads, wall_ms)
         self.cookies = Cookies(reads.pool, wall_ms)
+        self.downloads = Downloads(reads.pool)
         self._keys: dict[bytes, tuple[float, Principal | None]] = {}
 
     # --- who asks --------------------------------------------------------------------------------------------------

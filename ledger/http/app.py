@@ -20,6 +20,7 @@ from ledger.http import (
     auth,
     bulk,
     cookies,
+    downloads,
     frontends,
     operations,
     policies,
@@ -39,7 +40,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Route(NamedTuple):
-    """`pages`: which pages' scripts may call it: `none`, those of the `site`'s origins, or `any`.
+    """`pages`: which pages' scripts may call it: `none`, those of the `site`'s origins, or `any`. `once`: a GET that
+    changes something, so that nobody may have it looked at with HEAD.
 
     A part of the path may span several segments (`{n:.+}`); `template` is the path as the contract writes it.
     """
@@ -48,6 +50,7 @@ class Route(NamedTuple):
     path: str
     handler: Handler
     pages: str = "none"
+    once: bool = False
 
     @property
     def template(self) -> str:
@@ -71,6 +74,9 @@ ROUTES = (
     Route("POST", "/v1/sites/{site}/cookies:observed", cookies.observed, pages="site"),
     Route("GET", "/v1/sites/{site}/cookies", cookies.inventory),
     Route("POST", "/v1/sites/{site}/cookies:review", cookies.review),
+    Route("GET", "/v1/sites/{site}/export", downloads.get_export),
+    Route("POST", "/v1/sites/{site}/downloads", downloads.post_download),
+    Route("GET", "/downloads/{token}", downloads.get_download, once=True),
     Route("GET", "/documents/{sha256}", policies.get_document, pages="any"),
     Route("GET", "/logs/{site}/checkpoint", auditors.get_checkpoint, pages="any"),
     Route("GET", "/logs/{site}/tile/entries/{n:.+}", auditors.get_entries, pages="any"),
@@ -120,7 +126,7 @@ def create_app(
     for route in ROUTES:
         resource = app.router.add_resource(route.path)
         resource.add_route(route.method, route.handler)
-        if route.method == hdrs.METH_GET:
+        if route.method == hdrs.METH_GET and not route.once:
             resource.add_route(hdrs.METH_HEAD, route.handler)
         if route.pages != "none":
             resource.add_route(hdrs.METH_OPTIONS, preflight)

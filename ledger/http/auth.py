@@ -19,10 +19,12 @@ from ledger.site import Site
 
 
 class Access(NamedTuple):
-    """What a call needs: a secret key with `scope`, or, where `publishable`, any publishable key of the site."""
+    """What a call needs: a secret key with `scope` (or with `instead`), or, where `publishable`, any publishable key of
+    the site."""
 
     publishable: bool
     scope: str
+    instead: str = ""
 
 
 POST_EVENT = Access(publishable=True, scope="events")
@@ -36,6 +38,8 @@ PUBLISH_POLICY = Access(publishable=False, scope="admin")
 OBSERVE_COOKIES = Access(publishable=True, scope="events")
 READ_COOKIES = Access(publishable=False, scope="check")
 REVIEW_COOKIES = Access(publishable=False, scope="admin")
+EXPORT = Access(publishable=False, scope="admin")
+EXPORT_PERSON = Access(publishable=False, scope="audit", instead="admin")
 
 
 class Admitted(NamedTuple):
@@ -70,7 +74,7 @@ async def admit(request: web.Request, edge: Edge, access: Access) -> Admitted:
                 raise origin_refused(site, origin)
             request[SHARED_WITH] = origin
         return Admitted(site, principal)
-    if access.scope not in principal.scopes:
+    if principal.scopes.isdisjoint((access.scope, access.instead)):
         raise InputRefused("scope-missing", f"This call needs a key with the scope {access.scope}.")
     if origin is not None:
         raise InputRefused(

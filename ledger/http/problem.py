@@ -70,8 +70,10 @@ KINDS: Mapping[str, Kind] = {
     "version-taken": Kind(409, "The version is taken"),
     "inventory-changed": Kind(409, "The inventory has changed"),
     "erased": Kind(410, "Erased"),
+    "download-gone": Kind(410, "The link does not work any more"),
     # What it says
     "invalid-event": Kind(422, "Invalid event"),
+    "invalid-download": Kind(422, "Invalid wish for a link"),
     "invalid-check": Kind(422, "Invalid question"),
     "invalid-document": Kind(422, "Invalid site document"),
     "invalid-cookies": Kind(422, "Invalid report or review of cookies"),

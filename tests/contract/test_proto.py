@@ -246,6 +246,15 @@ EXAMPLES: list[msgspec.Struct] = [
     messages.HistoryItem(2, "2026-11-21T03:00:00.000Z", EVENT),
     messages.History("s.example", VISITOR, [messages.HistoryItem(2, "2026-11-21T03:00:00.000Z", EVENT)], "c"),
     messages.History("s.example", VISITOR, []),
+    messages.DownloadInput("person", VISITOR, "html", "kk"),
+    messages.DownloadInput("site"),
+    messages.Download("http://127.0.0.1:8080/downloads/x", "2026-11-21T03:00:00.000Z"),
+    messages.PersonEvent(2, "2026-11-21T03:00:00.000Z", EVENT, RECEIPT),
+    messages.PersonExport(
+        *("consent-ledger/v1 person-export", "s.example", VISITOR, "2026-11-21T03:00:00.000Z", "00", "s.example+0+A"),
+        messages.Consent("s.example", VISITOR, "s.example:7", {}),
+        [messages.PersonEvent(2, "2026-11-21T03:00:00.000Z", EVENT, RECEIPT)],
+    ),
     messages.PolicyPublished("s.example", "1.0", "00", 1, "s.example:1"),
     messages.PolicyItem("1.0", "2026-11-21T03:00:00.000Z", "2026-11-21T03:00:00.000Z", 2**52, "00", False),
     messages.PolicyList(

@@ -1,0 +1,119 @@
+"""Exports, and the links that fetch them once: one person's data, and everything of a site.
+
+A body is written while it is sent, piece by piece, and nothing of it is put aside; a client that does not take it is
+cut off. The path of a link holds its token: no log, metric or answer of ours repeats it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, NamedTuple
+
+from aiohttp import hdrs, web
+
+from ledger import config, person
+from ledger.core.encoding import encode_time
+from ledger.core.errors import InputRefused
+from ledger.core.event import convert, parse_json
+from ledger.downloads import Link, Wanted
+from ledger.http import auth, body, parameters
+from ledger.http.edge import EDGE, JSON, Edge, json_response
+from ledger.messages import Download, DownloadInput
+from ledger.site import Site
+
+PRIVATE = {
+    hdrs.CACHE_CONTROL: "private, no-store, max-age=0",
+    "Pragma": "no-cache",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "X-Robots-Tag": "noindex, nofollow",
+    "Content-Security-Policy": "sandbox; default-src 'none'",
+}
+
+
+class File(NamedTuple):
+    """What is sent: a name to keep it under, its type, and its bytes as they are made."""
+
+    name: str
+    media_type: str
+    pieces: AsyncIterator[bytes]
+
+
+async def get_export(request: web.Request) -> web.StreamResponse:
+    """`GET /v1/sites/{site}/export`: everything that is held of one visitor."""
+    edge = request.app[EDGE]
+    site, _ = await auth.admit(request, edge, auth.EXPORT_PERSON)
+    parameters.query(request)
+    return await _send(request, await _person(edge, site, parameters.visitor(request)))
+
+
+async def post_download(request: web.Request) -> web.Response:
+    """`POST /v1/sites/{site}/downloads`: a link that fetches an export once."""
+    edge = request.app[EDGE]
+    site, _ = await auth.admit(request, edge, auth.EXPORT)
+    parameters.query(request)
+    data = await body.read_body(
+        request, body.JSON_TYPES, config.DOWNLOAD_BODY_MAX_BYTES, edge.limits.body_read_timeout_seconds
+    )
+    value: Any = parse_json(data)
+    try:
+        told = convert(value, DownloadInput)
+    except InputRefused as error:
+        raise InputRefused("invalid-download", error.detail, error.pointer) from error
+    return json_response(_told(edge, request, await edge.service.downloads.link(site, _wanted(site, told))), 201)
+
+
+def _wanted(site: Site, told: DownloadInput) -> Wanted:
+    if (told.what == "person") != (told.visitor is not None):
+        detail = "A person is told by its visitor id; a site has no visitor."
+        raise InputRefused("invalid-download", detail, "/visitor")
+    return Wanted(site.site, told.what, told.visitor or "")
+
+
+def _told(edge: Edge, request: web.Request, link: Link) -> Download:
+    base_url = edge.public_url or str(request.url.origin())
+    return Download(link.url(base_url), encode_time(link.expires_ms))
+
+
+async def get_download(request: web.Request) -> web.StreamResponse:
+    """`GET /downloads/{token}`: the file, once."""
+    edge = request.app[EDGE]
+    parameters.query(request)
+    wanted = await edge.service.downloads.redeem(request.match_info["token"])
+    site = await edge.service.site(wanted.site)
+    return await _send(request, await _person(edge, site, wanted.visitor))
+
+
+async def _person(edge: Edge, site: Site, visitor: str) -> File:
+    found = await person.look_up(edge.service, site, visitor)
+    return File(f"{site.site}-person.json", JSON, person.written(found))
+
+
+async def _send(request: web.Request, file: File) -> web.StreamResponse:
+    """Send it as it is made. What goes wrong on the way breaks the answer off: its reader sees that there is no end."""
+    headers: Mapping[str, str] = {
+        **PRIVATE,
+        hdrs.CONTENT_TYPE: file.media_type,
+        hdrs.CONTENT_DISPOSITION: f'attachment; filename="{file.name}"',
+    }
+    response = web.StreamResponse(headers=headers)
+    first = await anext(file.pieces)  # what fails before it is a refusal like any other
+    await response.prepare(request)
+    if request.method == hdrs.METH_HEAD:
+        return response
+    await _write(request, response, first)
+    async for piece in file.pieces:
+        await _write(request, response, piece)
+    await response.write_eof()
+    return response
+
+
+async def _write(request: web.Request, response: web.StreamResponse, piece: bytes) -> None:
+    try:
+        async with asyncio.timeout(request.app[EDGE].limits.write_timeout_seconds):
+            await response.write(piece)
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()  # it takes nothing: an orderly close would wait for it, too
+        raise ConnectionResetError("the client does not take what it asked for") from None
