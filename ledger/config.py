@@ -461,3 +461,30 @@ BACKUP_OLD_SECONDS = 3 * 24 * 3600
 # Retention
 SUPPRESS_FOR = "P3Y"
 """How long a denial outlives its record as a suppression mark, where the site document names no `suppressFor`."""
+
+# Requests of people about their data
+REQUEST_BODY_MAX_BYTES = 4_096
+REQUEST_CHALLENGE_SECONDS = 600
+"""How long a browser may take to answer a challenge."""
+REQUEST_TOKEN_SECONDS = 900
+"""How long somebody who proved to be the visitor may read the request without proving it again."""
+REQUESTS_OPEN_MAX = 10_000
+"""Requests of one site that wait for their answer: a visitor id costs nothing, so many can be minted."""
+REQUEST_PAGE_DEFAULT = 100
+REQUEST_PAGE_MAX = 500
+REQUEST_ANSWER_WITHIN = ("P30D", "P1M")
+"""The shorter of these, where the site document does not say how soon a request is answered."""
+REQUEST_DOWNLOAD_SECONDS = 30 * 24 * 3600
+"""How long after the answer the visitor may fetch the data again."""
+REQUEST_DETAILS_SECONDS = 3 * 365 * 24 * 3600
+"""How long after the answer it is kept who asked, unless the person is erased before."""
+REQUEST_IDLE_SECONDS = 1.0
+"""How often it is looked whether a request was forwarded, or its erasure done."""
+REQUEST_BATCH_ROWS = 50
+REQUEST_FORGET_SECONDS = 3_600.0
+"""How often requests are looked for that ended long ago."""
+REQUEST_WATCH_SECONDS = 60.0
+"""How often the figures of the registers are brought up to date."""
+REQUEST_WEBHOOK_TIMEOUT_SECONDS = 10.0
+REQUEST_WEBHOOK_PAUSES_SECONDS = (1.0, 2.0, 5.0, 15.0, 60.0)
+"""Between attempts to tell the controller; the last one repeats for as long as it takes."""
