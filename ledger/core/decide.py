@@ -23,7 +23,7 @@ from ledger.core.fold import (
     newer,
 )
 from ledger.core.policy import PolicyHistory
-from ledger.core.question import Mark, Question
+from ledger.core.question import Blocked, Mark, Question
 from ledger.core.regions import Regime
 from ledger.core.rules import Decision, Reason, Verdict, View, judge
 from ledger.core.terms import Terms
@@ -54,6 +54,8 @@ Status = Literal[
 _STATUS: dict[Reason, Status] = {
     "no_policy": "ConsentUnknown",
     "unknown_purpose": "ConsentUnknown",
+    "erasure_pending": "ConsentUnknown",
+    "restricted": "ConsentUnknown",
     "withdrawn": "ConsentWithdrawn",
     "refused": "ConsentRefused",
     "suppressed": "ConsentRefused",
@@ -151,12 +153,13 @@ class Evaluator:
         gpc: bool = False,
         account: State | None = None,
         marks: Sequence[Mark] = (),
+        blocked: Blocked | None = None,
     ) -> Outcome:
         """The answer for one visitor. `region` is the asker's (None: unknown); `gpc`: the signal is on while this is
         asked; `account` is the state of the account that `state.account` names (None: it has none); `marks` are the
-        visitor's and the account's.
+        visitor's and the account's; `blocked`: one of the two is.
         """
-        return self._answer(self._question(state, region, gpc, account, marks))[0]
+        return self._answer(self._question(state, region, gpc, account, marks, blocked))[0]
 
     def explain(
         self,
@@ -166,12 +169,13 @@ class Evaluator:
         account: State | None = None,
         marks: Sequence[Mark] = (),
         events: Iterable[Recorded] = (),
+        blocked: Blocked | None = None,
     ) -> tuple[str, ...]:
         """How `decide` comes to its answer, in sentences without a visitor id; the arguments are the same.
 
         With the events that the states were made of it also says why each act counts when it does.
         """
-        question = self._question(state, region, gpc, account, marks)
+        question = self._question(state, region, gpc, account, marks, blocked)
         outcome, verdict, view = self._answer(question)
         terms, at_ms = self._terms, self._at_ms
         if view is None and terms.fixed is None:
@@ -182,11 +186,17 @@ class Evaluator:
         return explain(explained, {event.seq: event for event in events})
 
     def _question(
-        self, state: State, region: str | None, gpc: bool, account: State | None, marks: Sequence[Mark]
+        self,
+        state: State,
+        region: str | None,
+        gpc: bool,
+        account: State | None,
+        marks: Sequence[Mark],
+        blocked: Blocked | None,
     ) -> Question:
         known_seq = self._known_seq
         known = tuple(mark for mark in marks if known_seq is None or mark.seq <= known_seq) if marks else ()
-        return Question(state, region, gpc, None if state.account is None else account, known)
+        return Question(state, region, gpc, None if state.account is None else account, known, blocked)
 
     def _answer(self, question: Question) -> tuple[Outcome, Verdict, View | None]:
         terms, state, account = self._terms, question.state, question.account

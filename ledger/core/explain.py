@@ -211,6 +211,7 @@ def _nothing_missing(view: View) -> str:
 
 
 _PASSED: dict[Callable[[View], Verdict | None], tuple[str, Callable[[View], str]]] = {
+    rules.blocked: ("erasure_pending or restricted", lambda _: "what is on record may be used"),
     rules.suppressed: ("suppressed", _no_mark),
     rules.denied: ("refused or withdrawn", _no_denial),
     rules.conflicting: ("conflict", _no_conflict),
@@ -281,6 +282,8 @@ def _withdrawal_barred(it: Explained, view: View) -> str:
 
 
 _APPLIES: dict[Reason, Callable[[Explained, View], str]] = {
+    "erasure_pending": lambda it, view: "what is on record of this visitor is about to be erased, and is used no more",
+    "restricted": lambda it, view: "the use of what is on record of this visitor is restricted, until that is lifted",
     "suppressed": lambda it, view: "a suppression mark counts later than every grant",
     "refused": lambda it, view: f"the denial in entry {_seq(it)} wins, and nothing was ever granted",
     "withdrawn": _withdrawn,
@@ -323,6 +326,10 @@ def _what_would_change(it: Explained) -> str:
         return "A version that asks again or allows withdrawal would change it, or the end of the grant's term."
     if verdict.decision == "granted":
         return "A later denial, of this purpose or of everything, would change it, unless withdrawal is barred."
+    if verdict.reason == "restricted":
+        return "The end of the restriction would change it."
+    if verdict.reason == "erasure_pending":
+        return "A choice made under a new visitor id is a new one."
     if verdict.reason == "age_unconfirmed":
         return f"A grant of what is missing would change it, or a guardian's grant citing version {version}."
     if it.question.gpc:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from ledger.core.event import ANY_PURPOSE
 from ledger.core.fold import State
@@ -25,9 +25,14 @@ class Mark(NamedTuple):
         return self.purpose == ANY_PURPOSE or self.purpose in names
 
 
+Blocked = Literal["erasure_pending", "restricted"]
+"""Why nothing that is on record may be used: it is about to be erased, or its use is restricted."""
+
+
 class Question(NamedTuple):
     """What is asked about one visitor. `account` is the state of the account that the visitor is linked to, if any;
-    `gpc`: the signal is on while this is asked; `region` is the asker's, None where unknown.
+    `gpc`: the signal is on while this is asked; `region` is the asker's, None where unknown; `blocked`: nobody may use
+    what is on record of the visitor, or of the account.
     """
 
     state: State
@@ -35,3 +40,4 @@ class Question(NamedTuple):
     gpc: bool = False
     account: State | None = None
     marks: tuple[Mark, ...] = ()
+    blocked: Blocked | None = None

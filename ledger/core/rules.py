@@ -15,6 +15,7 @@ The first rule that applies answers:
     no version is in force                                     denied    no_policy
     the version in force lacks the purpose or has removed it   denied    unknown_purpose
     the purpose is required                                    granted   not_required
+    what is on record is blocked                               denied    erasure_pending, or restricted
     the winner is a suppression mark                           denied    suppressed
     the winner is a denial                                     denied    withdrawn, or refused if nothing was granted
     the winner is the account's grant from another browser,
@@ -46,7 +47,7 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from ledger.core.fold import Act, Heard, newer
-from ledger.core.question import Mark, Question
+from ledger.core.question import Blocked, Mark, Question
 from ledger.core.regions import Regime
 from ledger.core.terms import Fixed, Interval, Lapse, Terms
 
@@ -54,6 +55,7 @@ Decision = Literal["granted", "denied"]
 Reason = Literal[
     Fixed,
     Lapse,
+    Blocked,
     "withdrawn",
     "refused",
     "suppressed",
@@ -216,6 +218,12 @@ class View:
         return regime != "opt-in" and self.side.denial is None and not self.question.gpc
 
 
+def blocked(view: View) -> Verdict | None:
+    if view.question.blocked is None:
+        return None
+    return Verdict("denied", view.question.blocked, view.regime(None))
+
+
 def suppressed(view: View) -> Verdict | None:
     mark = view.mark
     if mark is None or view.side.answer != "denied" or view.side.denial is not mark:
@@ -294,6 +302,7 @@ def unanswered(view: View) -> Verdict:
 
 
 RULES: tuple[Callable[[View], Verdict | None], ...] = (
+    blocked,
     suppressed,
     denied,
     conflicting,
@@ -317,7 +326,7 @@ def judge(terms: Terms, question: Question, at_ms: int) -> tuple[Verdict, View |
     if terms.fixed is not None:
         return _FIXED[terms.fixed], None
     own = question.state.heard(terms.names)
-    plain = question.account is None and not question.marks and not terms.needs
+    plain = question.account is None and not question.marks and not terms.needs and question.blocked is None
     if plain and own.grant is None and own.denial is None and own.signal is None and question.state.dismissed is None:
         place = (question.region, question.gpc)
         found: Verdict | None = terms.unanswered.get(place)

@@ -71,6 +71,8 @@ REASONS: Table = {
     "policy_changed": ("the policy changed", "политика изменилась", "саясат өзгерген"),
     "gpc": ("Global Privacy Control", "Global Privacy Control", "Global Privacy Control"),
     "suppressed": ("suppressed", "приостановлено", "тоқтатылған"),
+    "erasure_pending": ("about to be erased", "будет удалено", "жойылғалы тұр"),
+    "restricted": ("restricted", "ограничено", "шектелген"),
     "opt_out_default": ("allowed by default", "разрешено по умолчанию", "әдепкіде рұқсат"),
     "not_required": ("needs no consent", "согласие не нужно", "келісім қажет емес"),
     "unknown_purpose": ("no such purpose", "нет такой цели", "мұндай мақсат жоқ"),
