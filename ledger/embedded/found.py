@@ -35,6 +35,15 @@ async def prepare_database(postgres: Postgres, service_password: str) -> None:
         if not await connection.fetchval(_HAS_DATABASE, DATABASE):
             await connection.execute(f"create database {DATABASE}")
         await migrate(postgres.url(DATABASE))
+    finally:
+        await connection.close()
+    await add_login(postgres, service_password)
+
+
+async def add_login(postgres: Postgres, service_password: str) -> None:
+    """The service's login, once there is a schema; or find it there."""
+    connection = await asyncpg.connect(postgres.url())
+    try:
         if not await connection.fetchval(_HAS_LOGIN, SERVICE_LOGIN):
             await connection.execute(await connection.fetchval(_CREATE_LOGIN, SERVICE_LOGIN, service_password))
     finally:

@@ -101,6 +101,10 @@ class DataDirectory:
                     "or choose another directory with --data"
                 )
 
+    def has_installation(self) -> bool:
+        """Whether an `up` ever began here."""
+        return self._installation.exists()
+
     def installation(self) -> Installation:
         """What was made at the first start; made now if this is the first."""
         try:
@@ -147,7 +151,7 @@ class DataDirectory:
         )
 
     def _made(self) -> Installation:
-        if not self._installation.exists():
+        if not self.has_installation():
             raise ConfigInvalid(f"no ledger in {self.path}: start one with `consent-ledger up`, or pass --data DIR")
         return self.installation()
 

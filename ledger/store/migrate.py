@@ -7,6 +7,7 @@ its hash is kept, and a database whose hash differs is refused.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from hashlib import sha256
 from importlib.resources import files
 from typing import NamedTuple
@@ -81,20 +82,28 @@ def migrations() -> list[tuple[str, str]]:
     return [(name, folder.joinpath(name).read_text(encoding="utf-8")) for name in names]
 
 
-async def migrate(admin_url: str) -> Migrated:
-    """Apply what is missing, all or nothing. `ConfigInvalid` for an old server or a schema that is not ours."""
+def digests() -> dict[str, str]:
+    """SHA-256 in hex of every migration, by name."""
+    return {name: sha256(sql.encode()).hexdigest() for name, sql in migrations()}
+
+
+async def migrate(admin_url: str, only: Collection[str] | None = None) -> Migrated:
+    """Apply what is missing, all or nothing. `ConfigInvalid` for an old server or a schema that is not ours.
+
+    `only`: no other migrations than these, for rows of an older schema are to be loaded first.
+    """
     connection = await asyncpg.connect(admin_url, timeout=CONNECT_TIMEOUT_SECONDS)
     try:
         if int(await connection.fetchval("select current_setting('server_version_num')")) < MINIMUM_POSTGRES:
             raise ConfigInvalid("PostgreSQL 15 or newer is needed")
         async with connection.transaction():
             await connection.execute("select pg_advisory_xact_lock($1)", _LOCK)
-            return await _apply(connection)
+            return await _apply(connection, only)
     finally:
         await connection.close()
 
 
-async def _apply(connection: asyncpg.Connection) -> Migrated:
+async def _apply(connection: asyncpg.Connection, only: Collection[str] | None) -> Migrated:
     await connection.execute(_ROLES)
     database = await connection.fetchval("select quote_ident(current_database())")
     await connection.execute(f"grant create on database {database} to ledger_migrate")
@@ -104,6 +113,8 @@ async def _apply(connection: asyncpg.Connection) -> Migrated:
     done = {row["name"]: row["hash"] for row in await connection.fetch("select name, hash from ledger.migration")}
     applied: list[str] = []
     for name, sql in migrations():
+        if only is not None and name not in only:
+            continue
         digest = sha256(sql.encode()).digest()
         if name in done:
             if done[name] != digest:

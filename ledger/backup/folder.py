@@ -1,0 +1,108 @@
+"""A directory of backups: names by time, which is the newest, which are too old. It knows nothing of what they hold."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from ledger.core.errors import ConfigInvalid
+
+SUFFIX, PARTIAL = ".backup", ".partial"
+KEYRING, ERASURES, ACTS, ORDERS = "keyring", "erasures", "acts", "orders"
+_NAME = re.compile(r"([0-9]{8}T[0-9]{6})\.([0-9]{3})Z\.backup")
+_KEEP = re.compile(r"([1-9][0-9]{0,4})([hdw])")
+_HOUR_MS = 3_600_000
+_UNITS_MS = {"h": _HOUR_MS, "d": 24 * _HOUR_MS, "w": 7 * 24 * _HOUR_MS}
+
+
+class Kept(NamedTuple):
+    """A backup in a directory, by the time in its name."""
+
+    path: Path
+    taken_ms: int
+
+
+def name_of(taken_ms: int) -> str:
+    moment = datetime.fromtimestamp(taken_ms / 1000, UTC)
+    return f"{moment:%Y%m%dT%H%M%S}.{taken_ms % 1000:03d}Z{SUFFIX}"
+
+
+def kept_in(directory: Path) -> list[Kept]:
+    """Finished backups, the oldest first; whatever else lies there is none."""
+    found = []
+    with contextlib.suppress(FileNotFoundError):
+        for path in directory.iterdir():
+            match = _NAME.fullmatch(path.name)
+            if match is not None:
+                with contextlib.suppress(ValueError):
+                    moment = datetime.strptime(match[1], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+                    found.append(Kept(path, int(moment.timestamp()) * 1000 + int(match[2])))
+    return sorted(found, key=lambda kept: kept.taken_ms)
+
+
+def parse_keep(text: str) -> int:
+    """`35d`, `12h` or `8w` in milliseconds; `ConfigInvalid` otherwise."""
+    match = _KEEP.fullmatch(text)
+    if match is None:
+        raise ConfigInvalid("--keep is a number of hours, days or weeks, like 12h, 35d or 8w")
+    return int(match[1]) * _UNITS_MS[match[2]]
+
+
+def prune(directory: Path, keep_ms: int, now_ms: int) -> list[Path]:
+    """Remove the backups that are older, never the newest one; which went."""
+    old = [kept.path for kept in kept_in(directory)[:-1] if kept.taken_ms < now_ms - keep_ms]
+    for path in old:
+        path.unlink(missing_ok=True)
+    if old:
+        sync(directory)
+    return old
+
+
+@contextlib.contextmanager
+def alone_in(directory: Path) -> Iterator[None]:
+    """One backup at a time; what an earlier one left unfinished goes."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise ConfigInvalid(f"{directory} cannot be used for backups: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigInvalid(f"another backup into {directory} is under way: wait until it is done") from None
+        for path in directory.glob(f"*{SUFFIX}{PARTIAL}"):
+            path.unlink(missing_ok=True)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def replace(path: Path, data: bytes) -> None:
+    """A small file, whole or not at all, readable by its owner alone, safe from a power cut."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    sync(path.parent)
+
+
+def sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
