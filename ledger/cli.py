@@ -6,6 +6,7 @@ Our own errors end a command with one line on standard error and exit code 2 (1 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
@@ -23,86 +24,23 @@ from ledger.locate import DATA, find_admin_url, find_settings
 DOCUMENT = click.argument("document", type=click.File("rb"))
 
 
-def _decide() -> click.Command:
-    from ledger.decide_command import decide_command  # noqa: PLC0415
-
-    return decide_command
-
-
-def _export() -> click.Command:
-    from ledger.export_command import export_command  # noqa: PLC0415
-
-    return export_command
-
-
-def _import() -> click.Command:
-    from ledger.importing.command import import_command  # noqa: PLC0415
-
-    return import_command
-
-
-def _verify() -> click.Command:
-    from ledger.verify_command import verify_command  # noqa: PLC0415
-
-    return verify_command
-
-
-def _checkpoint() -> click.Command:
-    from ledger.checkpointer.command import checkpoint_command  # noqa: PLC0415
-
-    return checkpoint_command
-
-
-def _cookies() -> click.Command:
-    from ledger.cookies_command import cookies_command  # noqa: PLC0415
-
-    return cookies_command
-
-
-def _witness() -> click.Command:
-    from ledger.witness.command import witness_command  # noqa: PLC0415
-
-    return witness_command
-
-
-def _monitor() -> click.Command:
-    from ledger.monitor.command import monitor_command  # noqa: PLC0415
-
-    return monitor_command
-
-
-def _receipt() -> click.Command:
-    from ledger.receipt_command import receipt_command  # noqa: PLC0415
-
-    return receipt_command
-
-
-def _key() -> click.Command:
-    from ledger.keys.command import key_command  # noqa: PLC0415
-
-    return key_command
-
-
-def _policy() -> click.Command:
-    from ledger.policies.command import policy_command  # noqa: PLC0415
-
-    return policy_command
-
-
 _ELSEWHERE = {
-    "checkpoint": _checkpoint,
-    "cookies": _cookies,
-    "decide": _decide,
-    "export": _export,
-    "import": _import,
-    "key": _key,
-    "monitor": _monitor,
-    "policy": _policy,
-    "receipt": _receipt,
-    "verify": _verify,
-    "witness": _witness,
+    "certificate": ("ledger.certificate_command", "certificate_command"),
+    "checkpoint": ("ledger.checkpointer.command", "checkpoint_command"),
+    "consumer": ("ledger.consumer_command", "consumer_command"),
+    "cookies": ("ledger.cookies_command", "cookies_command"),
+    "decide": ("ledger.decide_command", "decide_command"),
+    "export": ("ledger.export_command", "export_command"),
+    "export-person": ("ledger.person_command", "export_person_command"),
+    "import": ("ledger.importing.command", "import_command"),
+    "key": ("ledger.keys.command", "key_command"),
+    "monitor": ("ledger.monitor.command", "monitor_command"),
+    "policy": ("ledger.policies.command", "policy_command"),
+    "receipt": ("ledger.receipt_command", "receipt_command"),
+    "verify": ("ledger.verify_command", "verify_command"),
+    "witness": ("ledger.witness.command", "witness_command"),
 }
-"""Commands that another module brings whole; imported when they are called, so that each starts fast."""
+"""Commands that another module brings whole, by its name; imported when they are called, so that each starts fast."""
 
 
 class Group(click.Group):
@@ -113,7 +51,9 @@ class Group(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in _ELSEWHERE:
-            return _ELSEWHERE[cmd_name]()
+            module, name = _ELSEWHERE[cmd_name]
+            command: click.Command = getattr(importlib.import_module(module), name)
+            return command
         return super().get_command(ctx, cmd_name)
 
     def invoke(self, ctx: click.Context) -> Any:

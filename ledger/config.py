@@ -432,6 +432,7 @@ DOWNLOADS_WAITING_MAX = 1_000
 """Links of one site that were made in the last minute."""
 DOWNLOAD_SWEEP_SECONDS = 60.0
 DOWNLOAD_BODY_MAX_BYTES = 4_096
+CONFIRM_BODY_MAX_BYTES = 4_096
 
 # Exports of one person
 PERSON_PAGE_EVENTS = 100

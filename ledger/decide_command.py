@@ -1,16 +1,14 @@
 """`consent-ledger decide`: one visitor's decisions, with the rules that led to them, straight from the database.
 
 It asks the database and not a server: so it answers while no server runs, needs no API key, and leaves no trace in
-anybody's access log. Whoever may run it has the master secret, without which no visitor can be found. The visitor's id
-is read from a file, standard input or a prompt that shows nothing: arguments end up in shell histories and process
-lists, so it is no argument. The rules are core/decide.
+anybody's access log. Whoever may run it has the master secret, without which no visitor can be found. The rules are
+core/decide.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,23 +21,18 @@ from ledger.answering import ConsentQuestion
 from ledger.config import Settings
 from ledger.core.encoding import decode_decimal
 from ledger.core.errors import ConfigInvalid, InputRefused, Malformed
-from ledger.core.event import ANY_PURPOSE, AnyTime, PurposeId, Region, VisitorId, matches, parse_time
+from ledger.core.event import ANY_PURPOSE, AnyTime, PurposeId, Region, matches, parse_time
 from ledger.locate import DATA, find_settings
 from ledger.messages import Consent, PurposeDecision
+from ledger.visitor_option import VISITOR_FILE, read_visitor
 
-_MAX_ID_BYTES = 256
 _WIDTH = 100
 
 
 @click.command("decide")
 @click.argument("site")
 @click.argument("purposes", nargs=-1, metavar="[PURPOSE]...")
-@click.option(
-    "--visitor-file",
-    type=click.File("rb"),
-    default="-",
-    help="File that holds the visitor's id; - is standard input, and asks where that is a terminal.  [default: -]",
-)
+@VISITOR_FILE
 @click.option("--at", metavar="TIME", help="The moment that is asked about, like 2026-11-21T03:00:00Z.  [default: now]")
 @click.option("--known-at", metavar="SEQ|TIME", help="What the ledger knew: up to an entry, or before a time.")
 @click.option("--region", metavar="CODE", help="Where it is asked from, like KZ or US-CA; unknown is the strictest.")
@@ -71,7 +64,7 @@ def decide_command(
         raise ConfigInvalid("--region is an ISO 3166 code like KZ or US-CA")
     known, known_is_time = _known(known_at)
     question = ConsentQuestion(
-        visitor=_read_visitor(visitor_file),
+        visitor=read_visitor(visitor_file),
         purposes=list(dict.fromkeys(purposes)) or None,
         at_ms=None if at is None else _time(at, "--at"),
         known=known,
@@ -95,17 +88,6 @@ async def _ask(settings: Settings, site: str, question: ConsentQuestion) -> Cons
     logging.getLogger("ledger.site").setLevel(logging.ERROR)  # nothing is recorded: that no key lies here is no news
     async with open_service(settings) as service:
         return await service.consent(await service.site(site), question)
-
-
-def _read_visitor(file: BinaryIO) -> str:
-    if file is sys.stdin.buffer and sys.stdin.isatty():
-        text = click.prompt("Visitor id (not shown)", hide_input=True, err=True)
-    else:
-        text = file.read(_MAX_ID_BYTES).decode("ascii", "replace")
-    text = text.strip()
-    if not matches(VisitorId, text):
-        raise ConfigInvalid("a visitor's id is 22 to 64 letters, digits, - or _; what was read is none")
-    return text
 
 
 def _known(text: str | None) -> tuple[int | None, bool]:

@@ -194,6 +194,25 @@ class PersonExport(Message, frozen=True):
     events: list[PersonEvent] = []
 
 
+ConsumerName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,64}\Z")]
+
+
+class ErasuresConfirmInput(Input, frozen=True):
+    """A consumer's word: every erasure up to this position (`site:seq`) is applied where it keeps copies."""
+
+    consumer: ConsumerName
+    position: str
+
+
+class ErasuresConfirmed(Message, frozen=True):
+    """Up to where a consumer has confirmed erasures. It never goes back."""
+
+    site: str
+    consumer: str
+    position: str
+    confirmed_at: str
+
+
 class PolicyPublished(Message, frozen=True):
     """The answer to publishing a version: its entry in the log and its document."""
 

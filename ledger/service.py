@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from ledger import config
 from ledger.answering import Answers, ConsentQuestion
+from ledger.consumers import Consumers
 from ledger.cookies import Cookies
 from ledger.downloads import Downloads
 from ledger.messages import PolicyPublished, Readiness
@@ -36,6 +37,7 @@ class Service(Recorder, Answers):
         self.published = Published(reads.pool)
         self.publishing = Publisher(sites, reads, wall_ms)
         self.cookies = Cookies(reads.pool, wall_ms)
+        self.consumers = Consumers(reads.pool)
         self.downloads = Downloads(reads.pool)
         self._keys: dict[bytes, tuple[float, Principal | None]] = {}
 

@@ -38,6 +38,8 @@ PUBLISH_POLICY = Access(publishable=False, scope="admin")
 OBSERVE_COOKIES = Access(publishable=True, scope="events")
 READ_COOKIES = Access(publishable=False, scope="check")
 REVIEW_COOKIES = Access(publishable=False, scope="admin")
+CONFIRM_ERASURES = Access(publishable=False, scope="check")
+READ_CERTIFICATE = Access(publishable=False, scope="audit", instead="admin")
 EXPORT = Access(publishable=False, scope="admin")
 EXPORT_PERSON = Access(publishable=False, scope="audit", instead="admin")
 
@@ -62,7 +64,7 @@ async def find_site(request: web.Request, edge: Edge) -> Site:
 async def admit(request: web.Request, edge: Edge, access: Access) -> Admitted:
     """The caller of a site's call, once key, scope and origin were found right for it."""
     site = await find_site(request, edge)
-    principal = await edge.service.authenticate(site, _bearer(request))
+    principal = await edge.service.authenticate(site, bearer(request))
     if principal is None:
         raise InputRefused("key-unknown", "The key is unknown, was revoked, or belongs to another site.")
     origin = request.headers.get(hdrs.ORIGIN)
@@ -85,7 +87,8 @@ async def admit(request: web.Request, edge: Edge, access: Access) -> Admitted:
     return Admitted(site, principal)
 
 
-def _bearer(request: web.Request) -> str:
+def bearer(request: web.Request) -> str:
+    """The key that a caller sent."""
     header = request.headers.get(hdrs.AUTHORIZATION)
     if header is None:
         raise InputRefused("key-missing", "Send an API key of the site: Authorization: Bearer pk_… or sk_….")

@@ -19,6 +19,7 @@ from ledger.config import Settings
 from ledger.core import keys
 from ledger.core.encoding import decode_base64, encode_base64
 from ledger.core.errors import ConfigInvalid, Malformed
+from ledger.core.jws import thumbprint
 from ledger.core.key_history import KeyHistory, KeyTerm
 from ledger.core.note import TYPE_ED25519, VerifierKey, parse_vkey
 from ledger.keys import files as key_files
@@ -27,7 +28,6 @@ from ledger.keys.operations import LogKeys, introduced_key, role_of
 from ledger.keys.root import load_root, take_offline
 from ledger.keys.sealed import ROLES, SealedKey, key_id
 from ledger.locate import DATA, find_settings
-from ledger.records.jose import thumbprint
 from ledger.store.pool import open_pool
 
 SITE = click.argument("site_name", metavar="SITE")

@@ -5,38 +5,20 @@ Nothing is verified here: whoever gets a token has a library of his own.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Mapping
-from hashlib import sha256
 from typing import Any
 
 from ledger.core.ed25519 import SigningKey
 from ledger.core.encoding import encode_json
+from ledger.core.jws import base64url, public_jwk, thumbprint
 
 JWK_SET_TYPE = "application/jwk-set+json"
 JWT_TYPE = "application/jwt"
 
 
-def base64url(data: bytes) -> str:
-    """Without padding (RFC 7515 section 2)."""
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
-
-
-def thumbprint(public: bytes) -> str:
-    """The name of an Ed25519 key: SHA-256 of its required members in their order (RFC 7638, RFC 8037 appendix A.3)."""
-    return base64url(sha256(encode_json({"crv": "Ed25519", "kty": "OKP", "x": base64url(public)})).digest())
-
-
 def jwk(public: bytes) -> dict[str, str]:
     """An Ed25519 public key for signatures (RFC 7517, RFC 8037 section 2)."""
-    return {
-        "kty": "OKP",
-        "crv": "Ed25519",
-        "x": base64url(public),
-        "kid": thumbprint(public),
-        "use": "sig",
-        "alg": "EdDSA",
-    }
+    return {**public_jwk(public), "kid": thumbprint(public), "use": "sig", "alg": "EdDSA"}
 
 
 def jwk_set(publics: Iterable[bytes]) -> bytes:

@@ -14,10 +14,11 @@ from ledger.core.document import Controller, Purpose
 from ledger.core.ed25519 import SigningKey
 from ledger.core.encoding import decode_time
 from ledger.core.errors import InputRefused
+from ledger.core.jws import base64url
 from ledger.records import facts
 from ledger.records.dossier import Dossier
 from ledger.records.facts import Answered
-from ledger.records.jose import base64url, signed_jwt
+from ledger.records.jose import signed_jwt
 
 VERSION = "KI-CR-v1.1.0"
 NOT_STATED = "not stated in the policy"

@@ -40,7 +40,7 @@ async def link(client: Client, **told: Any) -> str:
     """The path of a new link."""
     answer = await client.call("POST", "downloads", key=client.api.secret, json=told)
     assert answer.status == 201, answer.body
-    return urlsplit(answer.json["url"]).path
+    return str(urlsplit(answer.json["url"]).path)
 
 
 async def in_database(postgres: Postgres, api: Api, statement: str) -> Any:

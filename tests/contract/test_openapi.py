@@ -203,6 +203,7 @@ def test_the_example_problem_is_of_a_kind_that_there_is() -> None:
         *((name, getattr(messages, name)) for name in ("PolicyPublished", "Readiness", "ConsistencyProof")),
         *((name, getattr(messages, name)) for name in ("PolicyList", "PolicyDiff", "DocumentStored")),
         *((name, getattr(messages, name)) for name in ("DownloadInput", "Download", "PersonExport", "PersonEvent")),
+        *((name, getattr(messages, name)) for name in ("ErasuresConfirmInput", "ErasuresConfirmed")),
         ("NoticeArtefact", NoticeArtefact),
         *((name, getattr(events, name)) for name in ("EventInput", "Event")),
     ],

@@ -20,7 +20,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 
 import ledger
 from ledger import credentials, messages
-from ledger.core import document, event, opening
+from ledger.core import certificate, document, event, opening
 from ledger.core.policy import decode_document, encode_document, parse_site_document
 from ledger.verify import report
 
@@ -33,7 +33,7 @@ SCALARS: dict[type, set[int]] = {
     float: {FieldDescriptor.TYPE_DOUBLE},
     bytes: {FieldDescriptor.TYPE_BYTES},
 }
-MODULES = (event, document, messages, opening, credentials, report)
+MODULES = (event, certificate, document, messages, opening, credentials, report)
 SITES = Path(ledger.__file__).parent / "sites"
 
 
@@ -199,6 +199,34 @@ COOKIES = [
     messages.DeclaredCookie("necessary", "pixel", False, description={"en": "The session"}),
 ]
 UNDECLARED = messages.UndeclaredCookie("pixel", "p.gif", "2026-11-21", "2026-11-21", 1)
+CERTIFIED = certificate.Certificate(
+    *(
+        certificate.FORMAT,
+        "s.example",
+        "ledger.example/s.example",
+        "0" * 64,
+        "s.example+00+AA==",
+        ID,
+        "visitor",
+        "hold",
+    ),
+    *("legal_order", "0" * 64, "s.example.admin-log:3", *4 * ["2026-11-21T03:00:00.000Z"]),
+    published_at="2026-11-21T03:00:00.000Z",
+    events=7,
+    entries=[
+        certificate.CertifiedEntry(
+            *(9, "2026-11-21T03:00:00.000Z", 7, ["1-3", "5-8"], ["0" * 64], "AA==", "AA==", "AA==", "proof\n")
+        )
+    ],
+    kept=[certificate.CertifiedKept(4, "2031-11-21T03:00:00.000Z", ["terms"])],
+    held=7,
+    held_until="2029-11-21T03:00:00.000Z",
+    marks=[certificate.CertifiedMark("*", "2029-11-21T03:00:00.000Z")],
+    blocked_until="2026-11-28T03:00:00.000Z",
+    rewritten_by="2026-11-22T03:00:00.000Z",
+    backups_until="2026-12-21T03:00:00.000Z",
+    consumers=[certificate.CertifiedConsumer("warehouse", "s.example:9", "2026-11-21T03:00:00.000Z", True)],
+)
 EXAMPLES: list[msgspec.Struct] = [
     REVIEW,
     *COOKIES,
@@ -246,6 +274,10 @@ EXAMPLES: list[msgspec.Struct] = [
     messages.HistoryItem(2, "2026-11-21T03:00:00.000Z", EVENT),
     messages.History("s.example", VISITOR, [messages.HistoryItem(2, "2026-11-21T03:00:00.000Z", EVENT)], "c"),
     messages.History("s.example", VISITOR, []),
+    CERTIFIED,
+    *(CERTIFIED.kept[0], CERTIFIED.marks[0], CERTIFIED.consumers[0], CERTIFIED.entries[0]),
+    messages.ErasuresConfirmInput("warehouse", "s.example:7"),
+    messages.ErasuresConfirmed("s.example", "warehouse", "s.example:7", "2026-11-21T03:00:00.000Z"),
     messages.DownloadInput("person", VISITOR, "html", "kk"),
     messages.DownloadInput("site"),
     messages.Download("http://127.0.0.1:8080/downloads/x", "2026-11-21T03:00:00.000Z"),

@@ -23,7 +23,7 @@ from tests.founding import Founded, found
 APPEND_ONLY = ("site", "entry", "known", "erased", "document", "policy", "opening", "key_entry", "cookie_review")
 BESIDE = (
     *("signer", "api_key", "projection", "state", "unfolded", "migration", "tile", "checkpoint", "checkpointer"),
-    *("observed_cookie", "download", "erasure", "erasure_entry", "block", "mark", "held", "kept", "related"),
+    *("observed_cookie", "download", "consumer", "erasure", "erasure_entry", "block", "mark", "held", "kept", "related"),
 )
 REFUSED = "LG100"
 
@@ -204,7 +204,7 @@ async def test_the_service_executes_what_it_needs_and_nothing_else(
         *("u64", "leaf_hash", "entry_ms", "entry_kind", "entry_commit", "entry_bytes", "core_hash"),
         *("vkey_public", "log_keys"),
         *("observe_cookies", "forget_cookies", "review_cookies"),
-        *("put_download", "spend_download", "sweep_downloads"),
+        *("put_download", "spend_download", "sweep_downloads", "add_consumer", "remove_consumer", "confirm_erasures"),
     }
     to_all = await superuser.fetch(
         """select p.proname from pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a

@@ -14,12 +14,13 @@ from pyld import jsonld
 
 from ledger.core.ed25519 import SigningKey
 from ledger.core.errors import InputRefused
+from ledger.core.jws import thumbprint
 from ledger.core.note import TYPE_ED25519, parse_vkey
 from ledger.core.receipt import Verdict, verify_receipt
 from ledger.messages import PurposeDecision
 from ledger.records import facts, iso27560, kantara
 from ledger.records.dossier import Dossier
-from ledger.records.jose import jwk, jwk_set, thumbprint
+from ledger.records.jose import jwk, jwk_set
 from tests.records import ACCOUNT, CHOICELESS, ENDED, EVENTS, POLICY, SHOWN, denied, document, dossier, event
 
 KEY = SigningKey(bytes(range(32)))

@@ -1,0 +1,174 @@
+"""What a certificate of erasure says, in words for people who read no code, and as JSON for programs.
+
+Nothing is checked here. Of a certificate that failed nothing is repeated as if it were a fact.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator
+
+import msgspec
+from msgspec import Struct
+
+from ledger.core.certificate import Certificate, CertifiedEntry
+from ledger.core.certificate_check import CertificateReport
+from ledger.core.receipt import Result
+from ledger.receipt_report import plain
+
+WIDTH = 100
+POSITIONS_SHOWN = 12
+"""Ranges of one entry that are shown to people; programs get them all."""
+
+SUBJECTS = {"visitor": "one visitor", "account": "one account", "site": "everybody on the site"}
+LEVELS = {
+    "erase": "erased",
+    "hold": "erased; a copy is held as proof, sealed under a key of its own",
+}
+REASONS = {
+    "subject_request": "the person asked for it",
+    "retention": "the time for which it may be kept was over",
+    "controller_instruction": "the controller instructed it",
+    "legal_order": "an authority or a court ordered it",
+    "capture_error": "it should not have been recorded",
+}
+
+
+class CheckTold(Struct, frozen=True):
+    """One check: `result` is `ok`, `failed` or `not checked`."""
+
+    name: str
+    result: str
+    detail: str
+
+
+class CertificateTold(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """The JSON report. What the certificate says is left out where it failed."""
+
+    verdict: str
+    checks: tuple[CheckTold, ...]
+    signed_by: str = ""
+    certificate: Certificate | None = None
+
+    def encode(self) -> bytes:
+        return msgspec.json.format(msgspec.json.encode(self), indent=2)
+
+
+def verdict(report: CertificateReport) -> str:
+    """`verified`, `failed`, or `unproven` where something that proves it could not be checked."""
+    if report.failures:
+        return "failed"
+    return "verified" if report.verified else "unproven"
+
+
+def told(report: CertificateReport) -> CertificateTold:
+    """The report for programs."""
+    checks = tuple(CheckTold(str(name), str(result), plain(detail)) for name, result, detail in report.checks)
+    return CertificateTold(verdict(report), checks, report.key_name, None if report.failures else report.certificate)
+
+
+def render(report: CertificateReport) -> str:
+    """The report for people, the verdict first."""
+    lines = [_headline(report), ""]
+    if not report.failures and report.certificate is not None:
+        lines += [*_says(report.certificate), ""]
+    lines.append("What was checked")
+    for name, result, detail in report.checks:
+        mark = "FAILED" if result == Result.FAILED else str(result)
+        lines += _row(f"{mark}: {name}", f"{detail[:1].upper()}{detail[1:]}.", 24)
+    lines += ["", *_wrapped(_limits(report))]
+    return "\n".join(lines) + "\n"
+
+
+def _headline(report: CertificateReport) -> str:
+    if report.failures:
+        return "FAILED: this is not what the log holds, or not a certificate. Nothing of it can be relied on."
+    if report.verified:
+        return "VERIFIED: the log holds every erasure that this certificate names, as it says."
+    return "UNPROVEN: nothing failed, but not everything that proves it could be checked."
+
+
+def _says(told: Certificate) -> Iterator[str]:
+    yield "What was erased"
+    yield from _row("site", told.site)
+    yield from _row("of", f"{SUBJECTS[told.subject]}, named in the request and nowhere in here")
+    yield from _row("what", f"{told.events} events, {LEVELS[told.level]}" if told.events else "no event was held")
+    for entry in told.entries:
+        yield from _row("", _entry(entry))
+    yield from _row("why", REASONS[told.reason])
+    yield from _row("instruction", f"entry {told.act} of the administrative log")
+    yield from _row("evidence", f"SHA-256 {told.evidence} of the request")
+    times = (
+        ("requested", told.requested_at),
+        ("blocked", told.blocked_at),
+        ("erased", told.erased_at),
+        ("published", told.published_at),
+        ("certified", told.issued_at),
+    )
+    for label, time in times:
+        yield from _row(label, time or "")
+    yield ""
+    yield "What remains"
+    remains = list(_remains(told))
+    if not remains:
+        yield "  Nothing under the operator's control, but the log's entries, which tell nothing about the person."
+    for label, text in remains:
+        yield from _row(label, text)
+    yield ""
+    yield "Copies at others"
+    if not told.consumers:
+        yield "  No consumer was registered with the ledger."
+    for one in told.consumers:
+        state = "has confirmed" if one.confirmed else "has NOT confirmed"
+        when = f", at {one.confirmed_at} up to {one.position}" if one.confirmed_at else ""
+        yield from _row(one.name, f"{state}{when}")
+
+
+def _entry(entry: CertifiedEntry) -> str:
+    names = ", ".join(entry.erased[:POSITIONS_SHOWN])
+    more = len(entry.erased) - POSITIONS_SHOWN
+    further = f" and {more} more ranges" if more > 0 else ""
+    others = "; others were erased by it too" if len(entry.requests) > 1 else ""
+    return (
+        f"entry {entry.seq} of {entry.recorded_at}: {entry.events} of these events; it names {names}{further}{others}"
+    )
+
+
+def _remains(told: Certificate) -> Iterable[tuple[str, str]]:
+    for kept in told.kept:
+        yield "kept", f"entry {kept.seq} until {kept.until}: the acceptance of {', '.join(kept.purposes)}"
+    if told.held:
+        yield "held", f"{told.held} events until {told.held_until}, opened only with a recorded instruction"
+    for mark in told.marks:
+        purpose = "every optional purpose" if mark.purpose == "*" else mark.purpose
+        yield "a no", f"to {purpose}, until {mark.until}, under a keyed hash"
+    if told.blocked_until:
+        yield "block", f"the id takes no new events until {told.blocked_until}, under a keyed hash"
+    if told.rewritten_by:
+        yield "disk", f"deleted bytes may lie in pages of the database until {told.rewritten_by}"
+    if told.backups_until:
+        yield "backups", f"older ones are kept until {told.backups_until}; a restore erases again"
+
+
+def _limits(report: CertificateReport) -> str:
+    if report.failures:
+        return "A file that was damaged on its way fails as well: ask for another copy."
+    return (
+        "It does not prove that no copy is left anywhere: that is the operator's signed word, and whoever shows such a "
+        "copy proves the operator wrong. Whoever sent the request can show that its evidence is the one above."
+    )
+
+
+def _row(label: str, text: str, width: int = 12) -> list[str]:
+    return _wrapped(f"{plain(label):<{width}} {plain(text)}", "  ", width + 3) if text else []
+
+
+def _wrapped(text: str, indent: str = "", hanging: int = 0) -> list[str]:
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=indent,
+        subsequent_indent=" " * hanging,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

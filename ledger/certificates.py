@@ -1,0 +1,174 @@
+"""Certificates of erasure, made of what the log and the tables beside it hold, and signed by the site's receipt key.
+
+What a certificate says is core/certificate's. It is made anew whenever it is asked for, so that it tells what consumers
+have confirmed by then, and none is handed out that would not be verified.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from uuid import UUID
+
+import asyncpg
+
+from ledger import config
+from ledger.consumers import Consumer, Consumers
+from ledger.core.certificate import (
+    FORMAT,
+    Certificate,
+    CertifiedConsumer,
+    CertifiedEntry,
+    CertifiedKept,
+    CertifiedMark,
+    ranges,
+    sign_certificate,
+)
+from ledger.core.certificate_check import verify_certificate
+from ledger.core.encoding import encode_base64, encode_time
+from ledger.core.entry import decode, decode_seqs
+from ledger.core.errors import InputRefused, NotFound, Unavailable
+from ledger.core.merkle import leaf_hash
+from ledger.core.note import TYPE_ED25519, parse_vkey
+from ledger.keys.receipts import ReceiptKeys
+from ledger.published import Leaf
+from ledger.service import Service
+from ledger.site import Site
+from ledger.store.ask import ask
+
+log = logging.getLogger(__name__)
+
+_ERASURE = """
+select e.is_account, e.level, e.reason, e.evidence, e.act, e.status, e.requested_ms, e.blocked_ms, e.ended_ms, e.events,
+       (select max(b.until_ms) from ledger.block b
+         where b.site_id = e.site_id and b.subject = e.subject and b.erasure = e.id and b.state = 'erased'
+       ) as blocked_until_ms,
+       (select count(*) from ledger.held h where h.site_id = e.site_id and h.erasure = e.id) as held,
+       (select max(h.until_ms) from ledger.held h where h.site_id = e.site_id and h.erasure = e.id) as held_until_ms
+  from ledger.erasure e where e.site_id = $1 and e.id = $2
+"""
+
+# Each entry with the evidence of all who were erased by it.
+_ENTRIES = """
+select n.seq, n.events,
+       (select array_agg(distinct o.evidence) from ledger.erasure_entry m
+          join ledger.erasure o on o.site_id = m.site_id and o.id = m.erasure
+         where m.site_id = n.site_id and m.seq = n.seq) as requests
+  from ledger.erasure_entry n where n.site_id = $1 and n.erasure = $2 order by n.seq
+"""
+
+_KEPT = "select seq, until_ms, purposes from ledger.kept where site_id = $1 and erasure = $2 order by seq"
+
+_MARKS = (
+    "select purpose, max(until_ms) from ledger.mark where site_id = $1 and erasure = $2 group by purpose order by 1"
+)
+
+_SIGNED_AT = "select c.signed_at from ledger.checkpoint c where c.site_id = $1 and c.size > $2 order by c.size limit 1"
+
+
+async def certificate(service: Service, keys: ReceiptKeys, site: Site, erasure_id: str) -> bytes:
+    """The signed certificate of an erasure.
+
+    `NotFound` where the site knows no such erasure; `InputRefused` while it is not complete, and for a restriction;
+    `Unavailable` where the proof is not to be had now, or this server holds no receipt key.
+    """
+    key = await keys.signing(site, service.sites.loaded())
+    told = await _certificate(service, site, UUID(erasure_id))
+    token = sign_certificate(told, key)
+    report = verify_certificate(token, [parse_vkey(site.log_vkey, TYPE_ED25519)])
+    if not report.verified:
+        why = "; ".join(f"{check.name}: {check.detail}" for check in report.failures)
+        log.error("site %s: the certificate of erasure %s would not be verified (%s)", site.site, erasure_id, why)
+        raise Unavailable("certificate-unsound", f"What is stored does not certify the erasure: {why}.", 60)
+    return token
+
+
+async def _certificate(service: Service, site: Site, erasure: UUID) -> Certificate:
+    pool = service.reads.pool
+    rows = await ask(pool, _ERASURE, site.site_id, erasure)
+    if not rows:
+        raise NotFound("The site knows no erasure of this id.")
+    (row,) = rows
+    if row["status"] != "erased":
+        raise InputRefused(
+            "erasure-not-complete",
+            "A certificate is about what was erased: this is still pending, or a restriction.",
+        )
+    entries = await _entries(service, site, await ask(pool, _ENTRIES, site.site_id, erasure))
+    last_seq = entries[-1].seq if entries else None
+    signed = await ask(pool, _SIGNED_AT, site.site_id, last_seq) if entries else []
+    return Certificate(
+        format=FORMAT,
+        site=site.site,
+        origin=site.origin,
+        log_id=site.log_id.hex(),
+        log_vkey=site.log_vkey,
+        erasure=str(erasure),
+        subject="account" if row["is_account"] else "visitor",
+        level=row["level"],
+        reason=row["reason"],
+        evidence=row["evidence"].hex(),
+        act=row["act"],
+        requested_at=encode_time(row["requested_ms"]),
+        blocked_at=encode_time(row["blocked_ms"]),
+        erased_at=encode_time(row["ended_ms"]),
+        issued_at=encode_time(max(time.time_ns() // 1_000_000, row["ended_ms"])),
+        published_at=encode_time(int(signed[0]["signed_at"].timestamp() * 1000)) if signed else None,
+        events=sum(entry.events for entry in entries),
+        entries=entries,
+        kept=[
+            CertifiedKept(kept["seq"], encode_time(kept["until_ms"]), list(kept["purposes"]))
+            for kept in await ask(pool, _KEPT, site.site_id, erasure)
+        ],
+        held=row["held"],
+        held_until=None if row["held_until_ms"] is None else encode_time(row["held_until_ms"]),
+        marks=[
+            CertifiedMark(purpose, encode_time(until_ms))
+            for purpose, until_ms in await ask(pool, _MARKS, site.site_id, erasure)
+        ],
+        blocked_until=None if row["blocked_until_ms"] is None else encode_time(row["blocked_until_ms"]),
+        consumers=[_consumer(one, last_seq) for one in await Consumers(pool).all(site)],
+    )
+
+
+async def _entries(service: Service, site: Site, rows: Sequence[asyncpg.Record]) -> list[CertifiedEntry]:
+    """The erasure entries with records and proofs; `Unavailable` while no checkpoint covers the last one."""
+    found: list[CertifiedEntry] = []
+    for start in range(0, len(rows), config.PROOFS_AT_ONCE):
+        page = rows[start : start + config.PROOFS_AT_ONCE]
+        stored = [await service.reads.receipt_at(site.site_id, row["seq"]) for row in page]
+        leaves = [Leaf(one.seq, leaf_hash(one.entry)) for one in stored]
+        proofs = await service.published.prove_all(site.site_id, leaves)
+        for row, one, proven in zip(page, stored, proofs, strict=True):
+            if proven.proof is None:
+                detail = "No checkpoint covers the erasure yet; try again in a moment."
+                raise Unavailable("checkpoint-pending", detail)
+            if one.salt is None or one.payload is None:
+                raise Unavailable("certificate-unsound", f"The record of entry {one.seq} is not there: `verify`.", 60)
+            entry = decode(one.entry)
+            found.append(
+                CertifiedEntry(
+                    seq=one.seq,
+                    recorded_at=encode_time(entry.ms),
+                    events=row["events"],
+                    erased=ranges(decode_seqs(entry.public)),
+                    requests=sorted(evidence.hex() for evidence in row["requests"]),
+                    entry=encode_base64(one.entry),
+                    salt=encode_base64(one.salt),
+                    record=encode_base64(one.payload),
+                    proof=proven.proof,
+                )
+            )
+    return found
+
+
+def _consumer(one: Consumer, last_seq: int | None) -> CertifiedConsumer:
+    if one.confirmed_ms is None:
+        return CertifiedConsumer(one.name, confirmed=last_seq is None or last_seq <= one.position)
+    return CertifiedConsumer(
+        one.name,
+        f"{one.site}:{one.position}",
+        encode_time(one.confirmed_ms),
+        confirmed=last_seq is None or last_seq <= one.position,
+    )

@@ -1,0 +1,35 @@
+"""How a command is told a visitor: by a file, standard input or a prompt that shows nothing, and never by an argument.
+
+Arguments end up in shell histories and process lists.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import BinaryIO
+
+import click
+
+from ledger.core.errors import ConfigInvalid
+from ledger.core.event import VisitorId, matches
+
+_MAX_ID_BYTES = 256
+
+VISITOR_FILE = click.option(
+    "--visitor-file",
+    type=click.File("rb"),
+    default="-",
+    help="File that holds the visitor's id; - is standard input, and asks where that is a terminal.  [default: -]",
+)
+
+
+def read_visitor(file: BinaryIO) -> str:
+    """The visitor's id; `ConfigInvalid` where what was read is none."""
+    if file is sys.stdin.buffer and sys.stdin.isatty():
+        text = click.prompt("Visitor id (not shown)", hide_input=True, err=True)
+    else:
+        text = file.read(_MAX_ID_BYTES).decode("ascii", "replace")
+    text = text.strip()
+    if not matches(VisitorId, text):
+        raise ConfigInvalid("a visitor's id is 22 to 64 letters, digits, - or _; what was read is none")
+    return text
