@@ -489,3 +489,25 @@ REQUEST_WATCH_SECONDS = 60.0
 REQUEST_WEBHOOK_TIMEOUT_SECONDS = 10.0
 REQUEST_WEBHOOK_PAUSES_SECONDS = (1.0, 2.0, 5.0, 15.0, 60.0)
 """Between attempts to tell the controller; the last one repeats for as long as it takes."""
+
+# Erasures
+ERASURE_BLOCK_SECONDS = GRANT_MAX_AGE_SECONDS + 24 * 3600
+"""For so long after an erasure nothing is recorded under the visitor's id, and a late retry is told of it: a browser may
+send what it kept in its queue as long as grants are taken."""
+ERASURE_HOLD_FOR = "P3Y"
+"""How long proof is held, where the order does not say."""
+ERASURE_HOLD_MAX_YEARS = 10
+ERASURE_BODY_MAX_BYTES = 4_096
+ERASURE_BATCH_MAX_PEOPLE = 100
+"""Orders that are carried out together, whose ids one administrative act names."""
+ERASURE_PAGE_EVENTS = 1_000
+"""Events of one person that are read at a time."""
+ERASURE_ATTEMPTS = 5
+"""How often a batch is gathered anew, because something was recorded meanwhile, before it waits for the next round."""
+ERASURE_IDLE_SECONDS = 1.0
+ERASURE_PAUSE_SECONDS = 0.05
+"""Between two entries, so that appends go on beside."""
+ERASURE_SWEEP_SECONDS = 60.0
+ERASURE_SWEEP_ROWS = 1_000
+ERASURE_LATE_SECONDS = 3_600
+"""An order that is due and was not carried out for so long is told of."""
