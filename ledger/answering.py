@@ -12,11 +12,12 @@ from typing import NamedTuple
 
 from ledger import config
 from ledger.core.decide import Evaluator
-from ledger.core.encoding import decode_decimal
+from ledger.core.encoding import decode_decimal, encode_time
 from ledger.core.errors import InputRefused, Malformed, NotFound, Unavailable
 from ledger.core.event import ANY_PURPOSE, parse_time
 from ledger.messages import CheckAnswer, CheckInput, CheckResults, Consent, History, HistoryItem, Receipt
-from ledger.replies import check_answer, purpose_decision, recorded_at, stored_receipt
+from ledger.own_events import own_events
+from ledger.replies import check_answer, purpose_decision, stored_receipt
 from ledger.site import Site, SiteRegistry, recorded, state_of
 from ledger.standing import Standing, acts_of, standing_now, standing_then
 from ledger.store.reads import Reads
@@ -129,13 +130,13 @@ class Answers:
         # Nothing beyond this moment: a visitor that is linked a moment later may have an event for its account below
         # one that this page ended with.
         last_seq = row.size - 1
-        if state_of(row).link is None:
-            rows = (await self.reads.histories(site.site_id, [subject], [after], last_seq, limit + 1))[0]
+        if state_of(site.vault, row).link is None:
+            page = (await self.reads.histories(site.site_id, [subject], [after], last_seq, limit + 1))[0]
+            rows = [recorded(site.vault, row) for row in page]
         else:
-            rows = await self.reads.own_events(site.site_id, subject, visitor, after, last_seq, limit + 1)
+            rows = await own_events(self.reads, site, visitor, after, last_seq, limit + 1)
         items = [
-            HistoryItem(seq=row.seq, recorded_at=recorded_at(row.entry), event=recorded(row).event)
-            for row in rows[:limit]
+            HistoryItem(seq=row.seq, recorded_at=encode_time(row.recorded_ms), event=row.event) for row in rows[:limit]
         ]
         return History(
             site=site.site,
@@ -149,13 +150,13 @@ class Answers:
         row = await self.reads.receipt(site.site_id, site.hasher.event_id(event_id))
         if row is None:
             raise NotFound("The site's log has no event of this id.")
-        return stored_receipt(site.site, row)
+        return stored_receipt(site, row)
 
     async def _explained(
         self, site: Site, question: ConsentQuestion, evaluators: Mapping[str, Evaluator], standing: Standing
     ) -> dict[str, tuple[str, ...]]:
         """Purpose -> how the rules came to its decision."""
-        events = [recorded(row) for row in await self.reads.events_at(site.site_id, acts_of(standing))]
+        events = [recorded(site.vault, row) for row in await self.reads.events_at(site.site_id, acts_of(standing))]
         return {
             purpose: evaluator.explain(
                 standing.state, question.region, question.gpc, account=standing.account, events=events

@@ -31,6 +31,7 @@ from ledger.service import Service
 from ledger.site import SiteRegistry
 from ledger.store.pool import open_pool
 from ledger.store.reads import Reads
+from ledger.vault import Vaults
 
 log = logging.getLogger(__name__)
 
@@ -130,11 +131,12 @@ async def run_worker(settings: Settings) -> None:
     stop = _stop_event()
     pool = await open_pool(settings.database_url, size=config.WORKER_MAX_CONNECTIONS)
     registry = CollectorRegistry()
-    projector = Projector(pool)
+    vaults = Vaults(pool, settings.masters)
+    projector = Projector(pool, vaults)
     registry.register(ProjectorCollector(projector))
     tasks = [asyncio.create_task(hold(settings.database_url, "projector", projector.run), name="projector")]
     if settings.nats_url:
-        relay = Relay(pool, settings.nats_url)
+        relay = Relay(pool, vaults, settings.nats_url)
         registry.register(relay)
         tasks.append(asyncio.create_task(hold(settings.database_url, "relay", relay.run), name="relay"))
     checkpointer = Checkpointer(settings, pool)

@@ -241,14 +241,17 @@ def rebuild(site_name: str, data: Path) -> None:
     """Build the visitors' state anew from the log, beside the living one, and switch over."""
     from ledger import projector  # noqa: PLC0415
     from ledger.progress import bar  # noqa: PLC0415
+    from ledger.vault import Vaults  # noqa: PLC0415
+
+    settings = find_settings(data)
 
     async def work(pool: asyncpg.Pool) -> None:
         site_id = await _site_id(pool, site_name)
         with bar("folding", "entries") as progress:
-            read = await projector.rebuild(pool, site_id, progress)
+            read = await projector.rebuild(pool, Vaults(pool, settings.masters), site_id, progress)
         click.echo(f"rebuilt the state of {site_name} from {read} entries")
 
-    asyncio.run(_with_pool(find_settings(data), work))
+    asyncio.run(_with_pool(settings, work))
 
 
 @main.command()

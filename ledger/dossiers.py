@@ -164,7 +164,7 @@ async def _events(service: Service, site: Site, subject: bytes) -> list[Recorded
     while True:
         after = events[-1].seq if events else -1
         page = await service.reads.history(site.site_id, subject, after, config.HISTORY_PAGE_MAX_EVENTS)
-        events += [recorded(row) for row in page]
+        events += [recorded(site.vault, row) for row in page]
         if len(page) < config.HISTORY_PAGE_MAX_EVENTS:
             return events
 

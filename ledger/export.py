@@ -26,8 +26,8 @@ from msgspec import Struct
 
 from ledger.bundle import Writer
 from ledger.config import EXPORT_RANGE_ENTRIES, EXPORT_WAIT_SECONDS
-from ledger.core.entry import ZEROS, Entry, Kind, decode, decode_seqs
-from ledger.core.errors import BadSignature, LedgerError, Malformed, NotFound, Unavailable
+from ledger.core.entry import ZEROS, Entry, Kind, commit_of, decode, decode_seqs
+from ledger.core.errors import BadSignature, LedgerError, Malformed, NotFound, SealBroken, Unavailable
 from ledger.core.keys import KeySet, decode_genesis
 from ledger.core.merkle import HASH_BYTES
 from ledger.core.note import Checkpoint, parse_checkpoint
@@ -36,6 +36,7 @@ from ledger.core.policy import documents_named_in
 from ledger.covering import Covering, Refused
 from ledger.progress import Progress
 from ledger.store.log import CheckpointRow
+from ledger.vault import Vault, Vaults
 
 _SITE = "select site_id, origin from ledger.site where site = $1"
 
@@ -44,7 +45,7 @@ _HEAD = "select coalesce(max(e.seq) + 1, 0) from ledger.entry e where e.site_id 
 # One statement, so one snapshot: the head it names is the head at which its openings were there, or gone, and `needed`
 # the size at which every erasure so far, of what lies below $3, is inside.
 _RANGE = """
-select e.seq, e.entry, o.salt, o.payload,
+select e.seq, e.entry, o.sealed,
        (select h.seq + 1 from ledger.entry h where h.site_id = $1 order by h.seq desc limit 1) as head,
        (select max(r.by_seq) + 1 from ledger.erased r
          where r.site_id = $1 and r.by_seq >= $3 and r.seq < $3) as needed
@@ -125,6 +126,7 @@ class _Chain:
 
 async def export(
     pool: asyncpg.Pool,
+    vaults: Vaults,
     site: str,
     directory: Path,
     progress: Progress,
@@ -143,7 +145,7 @@ async def export(
     writer = Writer(directory)
     try:
         covering = Covering(pool, row["site_id"], wait_seconds)
-        return await _Export(pool, row["site_id"], row["origin"], covering, writer, progress).run(at_checkpoint)
+        return await _Export(pool, vaults, row["site_id"], row["origin"], covering, writer, progress).run(at_checkpoint)
     except BaseException:
         writer.abandon()
         raise
@@ -153,9 +155,18 @@ class _Export:
     """One export."""
 
     def __init__(
-        self, pool: asyncpg.Pool, site_id: int, origin: str, covering: Covering, writer: Writer, progress: Progress
+        self,
+        pool: asyncpg.Pool,
+        vaults: Vaults,
+        site_id: int,
+        origin: str,
+        covering: Covering,
+        writer: Writer,
+        progress: Progress,
     ) -> None:
         self.pool = pool
+        self.vaults = vaults
+        self.vault: Vault
         self.site_id = site_id
         self.covering = covering
         self.writer = writer
@@ -171,6 +182,7 @@ class _Export:
         head: int = await self.pool.fetchval(_HEAD, self.site_id)
         if not head:
             raise NotFound("the log is empty: there is nothing to export yet")
+        self.vault = await self.vaults.of(self.site_id)
         if at_checkpoint is None:
             found = await self.covering.at_least(head)
         else:
@@ -229,13 +241,24 @@ class _Export:
 
     async def take(self, row: asyncpg.Record) -> None:
         entry = self.chain.take(row["entry"], self.writer.entry(row["entry"]))
-        if row["payload"] is not None:
-            self.writer.opening(Opening(row["seq"], row["salt"], row["payload"]))
-            await self.take_shown(row["payload"])
+        opening = self.opening_of(row)
+        if opening is not None:
+            self.writer.opening(opening)
+            await self.take_shown(opening.payload)
         if entry is not None and entry.kind == Kind.POLICY:
             await self.take_document(entry.public[:HASH_BYTES])
         elif entry is not None and entry.kind == Kind.ERASURE:
             self.forget(entry)
+
+    def opening_of(self, row: asyncpg.Record) -> Opening | None:
+        """Salt and payload of an entry that has them. Altered ones are left out, and `verify` finds them missing."""
+        if row["sealed"] is None:
+            return None
+        try:
+            return Opening(row["seq"], *self.vault.open_opening(commit_of(row["entry"]), row["sealed"]))
+        except SealBroken as error:
+            self.chain.problem = self.chain.problem or f"the opening of entry {row['seq']} is left out: {error}"
+            return None
 
     def forget(self, erasure: Entry) -> None:
         """What this erasure names was written above if its range was read before the erasure was there.

@@ -19,6 +19,7 @@ from ledger.export import Exported, export
 from ledger.locate import DATA, find_settings
 from ledger.progress import Progress, bar
 from ledger.store.pool import open_pool
+from ledger.vault import Vaults
 
 BROKEN = 1
 _STDOUT = Path("-")
@@ -55,8 +56,11 @@ async def _export(
     settings: Settings, site: str, directory: Path, progress: Progress, wait_seconds: float, at_checkpoint: int | None
 ) -> Exported:
     pool = await open_pool(settings.database_url, size=1, timeout_seconds=READ_TIMEOUT_SECONDS)
+    vaults = Vaults(pool, settings.masters)
     try:
-        return await export(pool, site, directory, progress, wait_seconds=wait_seconds, at_checkpoint=at_checkpoint)
+        return await export(
+            pool, vaults, site, directory, progress, wait_seconds=wait_seconds, at_checkpoint=at_checkpoint
+        )
     finally:
         await pool.close()
 

@@ -25,7 +25,7 @@ from ledger import config
 from ledger.config import Settings
 from ledger.core.decide import State, decode_state, fold
 from ledger.core.errors import LedgerError, Unavailable
-from ledger.core.event import Event, decode_event
+from ledger.core.event import Event
 from ledger.core.lapse import Lapse, Lapses, Told, decode_told, fold_told, lapse_event
 from ledger.core.policy import PolicyHistory
 from ledger.recording import draft_of
@@ -35,7 +35,7 @@ from ledger.store.append import Appended, Condition, EventDraft, Head, Outcome, 
 from ledger.store.errors import is_transient
 from ledger.store.lapses import DueRows, Page, SiteDue, StateRow
 from ledger.store.pool import open_pool
-from ledger.store.reads import Reads
+from ledger.store.reads import EventRow, Reads
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +63,7 @@ class Lapser:
         self._settings = settings
         self._pool = pool
         self._rows = DueRows(pool)
+        self._reads = Reads(pool)
         self._kept: dict[int, tuple[PolicyHistory, Lapses]] = {}
         self._said: dict[str, str] = {}
         self._conditions: dict[bytes, Condition] = {}
@@ -194,7 +195,7 @@ class Lapser:
         looks: list[_Look] = []
         for row in page.rows:
             try:
-                looks.append(_look(row, lapses, page.now_ms))
+                looks.append(_look(site, row, lapses, page.now_ms))
             except LedgerError as error:
                 log.error("a row of the state of %s cannot be read, and is left for later: %s", site.site, error)
                 rows.append(row)
@@ -226,14 +227,15 @@ class Lapser:
         sequencer = site.sequencer
         assert sequencer is not None
         named = {seq for look in looks for lapse in look.untold for _, seq in lapse.grants}
-        payloads = await self._rows.payloads(site.site_id, sorted(named)) if named else {}
+        rows = await self._reads.events_at(site.site_id, sorted(named)) if named else []
+        grants = {row.seq: row for row in rows}
         outcomes: list[bool | LedgerError] = [True] * len(looks)
         entered: list[tuple[int, Event, bytes, asyncio.Future[Appended]]] = []
         for n, look in enumerate(looks):
             if n % config.LAPSE_SLICE_ROWS == 0:
                 await asyncio.sleep(0)  # the other parts of the worker go on
             try:
-                for event in _events(site, look, payloads):
+                for event in _events(site, look, grants):
                     draft = draft_of(site, sequencer, event, look.row.subject)
                     self._conditions[draft.key] = Condition(page.size, tuple(sorted(set(event.lapsed.values()))))
                     entered.append((n, event, draft.key, await sequencer.enter(draft, Lane.BULK)))
@@ -267,19 +269,19 @@ class Lapser:
         return await append_lapses(connection, site_id, process_ms, head, signer, drafts, timeout_seconds, conditions)
 
 
-def _look(row: StateRow, lapses: Lapses, now_ms: int) -> _Look:
-    events = [recorded(event) for event in row.events]
+def _look(site: Site, row: StateRow, lapses: Lapses, now_ms: int) -> _Look:
+    events = [recorded(site.vault, event) for event in row.events]
     state, told = fold(decode_state(row.body), events), fold_told(decode_told(row.told), events)
     return _Look(row, state, told, lapses.untold(state, told, now_ms))
 
 
-def _events(site: Site, look: _Look, payloads: Mapping[int, bytes]) -> Iterator[Event]:
+def _events(site: Site, look: _Look, stored: Mapping[int, EventRow]) -> Iterator[Event]:
     """The events to be appended for a look: of an account's row one for each visitor whose grants ended.
 
     A grant that is not there any more was erased, and is not told of.
     """
     for lapse in look.untold:
-        grants = {seq: decode_event(payloads[seq]) for _, seq in lapse.grants if seq in payloads}
+        grants = {seq: recorded(site.vault, stored[seq]).event for _, seq in lapse.grants if seq in stored}
         for visitor in sorted({grant.visitor for grant in grants.values()}):
             of_visitor = tuple(
                 (purpose, seq) for purpose, seq in lapse.grants if seq in grants and grants[seq].visitor == visitor

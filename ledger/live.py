@@ -20,7 +20,7 @@ from ledger.config import LIVE_MAX_DIFFERENCES, LIVE_PAGE_VISITORS
 from ledger.core.decide import EMPTY_STATE, encode_state, fold
 from ledger.core.encoding import MAX_INT
 from ledger.core.entry import Entry, Kind, core_bytes, decode, decode_seqs, key_hash, origin_hash
-from ledger.core.errors import BadSignature, LedgerError, Malformed, NotFound
+from ledger.core.errors import BadSignature, LedgerError, Malformed, NotFound, SealBroken
 from ledger.core.event import decode_event
 from ledger.core.faults import Faults
 from ledger.core.keys import INTRODUCE_INGEST, RETIRE_INGEST, KeySet, decode_genesis
@@ -35,11 +35,12 @@ from ledger.secrets import SiteHasher
 from ledger.site import recorded
 from ledger.store.log import kept_checkpoints
 from ledger.store.reads import event_rows
+from ledger.vault import Vault, Vaults
 
 _SITE = "select site_id from ledger.site where origin = $1"
 
 _RANGE = """
-select e.seq, e.entry, o.salt, o.payload, o.visitor, r.by_seq
+select e.seq, e.entry, o.sealed, o.visitor, r.by_seq
   from ledger.entry e
   left join ledger.opening o on o.site_id = e.site_id and o.seq = e.seq
   left join ledger.erased r on r.site_id = e.site_id and r.seq = e.seq
@@ -62,7 +63,7 @@ _TILE_COUNT = "select count(*) from ledger.tile where site_id = $1 and (n + 1) <
 
 # A row is right if it is the fold of the visitor's events up to its own seq: whoever reads folds what comes after.
 _STATES = """
-select t.visitor, t.seq, t.body, t.told, r.seqs, r.entries, r.payloads,
+select t.visitor, t.seq, t.body, t.told, r.seqs, r.entries, r.sealed,
        t.seq > p.position or t.seq >= (select max(h.seq) + 1 from ledger.entry h where h.site_id = $1) as ahead
   from (select s.version, s.visitor, s.seq, s.body, s.told from ledger.state s
           join ledger.projection v on v.site_id = s.site_id and v.version = s.version and v.live
@@ -70,7 +71,7 @@ select t.visitor, t.seq, t.body, t.told, r.seqs, r.entries, r.payloads,
   join ledger.projection p on p.site_id = $1 and p.version = t.version
  cross join lateral (
       select array_agg(o.seq order by o.seq) as seqs, array_agg(e.entry order by o.seq) as entries,
-             array_agg(o.payload order by o.seq) as payloads
+             array_agg(o.sealed order by o.seq) as sealed
         from ledger.opening o join ledger.entry e on e.site_id = o.site_id and e.seq = o.seq
        where o.site_id = $1 and o.visitor = t.visitor and o.seq <= t.seq
   ) r
@@ -94,7 +95,7 @@ class Comparison(NamedTuple):
     total: int
 
 
-async def compare(pool: asyncpg.Pool, source: Source, master_secret: bytes, progress: Progress) -> Comparison:
+async def compare(pool: asyncpg.Pool, source: Source, vaults: Vaults, progress: Progress) -> Comparison:
     """Compare the ledger's database with a bundle that was found sound.
 
     `NotFound` if the database has no such log; `Malformed` if the bundle is not what it was when it was verified.
@@ -103,7 +104,7 @@ async def compare(pool: asyncpg.Pool, source: Source, master_secret: bytes, prog
     site_id = await pool.fetchval(_SITE, checkpoint.origin)
     if site_id is None:
         raise NotFound(f"this database has no log {checkpoint.origin}")
-    return await _Comparing(pool, site_id, source, checkpoint, master_secret, progress).run()
+    return await _Comparing(pool, site_id, source, checkpoint, await vaults.of(site_id), progress).run()
 
 
 class _Comparing:
@@ -115,14 +116,14 @@ class _Comparing:
         site_id: int,
         source: Source,
         checkpoint: Checkpoint,
-        master_secret: bytes,
+        vault: Vault,
         progress: Progress,
     ) -> None:
         self.pool, self.site_id, self.source = pool, site_id, source
         self.checkpoint, self.size, self.origin = checkpoint, checkpoint.size, checkpoint.origin
-        self.master_secret = master_secret
+        self.vault = vault
         self.progress = progress
-        self.hasher: SiteHasher
+        self.hasher = SiteHasher(vault.hasher_key)
         self.keys: KeySet
         self.log_id = b""
         self.differences: list[Difference] = []
@@ -213,7 +214,6 @@ class _Comparing:
     def begin(self, genesis: Entry, data: bytes) -> None:
         declared = decode_genesis(genesis.public, self.origin)
         self.log_id = leaf_hash(data)
-        self.hasher = SiteHasher(self.master_secret, self.log_id)
         self.keys = KeySet(self.origin, self.log_id, declared)
         for role, public in (("root", declared.root), ("ingest", declared.ingest)):
             self.signers[key_hash(public)] = (role, public, 0, None)
@@ -223,14 +223,18 @@ class _Comparing:
         if row["by_seq"] != by_seq and (by_seq is not None or row["by_seq"] < self.size):
             self.differ("erased", f"entry {seq} is {'not ' if row['by_seq'] is None else ''}said to be erased")
         if opening is None:
-            if row["payload"] is not None:
+            if row["sealed"] is not None:
                 self.differ("opening", f"entry {seq} has one, and should have none")
             return
-        if row["payload"] is None:
+        if row["sealed"] is None:
             if row["by_seq"] is None or row["by_seq"] < self.size:
                 self.differ("opening", f"entry {seq} has lost its own")
             return
-        if (row["salt"], row["payload"]) != (opening.salt, opening.payload):
+        try:
+            stored = self.vault.open_opening(entry.commit, row["sealed"])
+        except SealBroken:
+            stored = None
+        if stored != (opening.salt, opening.payload):
             self.differ("opening", f"entry {seq} has another one")
         visitor = None if entry.kind != Kind.EVENT else self.hasher.subject(decode_event(opening.payload))
         if row["visitor"] != visitor:
@@ -339,12 +343,12 @@ class _Comparing:
 
     def compare_state(self, row: asyncpg.Record) -> None:
         try:
-            events = [recorded(event) for event in event_rows(row)]
+            events = [recorded(self.vault, event) for event in event_rows(row)]
             right = (encode_state(fold(EMPTY_STATE, events)), encode_told(fold_told(NOTHING_TOLD, events))) == (
                 row["body"],
                 row["told"],
             )
-        except LedgerError:  # an edited payload, told above
+        except LedgerError:  # an edited opening, told above
             right = False
         if row["ahead"] or row["seq"] not in (row["seqs"] or ()) or not right:
             self.differ("state", f"visitor {row['visitor'][:4].hex()} at entry {row['seq']}: not what the log comes to")

@@ -24,6 +24,7 @@ from ledger.core.policy import PolicyHistory
 from ledger.site import published, recorded
 from ledger.store.errors import is_transient
 from ledger.store.reads import Reads, event_rows
+from ledger.vault import Vaults
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ select coalesce((select max(p.seq) from ledger.policy p where p.site_id = $1), -
 # that it does not hold, up to $4.
 # `offset 0` keeps the row a look-up by the whole key: joined, a planner without statistics reads every visitor's row.
 _BATCH = """
-select v.visitor, t.body as state, t.told, r.seqs, r.entries, r.payloads
+select v.visitor, t.body as state, t.told, r.seqs, r.entries, r.sealed
   from (select o.visitor from ledger.opening o
          where o.site_id = $1 and o.seq > $3 and o.seq <= $4 and o.visitor is not null
         union
@@ -54,7 +55,7 @@ select v.visitor, t.body as state, t.told, r.seqs, r.entries, r.payloads
   ) t on true
  cross join lateral (
       select array_agg(o.seq order by o.seq) as seqs, array_agg(e.entry order by o.seq) as entries,
-             array_agg(o.payload order by o.seq) as payloads
+             array_agg(o.sealed order by o.seq) as sealed
         from ledger.opening o join ledger.entry e on e.site_id = o.site_id and e.seq = o.seq
        where o.site_id = $1 and o.visitor = v.visitor and o.seq > coalesce(t.seq, -1) and o.seq <= $4
   ) r
@@ -86,6 +87,7 @@ class Known:
 
 async def project_batch(
     pool: asyncpg.Pool,
+    vaults: Vaults,
     site_id: int,
     version: int,
     position: int,
@@ -103,9 +105,10 @@ async def project_batch(
         return position
     moment = await pool.fetchrow(_MOMENT, site_id)
     policy_seq, lapses = await (known or Known(pool)).lapses(site_id, moment["policy_seq"])
+    vault = await vaults.of(site_id)
     visitors, seqs, bodies, due, all_told = [], [], [], [], []
     for row in await pool.fetch(_BATCH, site_id, version, position, upto, config.PROJECT_BATCH_ENTRIES):
-        events = [recorded(event) for event in event_rows(row)]
+        events = [recorded(vault, event) for event in event_rows(row)]
         state = fold(EMPTY_STATE if row["state"] is None else decode_state(row["state"]), events)
         told = fold_told(decode_told(row["told"]), events)
         visitors.append(row["visitor"])
@@ -130,8 +133,9 @@ class Progress(NamedTuple):
 class Projector:
     """Keeps the living projections of all sites up; one at a time over all replicas is enough, two do no harm."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    def __init__(self, pool: asyncpg.Pool, vaults: Vaults) -> None:
         self._pool = pool
+        self._vaults = vaults
         self._known = Known(pool)
         self._progress: dict[str, Progress] = {}
 
@@ -161,7 +165,14 @@ class Projector:
             try:
                 size = await self._pool.fetchval(_HEAD, row["site_id"])
                 position = await project_batch(
-                    self._pool, row["site_id"], row["version"], row["position"], size, self._known, row["unfolded"]
+                    self._pool,
+                    self._vaults,
+                    row["site_id"],
+                    row["version"],
+                    row["position"],
+                    size,
+                    self._known,
+                    row["unfolded"],
                 )
             except Exception as error:
                 if is_transient(error) or isinstance(error, Unavailable):
@@ -172,7 +183,10 @@ class Projector:
 
 
 async def rebuild(
-    pool: asyncpg.Pool, site_id: int, progress: Callable[[int, int], None] = lambda position, size: None
+    pool: asyncpg.Pool,
+    vaults: Vaults,
+    site_id: int,
+    progress: Callable[[int, int], None] = lambda position, size: None,
 ) -> int:
     """Build a new version beside the living one and flip under the site's lock; how many entries were read.
 
@@ -184,7 +198,7 @@ async def rebuild(
     position, size, known = 0, 0, Known(pool)
     while position != size - 1:
         size = await pool.fetchval(_HEAD, site_id)
-        further = await project_batch(pool, site_id, version, position, size, known)
+        further = await project_batch(pool, vaults, site_id, version, position, size, known)
         if further == position < size - 1 and not await pool.fetchval(_IS_BUILT, site_id, version):
             raise _superseded()
         position = further

@@ -19,6 +19,7 @@ from ledger.core import keys
 from ledger.core.ed25519 import SigningKey
 from ledger.core.entry import ZEROS, Kind, core_bytes, key_hash, origin_hash
 from ledger.core.errors import ConfigInvalid, KeyRefused, Malformed
+from ledger.core.merkle import leaf_hash
 from ledger.core.note import TYPE_ED25519, VerifierKey, check_origin, check_site
 from ledger.core.notice import media_type_of
 from ledger.core.policy import named_documents, parse_site_document
@@ -31,6 +32,7 @@ from ledger.store import errors as sql
 from ledger.store.append import ControlDraft, Head, append_one
 from ledger.store.pool import open_pool
 from ledger.store.reads import Reads, SiteRow
+from ledger.vault import make_first_keys
 
 SECRET_SCOPES = ("events", "check", "audit", "admin")
 PUBLISHABLE_SCOPES = ("events",)
@@ -126,7 +128,7 @@ async def revoke_api_key(pool: asyncpg.Pool, key: str) -> bool:
 async def _write_genesis(
     pool: asyncpg.Pool, settings: config.Settings, site_id: int, origin: str, root_key: RootKey | None
 ) -> None:
-    """Append entry 0, or find it there with these very keys."""
+    """Append entry 0 and make the site's data keys, or find it there with these very keys."""
     root = founding_key(settings, origin, "root") if root_key is None else root_key(origin)
     ingest = founding_key(settings, origin, "ingest")
     log_key = founding_key(settings, origin, "log")
@@ -141,7 +143,11 @@ async def _write_genesis(
         try:
             async with pool.acquire() as connection:
                 now_ms: int = await connection.fetchval(_NOW_MS)
-                await append_one(connection, site_id, now_ms, Head(0, b""), draft, config.APPEND_TIMEOUT_SECONDS)
+                async with connection.transaction():  # a log without keys to seal its rows is none
+                    timeout = config.APPEND_TIMEOUT_SECONDS
+                    genesis, _ = await append_one(connection, site_id, now_ms, Head(0, b""), draft, timeout)
+                    if genesis.entry is not None:
+                        await make_first_keys(connection, site_id, leaf_hash(genesis.entry), settings.masters[0])
             return
         except Exception as error:
             if sql.sqlstate(error) == sql.LOG_EXISTS:

@@ -108,7 +108,7 @@ class Recorder:
             # A retry of an event that was recorded gets its receipt, whatever has changed since.
             known = await self.reads.receipt(site.site_id, site.hasher.event_id(event_id))
             if known is not None:
-                return Recording(replay(site.site, known, content), True)
+                return Recording(replay(site, known, content), True)
         if admission.event is None:
             assert admission.refusal is not None
             raise GrantsRefused(admission.refusal, None)
@@ -129,7 +129,7 @@ class Recorder:
         else:
             stored = await self.reads.receipt_at(site.site_id, appended.seq)
             replayed = appended.outcome != Outcome.SAME_COMMITMENT
-            recording = Recording(replay(site.site, stored, draft.content), replayed)
+            recording = Recording(replay(site, stored, draft.content), replayed)
         if entered.refusal is not None:
             raise GrantsRefused(entered.refusal, recording.receipt)
         return recording
@@ -140,7 +140,7 @@ class Recorder:
         under_way = self._linking.get((site.site_id, subject))
         if under_way is not None:
             await asyncio.wait([under_way])  # a line before this one in the same batch
-        return state_of((await self.reads.visitors(site.site_id, [subject]))[0]).account
+        return state_of(site.vault, (await self.reads.visitors(site.site_id, [subject]))[0]).account
 
     def _remember(self, site: Site, visitor: bytes, answer: asyncio.Future[Appended]) -> None:
         """The newest link or unlinking of a visitor that is still on its way."""
@@ -174,7 +174,7 @@ class Recorder:
 def draft_of(
     site: Site, sequencer: Sequencer, event: events.Event, subject: bytes, content: bytes | None = None
 ) -> EventDraft:
-    """The event ready to be appended under `subject`: encoded, salted, and signed by the sequencer's key.
+    """The event ready to be appended under `subject`: encoded, salted, sealed, and signed by the sequencer's key.
 
     `content` is the keyed hash of what a client sent, None for an event of the ledger's own. `InputRefused`: too large.
     """
@@ -189,8 +189,9 @@ def draft_of(
         commit=commit,
         signer=signer.key_hash,
         signature=signer.sign(Kind.EVENT, commit),
-        salt=salt,
-        payload=payload,
+        sealed=site.vault.seal_opening(commit, salt, payload),
         visitor=subject,
         content=site.hasher.content(payload) if content is None else content,
+        salt=salt,
+        payload=payload,
     )

@@ -37,6 +37,7 @@ from ledger.bus import Bus, BusError, Disconnected
 from ledger.site_stream import Seen, SiteStream, Stopped
 from ledger.store.errors import is_transient
 from ledger.store.reads import SiteRow
+from ledger.vault import Vaults
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ class _Follower:
         self.wake = asyncio.Event()
         self._relay = relay
         self._site = site
-        self._stream = SiteStream(relay.pool, site, relay.horizon_seconds, relay.replicas)
+        self._stream = SiteStream(relay.pool, relay.vaults, site, relay.horizon_seconds, relay.replicas)
         self._state: State = "waiting"
         self._error = ""
         self._failures = 0
@@ -182,12 +183,14 @@ class Relay(Collector):
     def __init__(
         self,
         pool: asyncpg.Pool,
+        vaults: Vaults,
         nats_url: str,
         *,
         horizon_seconds: int = config.RELAY_HORIZON_SECONDS,
         replicas: int = 1,
     ) -> None:
         self.pool = pool
+        self.vaults = vaults
         self.horizon_seconds = horizon_seconds
         self.replicas = replicas
         self.busy = asyncio.Semaphore(config.RELAY_MAX_BUSY_SITES)

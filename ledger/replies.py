@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from ledger.core.decide import Outcome
 from ledger.core.encoding import encode_base64, encode_time
-from ledger.core.entry import decode
+from ledger.core.entry import commit_of
 from ledger.core.errors import Erased, IdConflict
 from ledger.core.event import Event, decode_payload
 from ledger.core.merkle import leaf_hash
 from ledger.messages import CheckAnswer, PurposeDecision, Receipt
+from ledger.site import Site
 from ledger.store.reads import ReceiptRow
 
 _ERASED = "This event was erased on request. Do not send it again; mint a new visitor id for a new visit."
@@ -31,14 +32,15 @@ def receipt_of(site: str, event_id: str, seq: int, entry: bytes, salt: bytes, pa
     )
 
 
-def stored_receipt(site: str, row: ReceiptRow) -> Receipt:
+def stored_receipt(site: Site, row: ReceiptRow) -> Receipt:
     """The receipt of a stored event; `Erased` if it holds no opening any more."""
-    if row.salt is None or row.payload is None:
+    if row.sealed is None:
         raise Erased(_ERASED)
-    return receipt_of(site, decode_payload(row.payload, Event).id, row.seq, row.entry, row.salt, row.payload)
+    salt, payload = site.vault.open_opening(commit_of(row.entry), row.sealed)
+    return receipt_of(site.site, decode_payload(payload, Event).id, row.seq, row.entry, salt, payload)
 
 
-def replay(site: str, row: ReceiptRow, content: bytes) -> Receipt:
+def replay(site: Site, row: ReceiptRow, content: bytes) -> Receipt:
     """The receipt that an event of this content got before; `IdConflict` if the stored one has other content."""
     receipt = stored_receipt(site, row)
     if row.content != content:
@@ -68,10 +70,6 @@ def purpose_decision(decided: Outcome, explanation: Sequence[str] = ()) -> Purpo
 def check_answer(decided: Outcome) -> CheckAnswer:
     """One purpose of one visitor in a bulk check."""
     return CheckAnswer(decision=decided.decision, reason=decided.reason, valid_until=_time(decided.valid_until_ms))
-
-
-def recorded_at(entry: bytes) -> str:
-    return encode_time(decode(entry).ms)
 
 
 def _time(ms: int | None) -> str | None:

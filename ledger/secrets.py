@@ -1,6 +1,7 @@
 """Secrets on this side of the database: keyed hashes by which rows are looked up, and fresh ids, salts and API keys.
 
-Signing keys lie in files (keys/files). None of the secrets is written to Postgres, logs or error texts.
+Signing keys lie in files (keys/files), the keys that seal rows are the vault's. None of the secrets is written to
+Postgres, logs or error texts.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ API_KEY_BYTES = 32
 
 
 class SiteHasher:
-    """Keyed BLAKE2b of what must not stand in an index in clear; another site or secret gives other hashes."""
+    """Keyed BLAKE2b of what must not stand in an index in clear; another site's key gives other hashes."""
 
     __slots__ = ("_key",)
 
-    def __init__(self, master_secret: bytes, log_id: bytes) -> None:
-        self._key = blake2b(log_id, key=master_secret, digest_size=32, person=b"ledger site").digest()
+    def __init__(self, key: bytes) -> None:
+        """`key`: the `hasher_key` of the site's vault."""
+        self._key = key
 
     def event_id(self, event_id: str) -> bytes:
         return blake2b(event_id.encode(), key=self._key, digest_size=HASH_BYTES, person=b"ledger event").digest()

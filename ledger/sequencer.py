@@ -91,6 +91,10 @@ _STOPPING = "This server is stopping; send the event again, with the same id."
 _DIFFERENT_BYTES = "The bytes to be stored are not the ones expected; nothing was told. An operator has to look."
 _FULL = "More events arrive than can be written; try again, with the same event id."
 _GUARDS = {
+    sql.DATA_KEY_CLOSED: (
+        "data-key-closed",
+        "The data key of this event seals no more, and the server has not seen the newer one yet. Try again.",
+    ),
     sql.DIFFERENT_LOG: (
         "log-behind",
         "The database holds a shorter or another log than this server has seen (restored from an older copy, or failed "

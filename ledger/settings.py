@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ledger.core.encoding import decode_base64, encode_base64
 from ledger.core.errors import ConfigInvalid, Malformed
+from ledger.core.sealing import Master
 from ledger.core.whereabouts import parse_networks
 
 
@@ -30,7 +31,7 @@ VARIABLES = (
     Variable(
         "LEDGER_MASTER_SECRET",
         None,
-        "32 random bytes in base64: keys the hashes by which rows are looked up, and opens the key files",
+        "32 random bytes in base64: opens the data keys, under which rows are sealed, and the key files",
     ),
     Variable("LEDGER_ORIGIN_PREFIX", "ledger.localhost", "prefix of the log origins of sites added from now on"),
     Variable("LEDGER_HOST", "127.0.0.1", "address to listen on"),
@@ -68,6 +69,12 @@ class Settings:
     region_header: str = ""
     geoip_db: Path | None = None
     public_url: str = ""
+    master_key_version: int = 1
+
+    @property
+    def masters(self) -> tuple[Master, ...]:
+        """The master secrets that this process knows, the newest first: it is the one to wrap and seal with."""
+        return (Master(self.master_key_version, self.master_secret),)
 
     @property
     def anchors(self) -> Path:

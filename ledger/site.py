@@ -16,7 +16,7 @@ from ledger import config
 from ledger.checkpointer.records import signed_size
 from ledger.core import ed25519, keys
 from ledger.core.decide import EMPTY_STATE, Recorded, State, decode_state, fold
-from ledger.core.entry import decode, key_hash
+from ledger.core.entry import commit_of, decode, key_hash
 from ledger.core.errors import BadSignature, KeyRefused, LedgerError, Malformed, NotFound, Unavailable
 from ledger.core.event import decode_event
 from ledger.core.key_history import key_history
@@ -27,6 +27,7 @@ from ledger.secrets import SiteHasher
 from ledger.sequencer import AppendEvents, Sequencer, Signer
 from ledger.store.append import Head, append_events
 from ledger.store.reads import EventRow, PolicyRow, Reads, SiteRow, VisitorRows
+from ledger.vault import Vault, Vaults
 
 log = logging.getLogger(__name__)
 
@@ -40,15 +41,16 @@ def published(row: PolicyRow) -> Published:
     return Published(row.seq, decode(row.entry).ms, row.document, decode_document(row.body))
 
 
-def recorded(row: EventRow) -> Recorded:
-    """A stored event, as decisions want it."""
-    return Recorded(row.seq, int.from_bytes(row.entry[9:17], "big"), decode_event(row.payload))
+def recorded(vault: Vault, row: EventRow) -> Recorded:
+    """A stored event, opened, as decisions want it."""
+    _, payload = vault.open_opening(commit_of(row.entry), row.sealed)
+    return Recorded(row.seq, int.from_bytes(row.entry[9:17], "big"), decode_event(payload))
 
 
-def state_of(rows: VisitorRows) -> State:
+def state_of(vault: Vault, rows: VisitorRows) -> State:
     """The state of a visitor or an account by all that the log holds: what is projected and what came after it."""
     state = EMPTY_STATE if rows.state is None else decode_state(rows.state)
-    return fold(state, [recorded(row) for row in rows.events]) if rows.events else state
+    return fold(state, [recorded(vault, row) for row in rows.events]) if rows.events else state
 
 
 @dataclass
@@ -60,6 +62,7 @@ class Site:
     origin: str
     log_id: bytes
     log_vkey: str  # the newest active one
+    vault: Vault
     hasher: SiteHasher
     policies: PolicyHistory
     sequencer: Sequencer | None
@@ -82,6 +85,7 @@ class SiteRegistry:
         self._writer_pool = writer_pool
         self._settings = settings
         self._append = append
+        self.vaults = Vaults(reads.pool, settings.masters)
         self._sites: dict[str, Site] = {}
         self._keyless: dict[str, str] = {}  # site -> why nothing can be appended to it here
         self._loading = asyncio.Lock()
@@ -151,6 +155,7 @@ class SiteRegistry:
                     else:  # an operator may have installed the key
                         row = SiteRow(site.site_id, site.site, site.origin)
                         site.sequencer = await self._sequencer(row, site.log_id)
+                await self.vaults.refresh()
                 await self.load()
                 await self._follow_keys()
                 for site_id, seq in (await self._reads.policy_seqs()).items():
@@ -198,6 +203,7 @@ class SiteRegistry:
             return None  # being founded at this moment
         log_id = leaf_hash(genesis)
         declared = keys.decode_genesis(decode(genesis).public, row.origin)
+        vault = await self.vaults.of(row.site_id)
         policies = PolicyHistory(tuple(published(p) for p in await self._reads.policies(row.site_id)))
         keys_seq = (await self._reads.key_seqs()).get(row.site_id, 0)
         return Site(
@@ -207,7 +213,8 @@ class SiteRegistry:
             log_id=log_id,
             log_vkey=await self._log_vkey(row.site_id, row.origin, str(declared.log)),
             keys_seq=keys_seq,
-            hasher=SiteHasher(self._settings.master_secret, log_id),
+            vault=vault,
+            hasher=SiteHasher(vault.hasher_key),
             policies=policies,
             sequencer=await self._sequencer(row, log_id),
         )

@@ -27,20 +27,21 @@ import asyncpg
 from ledger import config
 from ledger.bus import STREAM_NAME_IN_USE, SUBJECTS_OVERLAP, Bus, Refused, StoredMessage, StreamInfo, stream_config
 from ledger.core import stream
-from ledger.core.entry import Kind, decode
-from ledger.core.errors import Malformed
+from ledger.core.entry import Kind, commit_of, decode
+from ledger.core.errors import Malformed, SealBroken
 from ledger.core.merkle import leaf_hash
 from ledger.core.stream import Row
 from ledger.store.reads import Reads, SiteRow
+from ledger.vault import Vault, Vaults
 
 log = logging.getLogger(__name__)
 
 # `offset 0` keeps each look-up one by the whole key: joined, a planner without statistics compares every row to each.
 _ROW = """
-select e.seq, e.entry, o.salt, o.payload, r.seq is not null as erased
+select e.seq, e.entry, o.sealed, r.seq is not null as erased
   from ledger.entry e
   left join lateral (
-      select s.salt, s.payload from ledger.opening s where s.site_id = $1 and s.seq = e.seq offset 0
+      select s.sealed from ledger.opening s where s.site_id = $1 and s.seq = e.seq offset 0
   ) o on true
   left join lateral (select s.seq from ledger.erased s where s.site_id = $1 and s.seq = e.seq offset 0) r on true
 """
@@ -106,11 +107,12 @@ class Difference(NamedTuple):
 class SiteStream:
     """The steps for one site. `published`, `forgotten` and `rebuilt` count since the start."""
 
-    def __init__(self, pool: asyncpg.Pool, site: SiteRow, horizon_seconds: int, replicas: int) -> None:
+    def __init__(self, pool: asyncpg.Pool, vaults: Vaults, site: SiteRow, horizon_seconds: int, replicas: int) -> None:
         self.published = 0
         self.forgotten = 0
         self.rebuilt = 0
         self._pool = pool
+        self._vaults = vaults
         self._reads = Reads(pool)
         self._site = site
         self._names = stream.names(site.site)
@@ -160,7 +162,9 @@ class SiteStream:
         """Publish the entries behind `seen.last_seq`, up to `head`, one window of them or as far as an erasure."""
         last = seen.last_seq
         upto = min(head, last + self._window)
-        rows = [await self._row(row) for row in await self._pool.fetch(_ROWS, self._site.site_id, last + 1, upto)]
+        vault = await self._vaults.of(self._site.site_id)
+        records = await self._pool.fetch(_ROWS, self._site.site_id, last + 1, upto)
+        rows = [await self._row(_opened(vault, record)) for record in records]
         if [row.seq for row in rows] != list(range(last + 1, upto + 1)):
             raise Stopped("ledger-damaged", f"the ledger has a gap between {last + 1} and {upto}")
         try:
@@ -203,8 +207,7 @@ class SiteStream:
                 yield difference
             await asyncio.sleep(pause_seconds)
 
-    async def _row(self, record: asyncpg.Record) -> Row:
-        row = Row(*record)
+    async def _row(self, row: Row) -> Row:
         if row.entry[stream.KIND_AT] != Kind.POLICY:
             return row
         return row._replace(document=await self._pool.fetchval(_DOCUMENT, self._site.site_id, row.seq))
@@ -329,7 +332,8 @@ class SiteStream:
         """Where these messages are not what the ledger says; what was erased may be gone or a tombstone."""
         messages = await self._messages(bus, seqs)
         records = await self._pool.fetch(_ROWS_AT, self._site.site_id, list(seqs))
-        rows = {record["seq"]: Row(*record) for record in records}
+        vault = await self._vaults.of(self._site.site_id)
+        rows = {record["seq"]: _opened(vault, record) for record in records}
         found = ((seq, self._difference(rows.get(seq), message)) for seq, message in zip(seqs, messages, strict=True))
         return [Difference(seq, what) for seq, what in found if what]
 
@@ -345,6 +349,16 @@ class SiteStream:
         if row.payload is not None and message.data != row.payload:
             return "other-payload"
         return ""
+
+
+def _opened(vault: Vault, record: asyncpg.Record) -> Row:
+    """A row with its opening, if it has one. `Stopped` if that does not open: the stream may hold the only copy."""
+    seq, entry, sealed = record["seq"], record["entry"], record["sealed"]
+    try:
+        salt, payload = (None, None) if sealed is None else vault.open_opening(commit_of(entry), sealed)
+    except SealBroken as error:
+        raise Stopped("ledger-damaged", f"the opening of entry {seq} was altered: {error}") from error
+    return Row(seq, entry, salt, payload, record["erased"])
 
 
 def _seen(info: StreamInfo) -> Seen:

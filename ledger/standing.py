@@ -43,7 +43,7 @@ async def standing_now(reads: Reads, site: Site, visitors: Sequence[bytes]) -> N
     for n, row in enumerate(rows):
         if n and n % config.CHECK_SLICE_VISITORS == 0:
             await asyncio.sleep(0)  # other requests go on while many are folded
-        states.append(state_of(row))
+        states.append(state_of(site.vault, row))
     del rows
     accounts: dict[str, State] = {}
     linked = [n for n, state in enumerate(states) if state.account is not None]
@@ -53,8 +53,8 @@ async def standing_now(reads: Reads, site: Site, visitors: Sequence[bytes]) -> N
         again = await reads.visitors(site.site_id, subjects)
         now_ms = again[0].now_ms
         for n, row in zip(linked, again, strict=False):
-            states[n] = state_of(row)
-        accounts = {name: state_of(row) for name, row in zip(wanted, again[len(linked) :], strict=True)}
+            states[n] = state_of(site.vault, row)
+        accounts = {name: state_of(site.vault, row) for name, row in zip(wanted, again[len(linked) :], strict=True)}
     standings = [Standing(state, accounts[state.account] if state.account else None) for state in states]
     return Now(size, policy_seq, now_ms, standings)
 
@@ -85,7 +85,7 @@ async def _past_states(reads: Reads, site: Site, subjects: Sequence[bytes], at_m
                 config.PAST_PAGE_EVENTS,
             )
             for n, page in zip(asked, pages, strict=True):
-                states[n] = fold(states[n], [recorded(row) for row in page], until_ms=at_ms)
+                states[n] = fold(states[n], [recorded(site.vault, row) for row in page], until_ms=at_ms)
                 if len(page) < config.PAST_PAGE_EVENTS:
                     del after[n]
                 else:

@@ -51,12 +51,13 @@ def open_source(place: str, key: str | None = None) -> Iterator[Source]:
 async def _compare(source: Source, data: Path) -> Live:
     from ledger.live import compare  # noqa: PLC0415
     from ledger.store.pool import open_pool  # noqa: PLC0415
+    from ledger.vault import Vaults  # noqa: PLC0415
 
     settings = find_settings(data)
     pool = await open_pool(settings.database_url, size=1, timeout_seconds=READ_TIMEOUT_SECONDS)
     try:
         with bar("Comparing", "entries") as progress:
-            found = await compare(pool, source, settings.master_secret, progress)
+            found = await compare(pool, source, Vaults(pool, settings.masters), progress)
     finally:
         await pool.close()
     differences = tuple(DifferenceFound(each.table, each.what) for each in found.differences)

@@ -14,12 +14,16 @@ from ledger.core.entry import ZEROS, Kind, commitment, core_bytes, key_hash, ori
 from ledger.core.event import Event, encode_payload
 from ledger.core.merkle import leaf_hash
 from ledger.core.note import TYPE_ED25519, VerifierKey
+from ledger.core.sealing import Master
 from ledger.secrets import SiteHasher, new_event_id, new_salt
 from ledger.sequencer import Signer
 from ledger.store.append import ControlDraft, EventDraft, Head, append_one
+from ledger.vault import Vault, make_first_keys, read_vault
 
 SITE = "shop.example.com"
 ORIGIN = "ledger.test/shop.example.com"
+MASTER = Master(1, bytes(32))
+"""Under which its data keys are wrapped."""
 
 
 class Founded(NamedTuple):
@@ -31,7 +35,11 @@ class Founded(NamedTuple):
     ingest: SigningKey
     log: SigningKey
     head: Head
-    hasher: SiteHasher
+    vault: Vault
+
+    @property
+    def hasher(self) -> SiteHasher:
+        return SiteHasher(self.vault.hasher_key)
 
     @property
     def signer(self) -> Signer:
@@ -50,12 +58,15 @@ async def found(url: str, site: str = SITE, origin: str = ORIGIN) -> Founded:
     connection = await asyncpg.connect(url)
     try:
         site_id = await connection.fetchval("select ledger.create_site($1, $2)", site, origin)
-        appended, head = await append_one(connection, site_id, now_ms(), Head(0, b""), draft, 5)
+        async with connection.transaction():
+            appended, head = await append_one(connection, site_id, now_ms(), Head(0, b""), draft, 5)
+            assert appended.entry is not None
+            log_id = leaf_hash(appended.entry)
+            await make_first_keys(connection, site_id, log_id, MASTER)
+        vault = await read_vault(connection, site_id, [MASTER])
     finally:
         await connection.close()
-    assert appended.entry is not None
-    log_id = leaf_hash(appended.entry)
-    return Founded(site_id, log_id, root, ingest, log, head, SiteHasher(bytes(32), log_id))
+    return Founded(site_id, log_id, root, ingest, log, head, vault)
 
 
 def event_draft(
@@ -78,8 +89,9 @@ def event_draft(
         commit=commit,
         signer=founded.signer.key_hash,
         signature=founded.signer.sign(Kind.EVENT, commit),
-        salt=salt,
-        payload=payload,
+        sealed=founded.vault.seal_opening(commit, salt, payload),
         visitor=founded.hasher.visitor(visitor),
         content=founded.hasher.content(payload),
+        salt=salt,
+        payload=payload,
     )

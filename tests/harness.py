@@ -38,6 +38,8 @@ from ledger.embedded.server import Server
 from ledger.provision import SiteCredentials, create_site
 from ledger.secrets import new_event_id
 from ledger.store.migrate import migrate
+from ledger.vault import read_vault
+from tests.openings import opened
 
 DEADLINE_SECONDS = 120.0
 PURPOSES = ("analytics", "marketing")
@@ -325,7 +327,7 @@ class Log(NamedTuple):
 
 
 _ROWS = """
-select e.seq, e.entry, o.salt, o.payload, k.key, r.by_seq is not null as erased
+select e.seq, e.entry, o.sealed, k.key, r.by_seq is not null as erased
   from ledger.site s join ledger.entry e using (site_id)
   left join ledger.opening o using (site_id, seq) left join ledger.erased r using (site_id, seq)
   left join ledger.known k using (site_id, seq)
@@ -333,9 +335,11 @@ select e.seq, e.entry, o.salt, o.payload, k.key, r.by_seq is not null as erased
 """
 
 
-async def check_log(database_url: str, site: SiteCredentials, receipts: dict[str, dict[str, Any]] | None = None) -> Log:
+async def check_log(
+    settings: Settings, site: SiteCredentials, receipts: dict[str, dict[str, Any]] | None = None
+) -> Log:
     """Chain, signatures, openings; no event twice; and every receipt byte for byte where it says it is."""
-    rows = await _rows(database_url, site.site)
+    rows = await _rows(settings, site.site)
     genesis = decode(rows[0]["entry"])
     origin, log_id = site.log_vkey.partition("+")[0], leaf_hash(rows[0]["entry"])
     assert log_id.hex() == site.log_id
@@ -376,9 +380,9 @@ async def check_log(database_url: str, site: SiteCredentials, receipts: dict[str
     return Log(entries, seq_of)
 
 
-async def check_stream(nats_url: str, database_url: str, site: SiteCredentials) -> None:
+async def check_stream(nats_url: str, settings: Settings, site: SiteCredentials) -> None:
     """Once it has come so far, the site's stream holds each entry and each payload of now at the ledger's seq."""
-    rows = await _rows(database_url, site.site)
+    rows = await _rows(settings, site.site)
     stream = names(site.site).stream
     client = await nats.connect(nats_url)
     js = client.jetstream()
@@ -394,7 +398,7 @@ async def check_stream(nats_url: str, database_url: str, site: SiteCredentials) 
                     assert base64.b64decode(message.headers["ce-entry"]) == row["entry"]
                     assert row["payload"] is None or message.data == row["payload"]
             last_seq: int = (await js.stream_info(stream)).state.last_seq
-            return last_seq < len(await _rows(database_url, site.site))
+            return last_seq < len(await _rows(settings, site.site))
         return False
 
     try:
@@ -403,15 +407,16 @@ async def check_stream(nats_url: str, database_url: str, site: SiteCredentials) 
         await client.close()
 
 
-def _pages(rows: Sequence[asyncpg.Record], size: int) -> list[Sequence[asyncpg.Record]]:
+def _pages(rows: Sequence[dict[str, Any]], size: int) -> list[Sequence[dict[str, Any]]]:
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
-async def _rows(database_url: str, site: str) -> list[asyncpg.Record]:
-    connection = await asyncpg.connect(database_url)
+async def _rows(settings: Settings, site: str) -> list[dict[str, Any]]:
+    connection = await asyncpg.connect(settings.database_url)
     try:
-        rows: list[asyncpg.Record] = await connection.fetch(_ROWS, site)
-        return rows
+        site_id = await connection.fetchval("select site_id from ledger.site where site = $1", site)
+        vault = await read_vault(connection, site_id, settings.masters)
+        return [opened(vault, row) for row in await connection.fetch(_ROWS, site)]
     finally:
         await connection.close()
 

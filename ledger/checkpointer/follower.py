@@ -18,6 +18,7 @@ from typing import ParamSpec, TypeVar
 import asyncpg
 
 from ledger import config
+from ledger.core.entry import commit_of
 from ledger.core.errors import Malformed, Unavailable
 from ledger.core.faults import Fault, Faults
 from ledger.core.follow import Follower, Step
@@ -26,6 +27,7 @@ from ledger.core.merkle import leaf_hash
 from ledger.memory import MemoryDamaged, SqliteMemory, forget
 from ledger.store import checkpoints as store
 from ledger.store.reads import SiteRow
+from ledger.vault import Vaults
 
 log = logging.getLogger(__name__)
 
@@ -58,10 +60,16 @@ class LogFollower:
     """One site's rows, followed. Open it before use, and close it."""
 
     def __init__(
-        self, pool: asyncpg.Pool, site: SiteRow, path: Path, leaves: Callable[[bytes, int], None] = lambda *_: None
+        self,
+        pool: asyncpg.Pool,
+        vaults: Vaults,
+        site: SiteRow,
+        path: Path,
+        leaves: Callable[[bytes, int], None] = lambda *_: None,
     ) -> None:
         """`leaves` is given the leaf hashes of entries that were judged and kept, with the seq of the first."""
         self._pool = pool
+        self._vaults = vaults
         self._site = site
         self._path = path
         self._leaves = leaves
@@ -153,10 +161,12 @@ class LogFollower:
     async def _slice(self, size: int) -> None:
         follower, first = self.log, self.log.size
         end = min(first + config.CHECKPOINT_SLICE_ENTRIES, size)
-        entries, openings = await store.read_slice(self._pool, self._site.site_id, first, end)
+        entries, sealed = await store.read_slice(self._pool, self._site.site_id, first, end)
         if len(entries) < end - first:
             raise _fault(Fault(2, "it is missing", first + len(entries)))
         latest_ms = time.time_ns() // 1_000_000 + COSIGNED_SLACK_MS
+        vault = await self._vaults.of(self._site.site_id)
+        openings = await in_thread(store.opened, vault, sealed)
         step = await in_thread(follower.step, entries, openings, latest_ms)
         if not step.faults:
             await self._settle(step)
@@ -178,7 +188,10 @@ class LogFollower:
             earlier = await store.entries_at(self._pool, site_id, [suspect.earlier for suspect in step.suspects])
             for suspect in step.suspects:
                 if suspect.earlier in earlier:
-                    follower.recheck(step, suspect, *earlier[suspect.earlier])
+                    entry, sealed = earlier[suspect.earlier]
+                    found_there = [] if sealed is None else [(suspect.earlier, commit_of(entry), sealed)]
+                    openings = store.opened(await self._vaults.of(site_id), found_there)
+                    follower.recheck(step, suspect, entry, openings[0].payload if openings else None)
         named = [seq for _, seqs in step.erasures for seq in seqs]
         opened = await store.first_opened(self._pool, site_id, named) if named else None
         if opened is not None:

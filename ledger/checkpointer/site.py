@@ -45,6 +45,7 @@ from ledger.log_tree import LogTree
 from ledger.store import checkpoints as store
 from ledger.store import log as log_store
 from ledger.store.reads import SiteRow
+from ledger.vault import Vaults
 from ledger.witness.client import WitnessClient
 
 _ROOTS_KEPT = 32
@@ -95,7 +96,7 @@ class SiteCheckpointer:
         self._tree = LogTree(pool, site.site_id)
         self._tiles = NewTiles(pool, site.site_id)
         memory = memory or settings.anchors / f"{site.site}.memory"
-        self._follower = LogFollower(pool, site, memory, self._tiles.add)
+        self._follower = LogFollower(pool, Vaults(pool, settings.masters), site, memory, self._tiles.add)
         self._anchor = Anchor(settings.anchors / f"{site.site}.anchor")
         self._kv = NatsRecord(site.origin)
         self._stream = names(site.site)

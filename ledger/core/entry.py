@@ -71,6 +71,11 @@ def core_bytes(log: bytes, kind: int, commit: bytes, public: bytes) -> bytes:
     return ENTRY_LABEL + log + bytes((kind,)) + commit + len(public).to_bytes(2, "big") + public
 
 
+def commit_of(entry: bytes) -> bytes:
+    """The commitment in the bytes of an entry, without reading the rest."""
+    return entry[50:82]
+
+
 def encode(entry: Entry) -> bytes:
     """The 180 bytes and `public`."""
     if len(entry.public) > MAX_PUBLIC_BYTES:

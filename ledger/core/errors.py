@@ -21,6 +21,10 @@ class Malformed(LedgerError):
     """Bytes that are not what they claim to be: an entry, a note, a checkpoint, a tile, a key, a bundle file."""
 
 
+class SealBroken(LedgerError):
+    """Sealed bytes that their key does not open: altered, cut off, moved from elsewhere, or under another secret."""
+
+
 class BadSignature(LedgerError):
     """A signature that the named key did not make."""
 

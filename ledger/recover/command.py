@@ -53,7 +53,7 @@ async def _open(settings: Settings, admin_url: str, site: str, bodies: Sequence[
         row = await find_site(connection, site)
         bus = await Bus.connect(settings.nats_url)
         try:
-            yield Recovery(connection, bus, row, settings.master_secret, bodies)
+            yield Recovery(connection, bus, row, settings.masters, bodies)
         finally:
             await bus.close()
     except BusError as error:

@@ -28,17 +28,19 @@ import asyncpg
 from ledger.bus import Bus
 from ledger.config import CONNECT_TIMEOUT_SECONDS, RECOVER_LOCK_TIMEOUT_SECONDS, RECOVER_WINDOW_ENTRIES
 from ledger.core import stream
-from ledger.core.entry import Kind, decode, decode_seqs
+from ledger.core.entry import Kind, commit_of, decode, decode_seqs
 from ledger.core.errors import AuditFault, ConfigInvalid, DocumentInvalid, NotFound, Unavailable
 from ledger.core.event import DECIDING, LINKING, Event, EventInput, InputType, decode_event, encode_content
 from ledger.core.merkle import HASH_BYTES, leaf_hash
 from ledger.core.notice import media_type_of
+from ledger.core.sealing import Master
 from ledger.core.tail import Ledger, Tail, TailEntry, TailMessage
 from ledger.progress import Progress
 from ledger.recover.signed import Signed, contradiction, read_signed
 from ledger.secrets import SiteHasher
 from ledger.store.errors import DIFFERENT_LOG, sqlstate
 from ledger.store.reads import SiteRow
+from ledger.vault import Vault, read_vault
 
 _SITE = "select site_id, site, origin from ledger.site where site = $1"
 _LAST = "select entry from ledger.entry where site_id = $1 order by seq desc limit 1"
@@ -53,11 +55,8 @@ select e.seq from ledger.entry e
  where e.site_id = $1 and e.seq = any ($2) and ledger.entry_kind(e.entry) = 1
    and not exists (select 1 from ledger.erased r where r.site_id = $1 and r.seq = e.seq and r.by_seq < $3)
 """
-_ANY_OPENING = """
-select payload, visitor from ledger.opening where site_id = $1 and visitor is not null order by seq desc limit 1
-"""
 _PUT_DOCUMENT = "select ledger.put_document($1, $2)"
-_RECOVER = "select ledger.recover_entries($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+_RECOVER = "select ledger.recover_entries($1, $2, $3, $4, $5, $6, $7, $8)"
 
 
 class Survey(NamedTuple):
@@ -80,8 +79,7 @@ class _Row(NamedTuple):
 
     entry: bytes
     key: bytes | None
-    salt: bytes | None
-    payload: bytes | None
+    sealed: bytes | None
     visitor: bytes | None
     content: bytes | None
 
@@ -94,14 +92,14 @@ class Recovery:
         connection: asyncpg.Connection,
         bus: Bus,
         site: SiteRow,
-        master_secret: bytes,
+        masters: Sequence[Master],
         documents: Sequence[bytes] = (),
     ) -> None:
         self._connection = connection
         self._bus = bus
         self._site = site
         self._names = stream.names(site.site)
-        self._master_secret = master_secret
+        self._masters = masters
         self._documents = documents
 
     async def survey(self, progress: Progress) -> Survey:
@@ -109,13 +107,13 @@ class Recovery:
         info = await self._bus.stream_info(self._names.stream, self._names.tombstones)
         if info is None:
             raise NotFound(f"NATS has no stream of {self._site.site}: there is nothing to recover from")
-        tail, hasher = await self._begin()
+        tail, vault = await self._begin()
         end = tail.first
         tombstones: list[int] = []
         leaves = bytearray()
         refused: AuditFault | None = None
         try:
-            async for entries in self._verified(tail, hasher, info.state.last_seq, progress):
+            async for entries in self._verified(tail, SiteHasher(vault.hasher_key), info.state.last_seq, progress):
                 end = entries[-1].seq + 1
                 leaves += b"".join(leaf_hash(each.entry) for each in entries)
                 tombstones += [each.seq for each in entries if each.is_tombstone]
@@ -131,14 +129,14 @@ class Recovery:
 
     async def append(self, survey: Survey, progress: Progress) -> None:
         """Append again what the survey found. `AuditFault` if the stream is another one by now."""
-        tail, hasher = await self._begin()
+        tail, vault = await self._begin()
         if tail.first != survey.first:
             raise _changed()
         tip = tail.tip
         for document in self._documents:
             await self._connection.execute(_PUT_DOCUMENT, _media_type(document), document)
-        async for entries in self._verified(tail, hasher, survey.end - 1, progress):
-            rows = [_row(each, survey.erased.get(each.seq, survey.end) < survey.end, hasher) for each in entries]
+        async for entries in self._verified(tail, SiteHasher(vault.hasher_key), survey.end - 1, progress):
+            rows = [_row(each, survey.erased.get(each.seq, survey.end) < survey.end, vault) for each in entries]
             async with self._connection.transaction():
                 for each in entries:
                     if each.document is not None:
@@ -177,7 +175,7 @@ class Recovery:
         """Delete the stream; the relay builds it again from the ledger."""
         await self._bus.delete_stream(self._names.stream)
 
-    async def _begin(self) -> tuple[Tail, SiteHasher]:
+    async def _begin(self) -> tuple[Tail, Vault]:
         """A reading of the tail from where the ledger ends."""
         site_id = self._site.site_id
         last = await self.last_entry()
@@ -193,12 +191,7 @@ class Recovery:
                 now_ms=await self._connection.fetchval(_NOW_MS),
             )
         )
-        hasher = SiteHasher(self._master_secret, leaf_hash(keys[0]))
-        row = await self._connection.fetchrow(_ANY_OPENING, site_id)
-        if row is not None and hasher.subject(decode_event(row["payload"])) != row["visitor"]:
-            # Every row would be put back, and none of them ever found again.
-            raise ConfigInvalid("LEDGER_MASTER_SECRET is not the one that this ledger was written with")
-        return tail, hasher
+        return tail, await read_vault(self._connection, site_id, self._masters)
 
     async def _verified(
         self, tail: Tail, hasher: SiteHasher, upto: int, progress: Progress
@@ -284,16 +277,20 @@ def _key(entry: TailEntry, hasher: SiteHasher) -> bytes | None:
     return None if entry.payload is None else hasher.event_id(decode_event(entry.payload).id)
 
 
-def _row(entry: TailEntry, erased: bool, hasher: SiteHasher) -> _Row:
+def _row(entry: TailEntry, erased: bool, vault: Vault) -> _Row:
     """What an erasure further on will take away is not brought back, save that the event's id is taken."""
-    if entry.kind != Kind.EVENT or entry.payload is None:
-        return _Row(entry.entry, None, entry.salt, entry.payload, None, None)
-    event = decode_event(entry.payload)
+    if entry.payload is None or entry.salt is None:
+        return _Row(entry.entry, None, None, None, None)
+    commit = commit_of(entry.entry)
+    if entry.kind != Kind.EVENT:
+        return _Row(entry.entry, None, vault.seal_record(commit, entry.salt, entry.payload), None, None)
+    event, hasher = decode_event(entry.payload), SiteHasher(vault.hasher_key)
     key = hasher.event_id(event.id)
     if erased:
-        return _Row(entry.entry, key, None, None, None, None)
+        return _Row(entry.entry, key, None, None, None)
     content = hasher.content(encode_content(_client_input(event)))
-    return _Row(entry.entry, key, entry.salt, entry.payload, hasher.subject(event), content)
+    sealed = vault.seal_opening(commit, entry.salt, entry.payload)
+    return _Row(entry.entry, key, sealed, hasher.subject(event), content)
 
 
 def _client_input(event: Event) -> EventInput:

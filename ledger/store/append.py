@@ -28,28 +28,31 @@ class Outcome(IntEnum):
 
 
 class EventDraft(NamedTuple):
-    """An event ready to be appended. `key`, `visitor` and `content` are keyed hashes of 16 bytes (ledger/secrets)."""
+    """An event ready to be appended. `key`, `visitor` and `content` are keyed hashes of 16 bytes (ledger/secrets).
+
+    `sealed` is salt and payload as the database gets them; in clear they are here for the receipt alone.
+    """
 
     key: bytes
     commit: bytes
     signer: bytes
     signature: bytes
-    salt: bytes
-    payload: bytes
+    sealed: bytes
     visitor: bytes
     content: bytes
+    salt: bytes
+    payload: bytes
 
 
 class ControlDraft(NamedTuple):
-    """Any other entry. `salt` and `payload` are set for an erasure's record alone."""
+    """Any other entry. `sealed` is set for an erasure's record alone: its opening, under the register key."""
 
     kind: Kind
     commit: bytes
     signer: bytes
     signature: bytes
     public: bytes
-    salt: bytes | None = None
-    payload: bytes | None = None
+    sealed: bytes | None = None
 
 
 class Head(NamedTuple):
@@ -74,15 +77,15 @@ class TipMismatch(Exception):
 
 _APPEND_EVENTS = """
 select outcome, seq, ms, size, prev, tip
-  from ledger.append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+  from ledger.append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 """
 _APPEND_LAPSES = """
 select outcome, seq, ms, size, prev, tip
-  from ledger.append_lapses($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+  from ledger.append_lapses($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
 """
 _APPEND_ONE = """
 select outcome, seq, ms, size, prev, tip
-  from ledger.append_one($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+  from ledger.append_one($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 """
 
 
@@ -138,8 +141,8 @@ async def append_lapses(
 def _columns(drafts: Sequence[EventDraft]) -> list[Sequence[bytes]]:
     """What the functions take of drafts, column by column; they are all by one signer, who is named once."""
     columns = zip(*drafts, strict=True) if drafts else ([] for _ in EventDraft._fields)
-    keys, commits, _, signatures, salts, payloads, visitors, contents = columns
-    return [keys, commits, signatures, salts, payloads, visitors, contents]
+    keys, commits, _, signatures, sealed, visitors, contents, _, _ = columns
+    return [keys, commits, signatures, sealed, visitors, contents]
 
 
 def _events_of(row: asyncpg.Record, drafts: Sequence[EventDraft]) -> tuple[list[Appended], Head]:
@@ -176,8 +179,7 @@ async def append_one(
         draft.commit,
         draft.signature,
         draft.public,
-        draft.salt,
-        draft.payload,
+        draft.sealed,
         timeout=timeout_seconds,
     )
     leaf, entry = row["prev"], None

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import asyncpg
 
+from ledger.core.entry import commit_of
+from ledger.core.errors import SealBroken
 from ledger.core.opening import Opening
 from ledger.core.tree import HashTile
 from ledger.store.ask import ask
+from ledger.vault import Vault
 
 _HEADS = """
 select s.site_id, s.site, s.origin,
@@ -33,18 +37,18 @@ select h.seq, h.entry, c.note, coalesce(c.size, 0) as noted, coalesce(w.size, 0)
 
 # `offset 0` keeps each look-up one by the whole key: joined, a planner without statistics compares every row to each.
 _SLICE = """
-select e.seq, e.entry, o.salt, o.payload
+select e.seq, e.entry, o.sealed
   from ledger.entry e
   left join lateral (
-      select s.salt, s.payload from ledger.opening s where s.site_id = $1 and s.seq = e.seq offset 0
+      select s.sealed from ledger.opening s where s.site_id = $1 and s.seq = e.seq offset 0
   ) o on true
  where e.site_id = $1 and e.seq >= $2 and e.seq < $3 order by e.seq
 """
 _ENTRIES_AT = """
-select e.seq, e.entry, o.payload
+select e.seq, e.entry, o.sealed
   from unnest($2::bigint[]) w(seq)
   join lateral (select s.entry, s.seq from ledger.entry s where s.site_id = $1 and s.seq = w.seq offset 0) e on true
-  left join lateral (select s.payload from ledger.opening s where s.site_id = $1 and s.seq = w.seq offset 0) o on true
+  left join lateral (select s.sealed from ledger.opening s where s.site_id = $1 and s.seq = w.seq offset 0) o on true
 """
 _OPENED = "select min(o.seq) as seq from ledger.opening o where o.site_id = $1 and o.seq = any ($2::bigint[])"
 _ERASED = "select seq, by_seq from ledger.erased where site_id = $1 and seq = any ($2::bigint[])"
@@ -77,10 +81,10 @@ class Moment(NamedTuple):
 
 
 class Slice(NamedTuple):
-    """Consecutive entries with the openings that there are."""
+    """Consecutive entries with the openings that there are, as they are stored: (seq, commitment, sealed)."""
 
     entries: list[bytes]
-    openings: list[Opening]
+    sealed: list[tuple[int, bytes, bytes]]
 
 
 async def heads(pool: asyncpg.Pool) -> list[HeadRow]:
@@ -96,19 +100,28 @@ async def moment(pool: asyncpg.Pool, site_id: int) -> Moment:
 async def read_slice(pool: asyncpg.Pool, site_id: int, start: int, end: int) -> Slice:
     """The entries [start, end) up to the first that is missing."""
     entries: list[bytes] = []
-    openings: list[Opening] = []
-    for seq, entry, salt, payload in await ask(pool, _SLICE, site_id, start, end):
+    openings: list[tuple[int, bytes, bytes]] = []
+    for seq, entry, sealed in await ask(pool, _SLICE, site_id, start, end):
         if seq != start + len(entries):
             break
         entries.append(entry)
-        if salt is not None:
-            openings.append(Opening(seq, salt, payload))
+        if sealed is not None:
+            openings.append((seq, commit_of(entry), sealed))
     return Slice(entries, openings)
 
 
+def opened(vault: Vault, sealed: Sequence[tuple[int, bytes, bytes]]) -> list[Opening]:
+    """The openings of a slice. One that does not open is none, and the rules find it missing."""
+    openings: list[Opening] = []
+    for seq, commit, each in sealed:
+        with contextlib.suppress(SealBroken):
+            openings.append(Opening(seq, *vault.open_opening(commit, each)))
+    return openings
+
+
 async def entries_at(pool: asyncpg.Pool, site_id: int, seqs: Sequence[int]) -> dict[int, tuple[bytes, bytes | None]]:
-    """seq -> entry and payload, where they are."""
-    return {row["seq"]: (row["entry"], row["payload"]) for row in await ask(pool, _ENTRIES_AT, site_id, seqs)}
+    """seq -> entry, and its opening as it is stored, where they are."""
+    return {row["seq"]: (row["entry"], row["sealed"]) for row in await ask(pool, _ENTRIES_AT, site_id, seqs)}
 
 
 async def first_opened(pool: asyncpg.Pool, site_id: int, seqs: Sequence[int]) -> int | None:

@@ -69,7 +69,7 @@ with head as materialized (
            coalesce((select max(p.seq) from ledger.policy p where p.site_id = $1), -1) as policy_seq,
            (extract(epoch from statement_timestamp()) * 1000)::bigint as now_ms
 )
-select h.size, h.policy_seq, h.now_ms, t.visitor, t.seq, t.body, t.told, r.seqs, r.entries, r.payloads
+select h.size, h.policy_seq, h.now_ms, t.visitor, t.seq, t.body, t.told, r.seqs, r.entries, r.sealed
   from head h
   left join lateral (
       select s.visitor, s.seq, s.body, s.told, s.due_ms from ledger.state s
@@ -77,7 +77,7 @@ select h.size, h.policy_seq, h.now_ms, t.visitor, t.seq, t.body, t.told, r.seqs,
   ) t on true
   left join lateral (
       select array_agg(o.seq order by o.seq) as seqs, array_agg(e.entry order by o.seq) as entries,
-             array_agg(o.payload order by o.seq) as payloads
+             array_agg(o.sealed order by o.seq) as sealed
         from ledger.opening o join ledger.entry e on e.site_id = o.site_id and e.seq = o.seq
        where o.site_id = $1 and o.visitor = t.visitor and o.seq > t.seq
   ) r on true
@@ -91,7 +91,7 @@ with head as materialized (
            (extract(epoch from statement_timestamp()) * 1000)::bigint as now_ms
 )
 select h.size, h.policy_seq, h.now_ms, t.visitor, t.seq, t.body, t.told,
-       null::bigint[] as seqs, null::bytea[] as entries, null::bytea[] as payloads
+       null::bigint[] as seqs, null::bytea[] as entries, null::bytea[] as sealed
   from head h
   left join lateral (
       select s.visitor, s.seq, s.body, s.told from ledger.state s
@@ -100,7 +100,6 @@ select h.size, h.policy_seq, h.now_ms, t.visitor, t.seq, t.body, t.told,
  order by t.visitor
 """
 
-_PAYLOADS = "select o.seq, o.payload from ledger.opening o where o.site_id = $1 and o.seq = any ($2::bigint[])"
 _WRITE_DUE = "select ledger.write_due($1, $2, $3, $4, $5, $6)"
 _STEP = "select ledger.pass_due($1, $2, $3, $4, $5, $6, $7, $8)"
 
@@ -129,10 +128,6 @@ class DueRows:
     async def after(self, site_id: int, version: int, subject: bytes, limit: int) -> Page:
         """The rows after a subject, in their order, without events."""
         return _page(await ask(self._pool, _AFTER, site_id, version, subject, limit))
-
-    async def payloads(self, site_id: int, seqs: Sequence[int]) -> dict[int, bytes]:
-        """Of events that are still there."""
-        return dict(await ask(self._pool, _PAYLOADS, site_id, seqs))
 
     async def write_due(
         self, site_id: int, version: int, policy_seq: int, rows: Sequence[StateRow], due: Sequence[int | None]

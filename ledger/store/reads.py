@@ -28,18 +28,18 @@ class PolicyRow(NamedTuple):
 
 
 class EventRow(NamedTuple):
-    """An opened event with its entry's bytes."""
+    """An event that has its opening, sealed as it is stored, with its entry's bytes."""
 
     seq: int
     entry: bytes
-    payload: bytes
+    sealed: bytes
 
 
 def event_rows(row: asyncpg.Record) -> list[EventRow]:
-    """The events that a row holds as the arrays `seqs`, `entries` and `payloads`; null: none."""
+    """The events that a row holds as the arrays `seqs`, `entries` and `sealed`; null: none."""
     if row["seqs"] is None:
         return []
-    return [EventRow(*event) for event in zip(row["seqs"], row["entries"], row["payloads"], strict=True)]
+    return [EventRow(*event) for event in zip(row["seqs"], row["entries"], row["sealed"], strict=True)]
 
 
 class VisitorRows(NamedTuple):
@@ -53,12 +53,11 @@ class VisitorRows(NamedTuple):
 
 
 class ReceiptRow(NamedTuple):
-    """An entry with its opening; salt, payload and content are None once erased."""
+    """An entry with its opening, sealed as it is stored; that and content are None once erased."""
 
     seq: int
     entry: bytes
-    salt: bytes | None
-    payload: bytes | None
+    sealed: bytes | None
     content: bytes | None
 
 
@@ -123,7 +122,7 @@ with live as materialized (
            coalesce((select max(p.seq) from ledger.policy p where p.site_id = $1), -1) as policy_seq,
            (extract(epoch from statement_timestamp()) * 1000)::bigint as now_ms
 )
-select h.size, h.policy_seq, h.now_ms, v.i, t.body as state, r.seqs, r.entries, r.payloads
+select h.size, h.policy_seq, h.now_ms, v.i, t.body as state, r.seqs, r.entries, r.sealed
   from head h, unnest($2::bytea[]) with ordinality v(visitor, i)
   left join lateral (
       select s.seq, s.body from ledger.state s
@@ -131,7 +130,7 @@ select h.size, h.policy_seq, h.now_ms, v.i, t.body as state, r.seqs, r.entries, 
   ) t on true
   left join lateral (
       select array_agg(o.seq order by o.seq) as seqs, array_agg(e.entry order by o.seq) as entries,
-             array_agg(o.payload order by o.seq) as payloads
+             array_agg(o.sealed order by o.seq) as sealed
         from ledger.opening o join ledger.entry e on e.site_id = o.site_id and e.seq = o.seq
        where o.site_id = $1 and o.visitor = v.visitor and o.seq > coalesce(t.seq, -1)
   ) r on true
@@ -139,19 +138,19 @@ select h.size, h.policy_seq, h.now_ms, v.i, t.body as state, r.seqs, r.entries, 
 """
 
 _HISTORY = """
-select o.seq, e.entry, o.payload
+select o.seq, e.entry, o.sealed
   from ledger.opening o join ledger.entry e on e.site_id = o.site_id and e.seq = o.seq
  where o.site_id = $1 and o.visitor = $2 and o.seq > $3 order by o.seq limit $4
 """
 
 # A page of each of many: its events after a seq of its own, up to one seq for all.
 _HISTORIES = """
-select r.seqs, r.entries, r.payloads
+select r.seqs, r.entries, r.sealed
   from unnest($2::bytea[], $3::bigint[]) with ordinality v(visitor, after, i)
   left join lateral (
       select array_agg(p.seq order by p.seq) as seqs, array_agg(p.entry order by p.seq) as entries,
-             array_agg(p.payload order by p.seq) as payloads
-        from (select o.seq, e.entry, o.payload
+             array_agg(p.sealed order by p.seq) as sealed
+        from (select o.seq, e.entry, o.sealed
                 from ledger.opening o join ledger.entry e on e.site_id = o.site_id and e.seq = o.seq
                where o.site_id = $1 and o.visitor = v.visitor and o.seq > v.after and o.seq <= $4
                order by o.seq limit $5) p
@@ -159,30 +158,8 @@ select r.seqs, r.entries, r.payloads
  order by v.i
 """
 
-# In their one encoding an event that has an account begins with it, and every event ends with its visitor: of the
-# rows of an account only those of this visitor are its own.
-_OWN_EVENTS = """
-with subjects as materialized (
-    select $2::bytea as subject
-    union
-    select decode(convert_from(substring(o.payload from 13 for 32), 'SQL_ASCII'), 'hex')
-      from ledger.opening o
-     where o.site_id = $1 and o.visitor = $2 and substring(o.payload for 12) = '{"account":"'::bytea
-)
-select o.seq, e.entry, o.payload
-  from subjects s
- cross join lateral (
-      select own.seq, own.payload from ledger.opening own
-       where own.site_id = $1 and own.visitor = s.subject and own.seq > $4 and own.seq <= $5
-         and (s.subject = $2 or substring(own.payload from length(own.payload) - length($3::bytea) + 1) = $3)
-       order by own.seq limit $6
-  ) o
-  join ledger.entry e on e.site_id = $1 and e.seq = o.seq
- order by o.seq limit $6
-"""
-
 _EVENTS_AT = """
-select o.seq, e.entry, o.payload
+select o.seq, e.entry, o.sealed
   from unnest($2::bigint[]) a(seq)
   join ledger.opening o on o.site_id = $1 and o.seq = a.seq and o.visitor is not null
   join ledger.entry e on e.site_id = $1 and e.seq = a.seq
@@ -190,7 +167,7 @@ select o.seq, e.entry, o.payload
 """
 
 _RECEIPT = """
-select e.seq, e.entry, o.salt, o.payload, o.content
+select e.seq, e.entry, o.sealed, o.content
   from ledger.known k
   join ledger.entry e on e.site_id = k.site_id and e.seq = k.seq
   left join ledger.opening o on o.site_id = k.site_id and o.seq = k.seq
@@ -198,7 +175,7 @@ select e.seq, e.entry, o.salt, o.payload, o.content
 """
 
 _RECEIPT_AT = """
-select e.seq, e.entry, o.salt, o.payload, o.content
+select e.seq, e.entry, o.sealed, o.content
   from ledger.entry e left join ledger.opening o on o.site_id = e.site_id and o.seq = e.seq
  where e.site_id = $1 and e.seq = $2
 """
@@ -324,13 +301,6 @@ class Reads:
         """Of each visitor (keyed hash) a page of its events after a seq, up to and including `upto`."""
         found = await self._fetch(_HISTORIES, site_id, visitors, after, upto, limit)
         return [event_rows(row) for row in found]
-
-    async def own_events(
-        self, site_id: int, visitor: bytes, visitor_id: str, after: int, upto: int, limit: int
-    ) -> list[EventRow]:
-        """A page of what a visitor did, its choices for accounts among it; nobody else's for these accounts."""
-        end = f'"visitor":"{visitor_id}"}}'.encode()
-        return [EventRow(*row) for row in await self._fetch(_OWN_EVENTS, site_id, visitor, end, after, upto, limit)]
 
     async def events_at(self, site_id: int, seqs: Sequence[int]) -> list[EventRow]:
         """Those of the entries that are events which still have their opening."""

@@ -26,6 +26,7 @@ from tests.adversary.victim import (
     Victim,
 )
 from tests.logbuilder import LogBuilder, key
+from tests.openings import reseal
 
 SUPERUSER = "superuser"
 LOG = "superuser, log key"
@@ -125,7 +126,12 @@ async def an_entry_edited_and_signed_anew(v: Victim) -> None:
 @attack("a payload edited, its entry left", SUPERUSER, 10)
 async def a_payload_edited(v: Victim) -> None:
     _, payload = v.openings[EVENT + 1]
-    await v.connection.execute("update ledger.opening set payload = $1 where seq = $2", denied(payload), EVENT + 1)
+    await reseal(v.connection, v.honest.settings.masters, EVENT + 1, denied(payload), v.site_id)
+
+
+@attack("a sealed payload altered without the key that sealed it", SUPERUSER, 12)
+async def a_sealed_payload_altered(v: Victim) -> None:
+    await v.connection.execute("update ledger.opening set sealed = sealed || 'x' where seq = $1", EVENT + 1)
 
 
 @attack("a payload deleted in silence", SUPERUSER, 12)
@@ -387,8 +393,8 @@ async def an_erasure_of_itself(v: Victim) -> None:
 @attack("the payload of an erased event kept, or brought back from a backup", SUPERUSER, 12)
 async def an_erased_payload_brought_back(v: Victim) -> None:
     await v.connection.execute(
-        "insert into ledger.opening (site_id, seq, salt, payload) values ($1, $2, $3, $4)",
-        *(v.site_id, ERASED, *v.honest.erased),
+        "insert into ledger.opening (site_id, seq, sealed) values ($1, $2, $3)",
+        *(v.site_id, ERASED, v.sealed(ERASED, *v.honest.erased)),
     )
 
 

@@ -15,6 +15,7 @@ from ledger.checkpointer.follower import LogFollower, NotSigned
 from ledger.store import checkpoints as store
 from ledger.store.pool import open_pool
 from ledger.store.reads import SiteRow
+from ledger.vault import Vaults
 from tests.adversary.attacks import ATTACKS, Attack, Doing
 from tests.adversary.gallery import Copy
 from tests.adversary.test_attacks import nothing
@@ -35,7 +36,7 @@ async def follow(honest: Honest, admin_url: str, do: Doing, path: Path) -> int:
     async with victim(honest, admin_url) as v:
         await do(v)
         pool = await open_pool(service_url(admin_url), size=1)
-        log = LogFollower(pool, SiteRow(v.site_id, SITE, v.origin), path)
+        log = LogFollower(pool, Vaults(pool, honest.settings.masters), SiteRow(v.site_id, SITE, v.origin), path)
         try:
             await log.open()
             await log.catch_up(await store.moment(pool, v.site_id))

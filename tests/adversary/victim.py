@@ -22,19 +22,33 @@ from ledger.app import open_service
 from ledger.config import Settings
 from ledger.core import keys
 from ledger.core.ed25519 import SigningKey
-from ledger.core.entry import ZEROS, Entry, Kind, commitment, core_bytes, decode, encode, encode_seqs, key_hash
+from ledger.core.entry import (
+    ZEROS,
+    Entry,
+    Kind,
+    commit_of,
+    commitment,
+    core_bytes,
+    decode,
+    encode,
+    encode_seqs,
+    key_hash,
+)
 from ledger.core.event import ErasureRecord, EventInput, encode_payload
 from ledger.core.merkle import leaf_hash
 from ledger.core.note import TYPE_COSIGNATURE, Checkpoint, Signature, VerifierKey, cosignature_message
-from ledger.core.opening import Opening, encode_line
+from ledger.core.opening import encode_line
 from ledger.core.tile import ENTRIES, TILE_WIDTH, encode_bundle, tiles_of
 from ledger.core.tree import TileTree
 from ledger.keys.files import keys_here
 from ledger.provision import SiteCredentials, create_site
 from ledger.service import Principal
 from ledger.store.append import ControlDraft, Head, append_one
+from ledger.store.checkpoints import opened
+from ledger.vault import Vault, read_vault
 from tests.harness import document, now_ms
 from tests.logbuilder import LogBuilder, key, put
+from tests.openings import opening_at
 
 SITE = "shop.example.com"
 SIZE = 300
@@ -93,14 +107,16 @@ async def grow(settings: Settings, database: str) -> Honest:
         for n in range(POLICY + 1, ERASURE):
             await record(n)
         connection = await asyncpg.connect(settings.database_url)
-        backup = await connection.fetchrow("select salt, payload from ledger.opening where seq = $1", ERASED)
+        backup = await opening_at(connection, settings.masters, ERASED)
+        assert backup is not None
 
         async def append(signer: SigningKey, kind: Kind, public: bytes, salt: Any = None, payload: Any = None) -> None:
             row = await connection.fetchrow(_LAST, site.site_id)
             head = Head(row["seq"] + 1, leaf_hash(row["entry"]))
             commit = ZEROS if payload is None else commitment(salt, payload)
             signature = signer.sign(core_bytes(log_id, kind, commit, public))
-            draft = ControlDraft(kind, commit, key_hash(signer.public), signature, public, salt, payload)
+            sealed = None if payload is None else site.vault.seal_record(commit, salt, payload)
+            draft = ControlDraft(kind, commit, key_hash(signer.public), signature, public, sealed)
             await append_one(connection, site.site_id, now_ms(), head, draft, 30)
 
         evidence = ErasureRecord(
@@ -122,12 +138,12 @@ async def grow(settings: Settings, database: str) -> Honest:
         await record(LOG_KEY_RETIRED + 1)
         await asyncio.sleep(0.02)  # so that what follows is later
         await asyncio.gather(*(record(n) for n in range(LOG_KEY_RETIRED + 2, SIZE)))
-    return Honest(database, settings, credentials, retired_ingest, retired_log, tuple(backup))
+    return Honest(database, settings, credentials, retired_ingest, retired_log, backup)
 
 
 _LAST = "select seq, entry from ledger.entry where site_id = $1 order by seq desc limit 1"
 _ROWS = """
-select e.seq, e.entry, o.salt, o.payload from ledger.entry e left join ledger.opening o using (site_id, seq)
+select e.seq, e.entry, o.sealed from ledger.entry e left join ledger.opening o using (site_id, seq)
  where e.site_id = $1 order by e.seq
 """
 
@@ -160,10 +176,10 @@ class Victim(LogBuilder):
     What is appended, replaced or chained anew is in the database after `store`, and vouched for after `sign`.
     """
 
-    def __init__(self, honest: Honest, connection: asyncpg.Connection, site_id: int) -> None:
+    def __init__(self, honest: Honest, connection: asyncpg.Connection, site_id: int, vault: Vault) -> None:
         settings, credentials = honest.settings, honest.credentials
         super().__init__(credentials.log_vkey.partition("+")[0], genesis=False)
-        self.honest, self.connection, self.site_id = honest, connection, site_id
+        self.honest, self.connection, self.site_id, self.vault = honest, connection, site_id, vault
         self.root, self.ingest, self.log = keys_of(settings)
         self.thief = key("thief")
         self.witness = key(WITNESS)
@@ -176,8 +192,8 @@ class Victim(LogBuilder):
     async def load(self) -> None:
         for row in await self.connection.fetch(_ROWS, self.site_id):
             self.append_bytes(row["entry"])
-            if row["payload"] is not None:
-                self.openings[row["seq"]] = row["salt"], row["payload"]
+            if row["sealed"] is not None:
+                self.openings[row["seq"]] = self.vault.open_opening(commit_of(row["entry"]), row["sealed"])
         self.documents = {r["hash"].hex(): r["body"] for r in await self.connection.fetch(_DOCUMENTS)}
         self.now_ms = self.entry(-1).ms
 
@@ -191,14 +207,18 @@ class Victim(LogBuilder):
         await self.connection.copy_records_to_table(
             "opening",
             schema_name="ledger",
-            columns=["site_id", "seq", "salt", "payload"],
-            records=[(self.site_id, seq, *opening) for seq, opening in sorted(self.openings.items())],
+            columns=["site_id", "seq", "sealed"],
+            records=[(self.site_id, seq, self.sealed(seq, *opening)) for seq, opening in sorted(self.openings.items())],
         )
         await self.connection.executemany(
             "insert into ledger.document (hash, media_type, body) values ($1, 'application/json', $2) "
             "on conflict do nothing",
             [(bytes.fromhex(digest), body) for digest, body in self.documents.items()],
         )
+
+    def sealed(self, seq: int, salt: bytes, payload: bytes) -> bytes:
+        """An opening as it belongs beside an entry: the attacker has every secret."""
+        return self.vault.seal_opening(commit_of(self.entries[seq]), salt, payload)
 
     def entry(self, seq: int) -> Entry:
         return decode(self.entries[seq])
@@ -279,7 +299,8 @@ class Victim(LogBuilder):
             put(directory, f"checkpoints/{note['size']}", note["note"])
         for row in await self.connection.fetch(_DOCUMENTS):
             put(directory, f"documents/{row['hash'].hex()}", row["body"])
-        lines = [encode_line(Opening(r["seq"], r["salt"], r["payload"])) for r in rows if r["payload"] is not None]
+        sealed = [(row["seq"], commit_of(row["entry"]), row["sealed"]) for row in rows if row["sealed"] is not None]
+        lines = [encode_line(opening) for opening in opened(self.vault, sealed)]
         put(directory, "payloads.ndjson", b"".join(lines))
         stored = {(row["level"], row["n"]): row["hashes"] for row in tiles}
         shown = LogBuilder(self.origin, genesis=False)
@@ -312,7 +333,7 @@ async def victim(honest: Honest, admin_url: str) -> AsyncIterator[Victim]:
         for table in GUARDED:
             await connection.execute(f"alter table ledger.{table} disable trigger all")
         site_id = await connection.fetchval("select site_id from ledger.site where site = $1", SITE)
-        made = Victim(honest, connection, site_id)
+        made = Victim(honest, connection, site_id, await read_vault(connection, site_id, honest.settings.masters))
         await made.load()
         await made.keep(made.cosigned(made.checkpoint(OLD_SIZE)), OLD_SIZE)
         await made.keep(made.cosigned(made.checkpoint()), SIZE)

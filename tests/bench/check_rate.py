@@ -34,6 +34,7 @@ from ledger.sequencer import Lane
 from ledger.service import Principal, Service
 from ledger.site import Site
 from ledger.store.pool import open_pool
+from ledger.vault import Vaults
 from tests.harness import new_visitor, now_ms, own_postgres, own_settings
 
 SITE = "id.custodian.kz"
@@ -112,7 +113,9 @@ async def report(what: str, settings: Settings, site: Site, call: tuple[str, int
     )
     position = row["position"]
     while position < size - 1:
-        position = await project_batch(pool, site.site_id, row["version"], position, size)
+        position = await project_batch(
+            pool, Vaults(pool, settings.masters), site.site_id, row["version"], position, size
+        )
     await pool.close()
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as client:

@@ -19,6 +19,7 @@ from tests.contract.test_accounts import history, link
 from tests.contract.test_event_types import event
 from tests.contract.test_events import assert_problem
 from tests.contract.test_reads import consent
+from tests.openings import reseal
 
 GUARDED = ("entry", "opening", "known")
 
@@ -113,11 +114,11 @@ async def test_a_dozen_first_posts_at_once_make_no_second_site_and_no_second_vis
 
 
 async def test_a_row_rewritten_by_sql_is_refused_or_shows(settings: Settings, database: Database) -> None:
-    """There: served as truth. Here the login of the service cannot, the owner's guards will not, and what a superuser
-    does who takes the guards down no longer fits the entry: no receipt of it verifies, and no audit passes (rule 10 in
-    tests/adversary).
+    """There: served as truth. Here the login of the service cannot, the owner's guards will not, what a superuser
+    writes who takes the guards down does not open, and what he seals with the master secret no longer fits the entry:
+    no receipt of it verifies, and no audit passes (rule 10 in tests/adversary).
     """
-    rewrite = "update ledger.opening set payload = $1 where seq = $2"
+    rewrite = "update ledger.opening set sealed = $1 where seq = $2"
     async with running_api(settings) as api, aiohttp.ClientSession() as session:
         client = Client(api, session)
         refused = refusal()
@@ -135,7 +136,11 @@ async def test_a_row_rewritten_by_sql_is_refused_or_shows(settings: Settings, da
         await superuser.execute("drop event trigger ledger_refuse_ddl; drop event trigger ledger_refuse_drop")
         for table in GUARDED:
             await superuser.execute(f"alter table ledger.{table} disable trigger all")
+        original = await superuser.fetchval("select sealed from ledger.opening where seq = $1", receipt["seq"])
         assert await superuser.execute(rewrite, forged, receipt["seq"]) == "UPDATE 1"
+        assert (await client.call("GET", f"receipts/{refused['id']}", key=api.secret)).status == 500
+        await superuser.execute(rewrite, original, receipt["seq"])
+        await reseal(superuser, settings.masters, receipt["seq"], forged)  # with the master secret in hand too
         await superuser.close()
         served = (await client.call("GET", f"receipts/{refused['id']}", key=api.secret)).json
         assert served["payload"] != receipt["payload"]

@@ -34,6 +34,7 @@ class Shop:
 
     def __init__(self, service: Service, site: Site, credentials: SiteCredentials, pool: asyncpg.Pool) -> None:
         self.service, self.site, self.credentials, self.pool = service, site, credentials, pool
+        self.vaults = service.sites.vaults
         self.publishable = Principal(site.site_id, "publishable", frozenset({"events"}))
         self.secret = Principal(site.site_id, "secret", frozenset(SECRET_SCOPES))
 
@@ -57,12 +58,12 @@ class Shop:
         """Every living event, or every one of a visitor, straight from the tables."""
         digest = None if visitor is None else self.site.hasher.visitor(visitor)
         rows = await self.pool.fetch(
-            """select seq, entry, payload from ledger.opening join ledger.entry using (site_id, seq)
+            """select seq, entry, sealed from ledger.opening join ledger.entry using (site_id, seq)
                 where site_id = $1 and visitor is not null and ($2::bytea is null or visitor = $2) order by seq""",
             self.site.site_id,
             digest,
         )
-        return [recorded(EventRow(*row)) for row in rows]
+        return [recorded(self.site.vault, EventRow(*row)) for row in rows]
 
     def published(self) -> tuple[Published, ...]:
         return tuple(self.site.policies)
@@ -82,8 +83,9 @@ class Shop:
         signer, salt, public = self.site.sequencer.signer, new_salt(), encode_seqs(sorted(seqs))
         commit = commitment(salt, record)
         signature = signer.sign(Kind.ERASURE, commit, public)
+        sealed = self.site.vault.seal_record(commit, salt, record)
         done = await self.site.sequencer.submit_control(
-            ControlDraft(Kind.ERASURE, commit, signer.key_hash, signature, public, salt, record)
+            ControlDraft(Kind.ERASURE, commit, signer.key_hash, signature, public, sealed)
         )
         assert done.outcome == Outcome.APPENDED
         return done.seq
@@ -98,7 +100,7 @@ class Shop:
             if batches == 0 or row["position"] == size - 1:
                 position: int = row["position"]
                 return position
-            await project_batch(self.pool, self.site.site_id, row["version"], row["position"], size)
+            await project_batch(self.pool, self.vaults, self.site.site_id, row["version"], row["position"], size)
             batches -= 1
 
 

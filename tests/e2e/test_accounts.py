@@ -92,7 +92,7 @@ async def test_the_answers_are_the_same_however_far_the_projection_came_and_afte
         before = unprojected
     await shop.project()
     states = await shop.pool.fetch("select visitor, seq, body from ledger.state order by visitor")
-    assert await rebuild(shop.pool, shop.site.site_id) == await shop.size()
+    assert await rebuild(shop.pool, shop.vaults, shop.site.site_id) == await shop.size()
     assert await shop.pool.fetch("select visitor, seq, body from ledger.state order by visitor") == states
     assert await singly(shop, households.visitors) == before
 

@@ -131,7 +131,7 @@ class Shop(NamedTuple):
             return Told(response.status, response.headers["Content-Type"], await response.read())
 
     async def size(self) -> int:
-        return len((await check_log(self.server.settings.database_url, self.site)).entries)
+        return len((await check_log(self.server.settings, self.site)).entries)
 
 
 @pytest_asyncio.fixture

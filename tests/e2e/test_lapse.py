@@ -124,7 +124,7 @@ async def test_a_grant_that_lapsed_is_told_once_and_nothing_else_changes(shop: S
         await shop.project()
         await lapsing.all()
         assert await due(shop) == [None]
-        await rebuild(shop.pool, shop.site.site_id)
+        await rebuild(shop.pool, shop.vaults, shop.site.site_id)
     assert len(await told(shop)) == 1
     row = await shop.pool.fetchrow("select told, seq from ledger.state")
     assert (decode_told(row["told"]), row["seq"]) == ({"analytics": receipt.seq}, event.seq)
@@ -306,7 +306,7 @@ async def test_an_event_that_was_erased_is_not_told_again(shop: Shop, lapsing: L
     await lapsing.all()
     (event,) = await told(shop)
     await shop.erase([event.seq])
-    await rebuild(shop.pool, shop.site.site_id)
+    await rebuild(shop.pool, shop.vaults, shop.site.site_id)
     await lapsing.all()
     assert await told(shop) == []
     assert await due(shop) == [None]
@@ -321,7 +321,7 @@ async def test_whoever_lost_a_row_but_not_every_event_is_folded_again(shop: Shop
     await shop.erase([gone])
     assert await due(shop) == []
     await shop.project()
-    projector = Projector(shop.pool)
+    projector = Projector(shop.pool, shop.vaults)
     await projector._round()
     assert await due(shop) == expected
     assert await shop.pool.fetchval("select count(*) from ledger.unfolded") == 0

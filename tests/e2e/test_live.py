@@ -52,7 +52,7 @@ class Audited(NamedTuple):
 
     async def compare(self) -> Comparison:
         source = Directory(self.bundle)
-        return await compare(self.shop.pool, source, self.settings.master_secret, lambda done, size: None)
+        return await compare(self.shop.pool, source, self.shop.vaults, lambda done, size: None)
 
 
 @pytest_asyncio.fixture
@@ -74,7 +74,7 @@ async def audited(shop: Shop, settings: Settings, database: Database, tmp_path: 
         await superuser.execute(f"alter table ledger.{table} disable trigger all")
     made = Audited(shop, settings, superuser, tmp_path / "bundle")
     await made.sign()
-    await export(shop.pool, made.site, made.bundle, lambda done, size: None)
+    await export(shop.pool, shop.vaults, made.site, made.bundle, lambda done, size: None)
     yield made
     await superuser.close()
 
@@ -91,7 +91,7 @@ async def test_a_database_as_the_log_says_shows_no_difference_also_when_it_has_g
     await shop.project()
     await audited.sign()
     assert (await audited.compare()).differences == []
-    await rebuild(shop.pool, shop.site.site_id)
+    await rebuild(shop.pool, shop.vaults, shop.site.site_id)
     assert (await audited.compare()).differences == []
 
 
@@ -107,9 +107,10 @@ EDITS = {
     f"update ledger.state set seq = seq - 1 where visitor = {STATE}": "state",
     "insert into ledger.state select site_id, version, sha256('x'), 5, body from ledger.state limit 1": "state",
     f"update ledger.opening set visitor = {OTHER} where visitor = {STATE}": "opening",
-    "update ledger.opening set payload = 'x' where seq = 60": "opening",
+    "update ledger.opening set sealed = 'x' where seq = 60": "opening",
+    "update ledger.opening o set sealed = p.sealed from ledger.opening p where o.seq = 60 and p.seq = 61": "opening",
     "delete from ledger.opening where seq = 60": "opening",
-    "insert into ledger.opening select site_id, 20, salt, payload from ledger.opening where seq = 60": "opening",
+    "insert into ledger.opening select site_id, 20, sealed from ledger.opening where seq = 60": "opening",
     "insert into ledger.erased select site_id, 60, 104 from ledger.site": "erased",
     "insert into ledger.erased select site_id, 60, 60 from ledger.site": "erased",
     "delete from ledger.erased where seq = 20": "erased",

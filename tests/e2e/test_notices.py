@@ -24,6 +24,7 @@ from ledger.service import Principal
 from ledger.store import checkpoints as store
 from ledger.store.pool import open_pool
 from ledger.store.reads import SiteRow
+from ledger.vault import Vaults
 from ledger.verify import Report, verify
 from tests.checkpointing import checkpoint
 from tests.conftest import Database
@@ -51,8 +52,12 @@ class Shown(NamedTuple):
     cited_at: int
     public: bytes
 
+    @property
+    def vaults(self) -> Vaults:
+        return Vaults(self.pool, self.settings.masters)
+
     async def export(self, directory: Path) -> Path:
-        await export(self.pool, self.site.site, directory, lambda done, size: None)
+        await export(self.pool, self.vaults, self.site.site, directory, lambda done, size: None)
         return directory
 
     def verify(self, directory: Path) -> Report:
@@ -61,7 +66,7 @@ class Shown(NamedTuple):
 
     async def follow(self, directory: Path) -> None:
         """Judge what is stored as the checkpointer does before it signs."""
-        follower = LogFollower(self.pool, self.site, directory / "memory.sqlite")
+        follower = LogFollower(self.pool, self.vaults, self.site, directory / "memory.sqlite")
         await follower.open()
         try:
             await follower.catch_up(await store.moment(self.pool, self.site.site_id))

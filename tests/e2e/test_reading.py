@@ -20,6 +20,7 @@ from ledger.messages import CheckInput, CheckVisitor, Consent
 from ledger.projector import Projector, rebuild
 from ledger.store.append import Appended, EventDraft, Head, append_events
 from ledger.store.reads import Reads
+from ledger.vault import Vaults
 from tests.conftest import Database
 from tests.e2e.conftest import Shop
 from tests.harness import found, grant, new_visitor, now_ms, refusal, until
@@ -140,7 +141,7 @@ async def test_the_answer_is_the_same_however_far_the_projection_came(
         assert await shop.project(1) == position
         assert await answers(shop, crowd.visitors) == expected
         await check_projection(shop)
-    assert await rebuild(shop.pool, shop.site.site_id) == await shop.size()
+    assert await rebuild(shop.pool, shop.vaults, shop.site.site_id) == await shop.size()
     assert await answers(shop, crowd.visitors) == expected
     await check_projection(shop)
     await crowd.live(shop, 20)
@@ -148,7 +149,7 @@ async def test_the_answer_is_the_same_however_far_the_projection_came(
 
 
 async def test_what_was_answered_is_in_the_very_next_read_while_the_projector_runs(shop: Shop) -> None:
-    projecting = asyncio.create_task(Projector(shop.pool).run())
+    projecting = asyncio.create_task(Projector(shop.pool, shop.vaults).run())
     visitor = new_visitor()
     for n in range(40):
         event = (grant if n % 2 else refusal)(visitor=visitor)
@@ -226,7 +227,7 @@ async def test_a_rebuild_beside_appends_a_projector_and_erasures_equals_a_naive_
     crowd = Crowd(seed)
     await crowd.live(shop, 150)
     await shop.project(2)
-    projecting = asyncio.create_task(Projector(shop.pool).run())
+    projecting = asyncio.create_task(Projector(shop.pool, shop.vaults).run())
 
     async def meddle(write: int) -> None:
         await crowd.live(shop, 5)
@@ -237,7 +238,7 @@ async def test_a_rebuild_beside_appends_a_projector_and_erasures_equals_a_naive_
 
     meddled = Meddled(shop, meddle)
     async with asyncio.timeout(60):
-        await rebuild(meddled, shop.site.site_id)
+        await rebuild(meddled, shop.vaults, shop.site.site_id)
     assert meddled.writes > 4
     assert await answers(shop, crowd.visitors) == await naive_answers(shop, crowd.visitors)
     projecting.cancel()
@@ -256,7 +257,7 @@ async def test_a_rebuild_ends_though_events_never_cease(shop: Shop, monkeypatch:
         await crowd.live(shop, 8)
 
     async with asyncio.timeout(60):
-        await rebuild(Meddled(shop, meddle), shop.site.site_id)
+        await rebuild(Meddled(shop, meddle), shop.vaults, shop.site.site_id)
     assert await answers(shop, crowd.visitors) == await naive_answers(shop, crowd.visitors)
 
 
@@ -266,11 +267,11 @@ async def test_of_two_rebuilds_the_later_goes_on_alone(shop: Shop) -> None:
 
     async def meddle(write: int) -> None:
         if write == 1:
-            await rebuild(shop.pool, shop.site.site_id)
+            await rebuild(shop.pool, shop.vaults, shop.site.site_id)
 
     async with asyncio.timeout(60):
         with pytest.raises(Unavailable, match="Another rebuild"):
-            await rebuild(Meddled(shop, meddle), shop.site.site_id)
+            await rebuild(Meddled(shop, meddle), shop.vaults, shop.site.site_id)
     assert await answers(shop, crowd.visitors) == await naive_answers(shop, crowd.visitors)
     await check_projection(shop)
 
@@ -287,10 +288,10 @@ async def test_what_a_killed_rebuild_left_is_swept_by_the_next(shop: Shop, monke
 
     for _ in range(2):
         with pytest.raises(RuntimeError, match="killed"):
-            await rebuild(Meddled(shop, meddle), shop.site.site_id)
+            await rebuild(Meddled(shop, meddle), shop.vaults, shop.site.site_id)
     expected = await naive_answers(shop, crowd.visitors)
     assert await answers(shop, crowd.visitors) == expected
-    await rebuild(shop.pool, shop.site.site_id)
+    await rebuild(shop.pool, shop.vaults, shop.site.site_id)
     assert await answers(shop, crowd.visitors) == expected
     await check_projection(shop)
 
@@ -458,13 +459,13 @@ async def test_a_site_that_cannot_be_projected_does_not_hold_up_the_others(
     other = (await found(settings, "other.example.com")).site
     batch = projector.project_batch
 
-    async def fail_for_the_shop(pool: asyncpg.Pool, site_id: int, *rest: Any) -> int:
+    async def fail_for_the_shop(pool: asyncpg.Pool, vaults: Vaults, site_id: int, *rest: Any) -> int:
         if site_id == shop.site.site_id:
             raise Malformed("the visitor state is of another format; rebuild the projection")
-        return await batch(pool, site_id, *rest)
+        return await batch(pool, vaults, site_id, *rest)
 
     monkeypatch.setattr(projector, "project_batch", fail_for_the_shop)
-    watched = Projector(shop.pool)
+    watched = Projector(shop.pool, shop.vaults)
     running = asyncio.create_task(watched.run())
 
     async def progressed() -> bool:

@@ -16,10 +16,10 @@ from ledger.core.merkle import leaf_hash, root_of
 from ledger.core.note import TYPE_ED25519, Checkpoint, parse_checkpoint, parse_vkey
 from ledger.core.quorum import TrustPolicy
 from ledger.provision import SiteCredentials
-from ledger.secrets import SiteHasher
 from ledger.store.append import Head
 from ledger.store.pool import open_pool
 from ledger.store.reads import Reads, SiteRow
+from ledger.vault import read_vault
 from ledger.witness.client import WitnessClient
 from tests.fault.keys import load_key
 from tests.fault.writer import Writer
@@ -123,13 +123,13 @@ async def founded_site(settings: Settings) -> Site:
     try:
         head = await Reads(pool).head(1)
         genesis = await Reads(pool).genesis(1)
+        vault = await read_vault(pool, 1, settings.masters)
     finally:
         pool.terminate()
     assert head.entry is not None
     assert genesis is not None
     log_id = leaf_hash(genesis)
     root, ingest, log = (load_key(settings, SITE, role) for role in ("root", "ingest", "log"))
-    hasher = SiteHasher(settings.master_secret, log_id)
     return Site(
-        settings, credentials, Founded(1, log_id, root, ingest, log, Head(head.size, leaf_hash(head.entry)), hasher)
+        settings, credentials, Founded(1, log_id, root, ingest, log, Head(head.size, leaf_hash(head.entry)), vault)
     )

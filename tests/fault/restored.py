@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import asyncpg
@@ -16,6 +16,7 @@ from ledger.bus import Bus
 from ledger.config import Settings
 from ledger.core.errors import Unavailable
 from ledger.core.merkle import leaf_hash
+from ledger.core.sealing import Master
 from ledger.embedded.postgres import Postgres
 from ledger.recover.recovery import Recovery, Survey, connect, find_site
 from ledger.sequencer import Sequencer, Signer
@@ -23,10 +24,9 @@ from ledger.store.append import Head
 from tests.conftest import Database, admin
 from tests.fault.streams import Broker, caught_up, relaying
 from tests.fault.writer import Writer
-from tests.founding import SITE, Founded, event_draft
+from tests.founding import MASTER, SITE, Founded, event_draft
 
-SECRET = bytes(32)
-"""Master secret of `tests.founding`."""
+SECRET = MASTER.secret
 TABLES = ("entry", "opening", "known", "erased", "policy", "signer", "document")
 
 
@@ -90,12 +90,12 @@ async def publish(pool: asyncpg.Pool, broker: Broker, writer: Writer) -> None:
 
 @contextlib.asynccontextmanager
 async def recovering(
-    database: Database, broker: Broker, secret: bytes = SECRET, documents: tuple[bytes, ...] = ()
+    database: Database, broker: Broker, masters: Sequence[Master] = (MASTER,), documents: tuple[bytes, ...] = ()
 ) -> AsyncIterator[Recovery]:
     connection = await connect(database.admin_url)
     bus = await Bus.connect(broker.url)
     try:
-        yield Recovery(connection, bus, await find_site(connection, SITE), secret, documents)
+        yield Recovery(connection, bus, await find_site(connection, SITE), masters, documents)
     finally:
         await bus.close()
         await connection.close()

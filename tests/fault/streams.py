@@ -9,7 +9,7 @@ import json
 import secrets
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,17 @@ from nats.aio.client import Client
 from ledger.core.encoding import encode_time
 from ledger.core.entry import Kind, decode
 from ledger.core.merkle import leaf_hash
+from ledger.core.sealing import Master
 from ledger.embedded.nats import Nats
 from ledger.embedded.ports import free_port
 from ledger.relay import Relay, SiteStatus
 from ledger.store.append import Head
 from ledger.store.reads import Reads
+from ledger.vault import Vaults
 from tests.conftest import Database
 from tests.fault.writer import Writer
-from tests.founding import ORIGIN, SITE, Founded
+from tests.founding import MASTER, ORIGIN, SITE, Founded
+from tests.openings import opened
 
 STREAM = "consent-v1-shop_example_com"
 PREFIX = "consent.v1.shop_example_com"
@@ -79,8 +82,10 @@ class Broker:
 
 
 @contextlib.asynccontextmanager
-async def relaying(pool: asyncpg.Pool, broker: Broker, **options: int) -> AsyncIterator[Relay]:
-    relay = Relay(pool, broker.url, **options)
+async def relaying(
+    pool: asyncpg.Pool, broker: Broker, masters: Sequence[Master] = (MASTER,), **options: int
+) -> AsyncIterator[Relay]:
+    relay = Relay(pool, Vaults(pool, masters), broker.url, **options)
     task = asyncio.create_task(relay.run())
     try:
         yield relay
@@ -141,13 +146,14 @@ class Copy:
 async def check_copy(broker: Broker, pool: asyncpg.Pool, writer: Writer, first: int = 1) -> Copy:
     """Every message by raw requests: the ledger's entry, payload and salt at the ledger's seq, from `first` on."""
     rows = await pool.fetch(
-        """select e.seq, e.entry, o.salt, o.payload, r.by_seq, d.body
+        """select e.seq, e.entry, o.sealed, r.by_seq, d.body
              from ledger.entry e left join ledger.opening o using (site_id, seq)
              left join ledger.erased r using (site_id, seq)
              left join ledger.policy p using (site_id, seq) left join ledger.document d on d.hash = p.document
             where e.site_id = $1 order by e.seq""",
         writer.site_id,
     )
+    rows = [opened(writer.vault, row) for row in rows]
     async with client_of(broker) as client:
         js = client.jetstream()
         info = json.loads((await client.request(f"$JS.API.STREAM.INFO.{STREAM}", b"", timeout=5)).data)

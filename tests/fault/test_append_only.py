@@ -23,7 +23,8 @@ from tests.founding import Founded, found
 APPEND_ONLY = ("site", "entry", "known", "erased", "document", "policy", "opening", "key_entry", "cookie_review")
 BESIDE = (
     *("signer", "api_key", "projection", "state", "unfolded", "migration", "tile", "checkpoint", "checkpointer"),
-    *("observed_cookie", "download", "consumer", "erasure", "erasure_entry", "block", "mark", "held", "kept", "related"),
+    *("observed_cookie", "download", "consumer", "data_key"),
+    *("erasure", "erasure_entry", "block", "mark", "held", "kept", "related"),
 )
 REFUSED = "LG100"
 
@@ -43,7 +44,7 @@ DDL = (
     "alter table ledger.entry drop column entry",
     "alter table ledger.entry rename to entries",
     "alter table ledger.entry rename column entry to bytes",
-    "alter table ledger.opening alter column payload type text using ''",
+    "alter table ledger.opening alter column sealed type text using ''",
     "alter table ledger.entry drop constraint entry_pkey",
     "alter table ledger.entry enable row level security",
     "alter table ledger.entry owner to postgres",
@@ -203,6 +204,7 @@ async def test_the_service_executes_what_it_needs_and_nothing_else(
         *("put_checkpoint", "put_cosignatures", "report_checkpointer", "thin_checkpoints"),
         *("u64", "leaf_hash", "entry_ms", "entry_kind", "entry_commit", "entry_bytes", "core_hash"),
         *("vkey_public", "log_keys"),
+        "add_data_key",
         *("observe_cookies", "forget_cookies", "review_cookies"),
         *("put_download", "spend_download", "sweep_downloads", "add_consumer", "remove_consumer", "confirm_erasures"),
     }

@@ -323,7 +323,7 @@ async def test_a_payload_that_vanished_without_an_erasure_is_not_signed(site: Si
     await site.execute("delete from ledger.opening where seq = 4", admin_url=database.admin_url)
     assert (await refusal(site)).reason == "rule-12"
     assert (await refusal(site)).reason == "rule-12"
-    insert = "insert into ledger.opening values ($1, $2, $3, $4, $5, $6)"
+    insert = "insert into ledger.opening values ($1, $2, $3, $4, $5)"
     await site.execute(insert, *opening, admin_url=database.admin_url)
     assert (await site.round()).signed, "nothing of the refused round was remembered"
 

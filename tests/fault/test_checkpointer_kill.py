@@ -99,7 +99,7 @@ async def test_killed_under_load_again_and_again_it_signs_one_history(
                     await until(lambda before=before: _grew(signed, before))  # type: ignore[misc]
                 await asyncio.sleep(secrets.randbelow(1000) / 1000)
         await until(lambda: _grew(signed, len(load.receipts)))
-    await check_log(settings.database_url, site, load.receipts)
+    await check_log(settings, site, load.receipts)
     leaves = await leaves_of(settings, site)
     vkey = parse_vkey(site.log_vkey, TYPE_ED25519)
     checkpoints = await every_checkpoint(settings, site)

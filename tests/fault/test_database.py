@@ -80,11 +80,11 @@ async def test_without_postgres_posts_get_503_nothing_is_half_done_and_service_r
             await own.start()
             await load.more(100)
         assert load.broken == 0
-        log = await check_log(settings.database_url, site, load.receipts)
+        log = await check_log(settings, site, load.receipts)
         # Of those that were told 503 some may have landed; sent again, each is there once.
         assert log.seq_of.keys() - load.receipts.keys() <= {event["id"] for event in events}
         receipts = {event["id"]: (await browser.post(event)).json for event in events}
-        log = await check_log(settings.database_url, site, load.receipts | receipts)
+        log = await check_log(settings, site, load.receipts | receipts)
         assert log.seq_of.keys() == load.receipts.keys() | receipts.keys()
 
 
@@ -134,7 +134,7 @@ async def test_a_postgres_that_hangs_is_told_from_one_that_works_and_used_again_
                     process.resume()
             await load.more(50)
         receipts = {event["id"]: (await browser.post(event)).json for event in events}
-        log = await check_log(settings.database_url, site, load.receipts | receipts)
+        log = await check_log(settings, site, load.receipts | receipts)
         assert log.seq_of.keys() == load.receipts.keys() | receipts.keys()
 
 
@@ -187,7 +187,7 @@ async def test_an_older_copy_of_postgres_is_read_but_not_appended_to_until_it_is
         receipt.pop("proof", None)  # there is one if a checkpoint was signed before the copy was made
         assert receipt == early[0].json
         assert (await browser.call("GET", f"receipts/{late[0].json['id']}", secret=True)).status == 404
-        log = await check_log(settings.database_url, site)
+        log = await check_log(settings, site)
         assert [entry.kind for entry in log.entries] == [Kind.GENESIS, Kind.POLICY] + [Kind.EVENT] * 5
 
         await own.stop()
@@ -196,7 +196,7 @@ async def test_an_older_copy_of_postgres_is_read_but_not_appended_to_until_it_is
         await own.start()
         await until(answered)
         assert (await browser.ready()).status == 200
-        await check_log(settings.database_url, site, {reply.json["id"]: reply.json for reply in (*early, *late)})
+        await check_log(settings, site, {reply.json["id"]: reply.json for reply in (*early, *late)})
 
 
 async def test_two_servers_on_one_site_leave_one_chain_and_give_every_retry_the_same_receipt(
@@ -216,7 +216,7 @@ async def test_two_servers_on_one_site_leave_one_chain_and_give_every_retry_the_
                 conflict = await asyncio.gather(*(b.post({**event, "language": "kk"}) for b in browsers))
                 assert [reply.status for reply in conflict] == [409, 409]
         assert (load.refused, load.broken) == (0, 0)
-        log = await check_log(settings.database_url, site, load.receipts)
+        log = await check_log(settings, site, load.receipts)
         assert log.seq_of.keys() == load.receipts.keys()
         await check_verified(settings, site, tmp_path / "bundle")
 
@@ -234,7 +234,7 @@ async def test_a_frozen_server_holds_up_nobody_but_its_own_clients(
                 await free.more(100)
                 one.send(signal.SIGCONT)
         assert (free.refused, free.broken) == (0, 0)
-    log = await check_log(settings.database_url, site, held.receipts | free.receipts)
+    log = await check_log(settings, site, held.receipts | free.receipts)
     assert log.seq_of.keys() == held.receipts.keys() | free.receipts.keys()
 
 
@@ -267,6 +267,6 @@ async def test_while_the_database_itself_is_gone_posts_and_reads_get_503_and_ser
 
             await until(ready)
         assert load.broken == 0
-        log = await check_log(settings.database_url, site, load.receipts)
+        log = await check_log(settings, site, load.receipts)
         assert log.seq_of.keys() >= load.receipts.keys()
     await superuser.close()

@@ -33,7 +33,7 @@ STEPS: dict[str, tuple[object, str]] = {
 
 async def check_founded(settings: Settings, site: SiteCredentials) -> None:
     """One genesis and one policy, and events are recorded and decided upon with the keys that were given."""
-    log = await check_log(settings.database_url, site)
+    log = await check_log(settings, site)
     assert [entry.kind for entry in log.entries] == [Kind.GENESIS, Kind.POLICY]
     async with open_service(settings) as service:
         loaded = await service.site(site.site)

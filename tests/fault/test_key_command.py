@@ -61,7 +61,7 @@ def origin_of(site: SiteCredentials) -> str:
 
 
 async def size_of(settings: Settings, site: SiteCredentials) -> int:
-    return len((await check_log(settings.database_url, site)).entries)
+    return len((await check_log(settings, site)).entries)
 
 
 async def test_list_shows_every_key_its_time_and_where_its_file_is(settings: Settings, site: SiteCredentials) -> None:
@@ -94,11 +94,11 @@ async def test_an_ingest_key_is_rotated_by_one_command_and_the_log_verifies(
     assert new != old
     assert f"introduced the ingest key {new} as entry 2" in text
     assert f"retired the ingest key {old} as entry 3" in text
-    log = await check_log(settings.database_url, site)
+    log = await check_log(settings, site)
     assert [entry.kind for entry in log.entries] == [Kind.GENESIS, Kind.POLICY, Kind.KEY, Kind.KEY]
     async with open_service(settings) as service:
         await service.publish(await service.site(site.site), document(site.site, "2.0"))
-    log = await check_log(settings.database_url, site)
+    log = await check_log(settings, site)
     assert log.entries[-1].signer[:4].hex() == new
 
 

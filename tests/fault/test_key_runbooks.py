@@ -89,7 +89,7 @@ async def checkpointed(settings: Settings, size: int) -> None:
 
 
 async def size_of(settings: Settings, site: SiteCredentials) -> int:
-    return len((await check_log(settings.database_url, site)).entries)
+    return len((await check_log(settings, site)).entries)
 
 
 @pytest.mark.slow
@@ -111,7 +111,7 @@ async def test_a_stolen_ingest_key(settings: Settings, tmp_path: Path, monkeypat
             await load.more(BOUGHT_TIME)
         assert (load.refused, load.broken) == (0, 0), "one machine that has the file fails no post"
         reader.words["FROM"] = "2"
-        log = await check_log(settings.database_url, site, load.receipts)
+        log = await check_log(settings, site, load.receipts)
         expected = [entry.seq for entry in log.entries if entry.seq >= 2 and entry.signer[:4].hex() == old]
         assert [row["seq"] for row in await reader.asks()] == expected
         assert expected

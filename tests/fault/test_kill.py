@@ -20,6 +20,7 @@ import pytest_asyncio
 
 from ledger.config import Settings
 from ledger.credentials import CREDENTIALS_NAME, Credentials, read_credentials
+from ledger.embedded.installation import DataDirectory
 from ledger.embedded.nats import Nats
 from ledger.embedded.ports import free_port
 from ledger.embedded.postgres import Postgres
@@ -68,10 +69,10 @@ async def test_the_server_killed_ten_times_under_load_loses_and_doubles_nothing(
                 await server.kill()
                 await server.start()
             await load.more(EVENTS_BETWEEN)
-        log = await check_log(settings.database_url, site, load.receipts)
+        log = await check_log(settings, site, load.receipts)
         assert log.seq_of.keys() == load.receipts.keys()
         assert load.broken > 0
-        await check_stream(nats.url, settings.database_url, site)
+        await check_stream(nats.url, settings, site)
         await check_verified(settings, site, tmp_path / "bundle")
 
 
@@ -90,10 +91,10 @@ async def test_postgres_killed_ten_times_under_load_loses_and_doubles_nothing(
                 await own.child.wait(DEADLINE_SECONDS)
                 await own.start()
             await load.more(EVENTS_BETWEEN)
-        log = await check_log(settings.database_url, site, load.receipts)
+        log = await check_log(settings, site, load.receipts)
         assert log.seq_of.keys() == load.receipts.keys()
         assert load.broken == 0, "the server itself never went away"
-        await check_stream(nats.url, settings.database_url, site)
+        await check_stream(nats.url, settings, site)
         await check_verified(settings, site, tmp_path / "bundle")
 
 
@@ -104,6 +105,10 @@ class Tree:
         self._data = data
         self._process: psutil.Popen | None = None
         self.port = free_port()
+
+    @property
+    def settings(self) -> Settings:
+        return DataDirectory(self._data).settings()
 
     async def start(self) -> Credentials:
         command = [sys.executable, "-P", "-m", "ledger", "up", "--data", str(self._data), "--port", str(self.port)]
@@ -160,9 +165,9 @@ async def test_the_whole_process_tree_killed_ten_times_under_load_loses_and_doub
             tree.kill(everything=bool(kill % 2))
             assert await tree.start() == credentials
         await load.more(EVENTS_BETWEEN)
-    log = await check_log(credentials.database_url, site, load.receipts)
+    log = await check_log(tree.settings, site, load.receipts)
     assert log.seq_of.keys() == load.receipts.keys()
-    await check_stream(credentials.nats_url, credentials.database_url, site)
+    await check_stream(credentials.nats_url, tree.settings, site)
 
 
 @pytest.mark.parametrize("loss", [Loss.ANSWER, Loss.REQUEST, Loss.SILENCE])
@@ -188,5 +193,5 @@ async def test_an_answer_lost_between_server_and_postgres_ends_in_the_right_rece
                 again = await asyncio.gather(*(browser.post(event) for event in events))
                 assert [(reply.status, reply.json) for reply in again] == [(200, reply.json) for reply in replies]
                 receipts |= {reply.json["id"]: reply.json for reply in replies}
-    log = await check_log(settings.database_url, site, receipts)
+    log = await check_log(settings, site, receipts)
     assert len(log.seq_of) == len(receipts) + 1

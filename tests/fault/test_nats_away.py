@@ -37,7 +37,7 @@ async def test_posts_go_on_while_nats_is_away_killed_wiped_and_put_back(
     site = await found(settings)
 
     async def caught_up() -> None:
-        await check_stream(own.url, settings.database_url, site)
+        await check_stream(own.url, settings, site)
 
     async with Process(settings, tmp_path) as server:
         async with Load([server.url], site, clients=4) as load:
@@ -72,6 +72,6 @@ async def test_posts_go_on_while_nats_is_away_killed_wiped_and_put_back(
             await own.ready()
             await load.more(50)
         assert (load.refused, load.broken) == (0, 0)
-        log = await check_log(settings.database_url, site, load.receipts)
+        log = await check_log(settings, site, load.receipts)
         assert log.seq_of.keys() == load.receipts.keys()
-        await check_stream(own.url, settings.database_url, site)
+        await check_stream(own.url, settings, site)

@@ -51,7 +51,7 @@ async def test_a_site_has_one_from_the_beginning_and_founding_again_makes_no_sec
     assert path.stat().st_mode & 0o777 == 0o600
     await create_site(settings, document(site.site))
     assert paths_of(settings, site.site, "receipt") == [path]
-    assert len((await check_log(settings.database_url, site)).entries) == 2, "the log knows nothing of it"
+    assert len((await check_log(settings, site)).entries) == 2, "the log knows nothing of it"
 
 
 async def test_a_ledger_of_before_gets_one_when_its_site_is_founded_again(
@@ -131,7 +131,7 @@ async def test_a_receipt_key_is_never_introduced(settings: Settings, site: SiteC
     path = paths_of(settings, site.site, "receipt")[0]
     path.rename(path.with_name("receipt-0001-other.key"))
     assert "no key has two roles" in await refused(settings, "introduce", site.site, f"ingest-{sealed.key_id}.key")
-    assert encode_base64(receipt.public) not in str((await check_log(settings.database_url, site)).entries)
+    assert encode_base64(receipt.public) not in str((await check_log(settings, site)).entries)
 
 
 async def test_a_key_of_another_log_lying_here_is_not_used(settings: Settings, site: SiteCredentials) -> None:

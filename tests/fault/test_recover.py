@@ -20,6 +20,7 @@ from ledger.config import Settings
 from ledger.core.encoding import encode_time
 from ledger.core.errors import AuditFault, ConfigInvalid, IdConflict, Unavailable
 from ledger.core.event import EventInput, parse_input
+from ledger.core.sealing import Master
 from ledger.recover import recovery
 from ledger.recover.recovery import Recovery, Survey
 from ledger.secrets import new_event_id
@@ -296,7 +297,7 @@ async def test_another_master_secret_is_noticed_before_anything_is_written(
     await publish(pool, broker, writer)
     await backup.put_back()
     with pytest.raises(ConfigInvalid, match="LEDGER_MASTER_SECRET"):
-        await recover(database, broker, secret=bytes(31) + b"x")
+        await recover(database, broker, masters=[Master(1, bytes(31) + b"x")])
     assert await size_of(database) == 11
 
 
@@ -346,7 +347,7 @@ async def test_nobody_but_the_owner_may_put_entries_back(
     if role == "a stranger":
         await connection.execute("create role stranger; grant usage on schema ledger to stranger; set role stranger")
     for call in (
-        "ledger.recover_entries($1, 2, '', '{}', '{}', '{}', '{}', '{}', '{}')",
+        "ledger.recover_entries($1, 2, '', '{}', '{}', '{}', '{}', '{}')",
         "ledger.apply_control($1, 2, 3, '')",
     ):
         with pytest.raises(asyncpg.InsufficientPrivilegeError, match="permission denied for function"):

@@ -19,10 +19,11 @@ from ledger.core.stream import Message
 from ledger.embedded.binaries import find_nats
 from ledger.relay import Relay
 from ledger.store.pool import open_pool
+from ledger.vault import Vaults
 from tests.conftest import Database
 from tests.fault.streams import STREAM, Broker, api, caught_up, check_copy, now, relaying, until, until_status
 from tests.fault.writer import Writer
-from tests.founding import SITE, found
+from tests.founding import MASTER, SITE, found
 
 pytestmark = pytest.mark.usefixtures("quick_relay")
 
@@ -200,7 +201,7 @@ async def test_connections_to_postgres_cut_under_load_are_made_anew(
 
 
 async def test_a_relay_that_lost_its_lease_can_be_run_again(pool: asyncpg.Pool, writer: Writer, broker: Broker) -> None:
-    relay = Relay(pool, broker.url)
+    relay = Relay(pool, Vaults(pool, [MASTER]), broker.url)
     for _ in range(2):
         task = asyncio.create_task(relay.run())
         await writer.events(10)

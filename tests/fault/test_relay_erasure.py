@@ -33,7 +33,8 @@ from tests.fault.streams import (
     until_status,
 )
 from tests.fault.writer import Writer
-from tests.founding import SITE
+from tests.founding import MASTER, SITE
+from tests.openings import opening_at
 
 pytestmark = pytest.mark.usefixtures("quick_relay")
 
@@ -42,9 +43,7 @@ async def test_an_older_store_put_back_is_brought_up_to_date_and_forgets_again(
     pool: asyncpg.Pool, writer: Writer, broker: Broker, tmp_path: Path
 ) -> None:
     seqs = await writer.events(120)
-    payload = await pool.fetchval(
-        "select payload from ledger.opening where site_id = $1 and seq = $2", writer.site_id, seqs[40]
-    )
+    _, payload = await opening_at(pool, [MASTER], seqs[40])
     async with relaying(pool, broker) as relay:
         await caught_up(relay, writer)
         await broker.stop()
@@ -98,9 +97,7 @@ async def test_an_event_erased_before_it_was_published_is_a_tombstone(
     pool: asyncpg.Pool, writer: Writer, broker: Broker
 ) -> None:
     seqs = await writer.events(30)
-    payload = await pool.fetchval(
-        "select payload from ledger.opening where site_id = $1 and seq = $2", writer.site_id, seqs[5]
-    )
+    _, payload = await opening_at(pool, [MASTER], seqs[5])
     await writer.erase(seqs[5:8])
     async with relaying(pool, broker) as relay:
         await caught_up(relay, writer)

@@ -15,6 +15,7 @@ from ledger.core.ed25519 import SigningKey
 from ledger.core.entry import Entry, Kind, core_bytes, encode, key_hash
 from ledger.site_stream import SiteStream
 from ledger.store.reads import SiteRow
+from ledger.vault import Vaults
 from tests.conftest import Database
 from tests.fault.streams import (
     PREFIX,
@@ -34,7 +35,7 @@ from tests.fault.streams import (
     until_status,
 )
 from tests.fault.writer import Writer
-from tests.founding import ORIGIN, SITE, Founded, found
+from tests.founding import MASTER, ORIGIN, SITE, Founded, found
 
 pytestmark = pytest.mark.usefixtures("quick_relay")
 
@@ -189,7 +190,7 @@ async def test_a_difference_in_a_long_stream_is_told_by_comparing_all_of_it(
     await writer.erase([30, 31])
     async with relaying(pool, broker) as relay:
         await caught_up(relay, writer)
-    stream = SiteStream(pool, SiteRow(writer.site_id, SITE, ORIGIN), 3600, 1)
+    stream = SiteStream(pool, Vaults(pool, [MASTER]), SiteRow(writer.site_id, SITE, ORIGIN), 3600, 1)
     bus = await Bus.connect(broker.url)
     try:
         assert [found async for found in stream.compare(bus, 0)] == []

@@ -375,9 +375,14 @@ async def carried_over(ledger: Ledger) -> list[dict[str, Any]]:
     """What the runbook's question makes of the old database: every choice as an import."""
     question = re.search(r"`carry-over.sql`:\s+```sql\n(.*?)```", RUNBOOK.read_text(encoding="utf-8"), flags=re.DOTALL)
     assert question is not None
+    table, copy, select = (each.strip().rstrip(";") for each in question[1].split("\n\n"))
+    assert copy == "\\copy opening (line) from 'old-log/payloads.ndjson'"
     connection = await asyncpg.connect(ledger.settings.database_url)
     try:
-        rows = await connection.fetch(question[1].rstrip().rstrip(";").replace(":'site'", "$1"), ledger.site.site)
+        await connection.execute(table)
+        payloads = ledger.directory / "old-log" / "payloads.ndjson"
+        await connection.copy_to_table("opening", source=payloads, columns=["line"])
+        rows = await connection.fetch(select.replace(":'site'", "$1"), ledger.site.site)
     finally:
         await connection.close()
     return [json.loads(row[0]) for row in rows]

@@ -24,6 +24,7 @@ from ledger.provision import SiteCredentials
 from ledger.secrets import new_salt
 from ledger.store import errors as sql
 from ledger.store.append import EventDraft, Head, append_events
+from ledger.vault import Vault, read_vault
 from tests.fault.keys import auditor, command, ids, key, listed, load_key, refused
 from tests.harness import (
     Browser,
@@ -61,7 +62,7 @@ def hand_over(origin: Settings, to: Settings, site: SiteCredentials, key_id: str
 
 async def signers_of(settings: Settings, site: SiteCredentials, since: int) -> set[str]:
     """Ids of the keys that signed the events from a seq on."""
-    log = await check_log(settings.database_url, site)
+    log = await check_log(settings, site)
     return {entry.signer[:4].hex() for entry in log.entries[since:] if entry.kind == Kind.EVENT}
 
 
@@ -90,7 +91,7 @@ async def test_an_ingest_key_rotated_under_load_fails_no_post_and_both_servers_f
         for server in (here, there):
             assert f"are signed with the ingest key {new} now" in server.log
     assert await ids(settings, site, "ingest") == [new]
-    log = await check_log(settings.database_url, site, load.receipts)
+    log = await check_log(settings, site, load.receipts)
     introduced, retired = key_entries(log)
     assert await signers_of(settings, site, retired) == {new}
     assert {entry.signer[:4].hex() for entry in log.entries[2:introduced]} == {old}
@@ -120,7 +121,7 @@ async def test_a_server_that_has_not_got_the_new_key_holds_up_the_rotation_and_n
             await load.more(EVENTS)
         assert (load.refused, load.broken) == (0, 0)
     assert await ids(settings, site, "ingest") == [new]
-    await check_log(settings.database_url, site, load.receipts)
+    await check_log(settings, site, load.receipts)
 
 
 async def signs_with(server: Process, site: SiteCredentials, key_id: str) -> bool:
@@ -158,7 +159,7 @@ async def test_a_key_retired_at_once_stops_only_the_server_without_the_new_one_u
 
         await until(recovered)
         await until(lambda: ready(browsers[1]))
-    log = await check_log(settings.database_url, site)
+    log = await check_log(settings, site)
     assert await signers_of(settings, site, key_entries(log)[-1]) == {new}
 
 
@@ -181,7 +182,7 @@ async def test_a_log_key_rotated_under_load_signs_beside_the_old_one_and_then_al
             await key(settings, "rotate", site.site, "ingest", "--yes")
             await load.more(EVENTS)
         assert (load.refused, load.broken) == (0, 0)
-        log = await check_log(settings.database_url, site, load.receipts)
+        log = await check_log(settings, site, load.receipts)
         size = len(log.entries)
         last = await newest_note(settings, size)
         assert server.log.count("ERROR") == 0
@@ -308,7 +309,7 @@ async def test_the_old_log_key_stays_until_the_witnesses_know_the_new_one(settin
         assert f"going on with the rotation to the key {new_id}" in told
         assert await ids(settings, site, "log") == [new_id]
 
-        size = len((await check_log(settings.database_url, site)).entries)
+        size = len((await check_log(settings, site)).entries)
         vkey = parse_vkey(new, TYPE_ED25519)
 
         async def cosigned() -> bool:
@@ -330,8 +331,8 @@ async def test_what_a_retired_key_signs_afterwards_is_refused_by_the_database_an
     (new,) = await ids(settings, site, "ingest", "not introduced")
     await key(settings, "introduce", site.site, new)
     await key(settings, "retire", site.site, old, "--force", "--yes")
-    draft = drafted(site, thiefs)
     service = await asyncpg.connect(settings.database_url)
+    draft = drafted(await read_vault(service, 1, settings.masters), site, thiefs)
     with pytest.raises(asyncpg.PostgresError) as error:
         await append_events(service, 1, now_ms(), Head(0, b""), draft.signer, [draft], 5)
     assert sql.sqlstate(error.value) == sql.SIGNER_INACTIVE
@@ -349,12 +350,13 @@ async def test_what_a_retired_key_signs_afterwards_is_refused_by_the_database_an
     )
     await superuser.close()
     with pytest.raises(KeyRefused, match="no ingest key active"):
-        await check_log(settings.database_url, site)
+        await check_log(settings, site)
 
 
-def drafted(site: SiteCredentials, signer: SigningKey) -> EventDraft:
+def drafted(vault: Vault, site: SiteCredentials, signer: SigningKey) -> EventDraft:
     salt, payload = new_salt(), b"{}"
     commit = commitment(salt, payload)
     signature = signer.sign(core_bytes(bytes.fromhex(site.log_id), Kind.EVENT, commit, b""))
     visitor = leaf_hash(b"visitor")[:16]
-    return EventDraft(visitor, commit, key_hash(signer.public), signature, salt, payload, visitor, visitor)
+    sealed = vault.seal_opening(commit, salt, payload)
+    return EventDraft(visitor, commit, key_hash(signer.public), signature, sealed, visitor, visitor, salt, payload)

@@ -13,6 +13,7 @@ from ledger.core.entry import ZEROS, Kind, commitment, core_bytes, encode_seqs, 
 from ledger.core.event import ErasureRecord, encode_payload
 from ledger.secrets import new_salt
 from ledger.store.append import ControlDraft, Outcome, append_events, append_one
+from ledger.vault import Vault
 from tests.founding import Founded, event_draft, now_ms
 
 BATCH = 500
@@ -27,6 +28,10 @@ class Writer:
         self._founded = founded
         self._head = founded.head
         self._visitors = itertools.count()
+
+    @property
+    def vault(self) -> Vault:
+        return self._founded.vault
 
     @property
     def last(self) -> int:
@@ -76,7 +81,8 @@ class Writer:
     ) -> ControlDraft:
         signer = self._founded.root if kind == Kind.KEY else self._founded.ingest
         signature = signer.sign(core_bytes(self._founded.log_id, kind, commit, public))
-        return ControlDraft(kind, commit, key_hash(signer.public), signature, public, salt, payload)
+        sealed = None if salt is None or payload is None else self.vault.seal_record(commit, salt, payload)
+        return ControlDraft(kind, commit, key_hash(signer.public), signature, public, sealed)
 
     async def _control(
         self, kind: Kind, commit: bytes, public: bytes, salt: bytes | None = None, payload: bytes | None = None

@@ -20,16 +20,33 @@ create table ledger.entry (
 alter table ledger.entry alter column entry set storage external;
 
 create table ledger.opening (
-    -- Salt and payload of events and erasures. A row vanishes only with a row in `erased` (see 0003).
+    -- Salt and payload of events and erasures, sealed. A row vanishes only with a row in `erased` (see 0003).
     site_id integer not null,
     seq     bigint  not null,
-    salt    bytea   not null,
-    payload bytea   not null,
+    sealed  bytea   not null,   -- under a data key, bound to the entry's commitment (core/sealing)
     visitor bytea,              -- keyed hash of the visitor id, 16 bytes; null for an erasure's record
     content bytea,              -- keyed hash of what the client sent, without sentAt; tells a retry from a conflict
     primary key (site_id, seq)
 );
+-- What is sealed does not shrink: trying to compress it would only cost.
+alter table ledger.opening alter column sealed set storage external;
 create index opening_visitor on ledger.opening (site_id, visitor, seq) where visitor is not null;
+
+create table ledger.data_key (
+    -- The keys that seal a site's rows, each wrapped under a master secret that is not in the database (0012).
+    site_id        integer     not null,
+    key_no         integer     not null check (key_no > 0),
+    role           text        not null check (role in ('opening', 'lookup', 'register', 'hold')),
+    master_version integer     not null check (master_version > 0),
+    wrapped        bytea,           -- null: destroyed, and with it whatever it sealed, in every copy of the rows
+    since_seq      bigint      not null,  -- the log's size when it was made: no entry below is sealed by it
+    created_at     timestamptz not null default now(),
+    destroyed_at   timestamptz,
+    primary key (site_id, key_no),
+    check ((wrapped is null) = (destroyed_at is not null))
+);
+create index data_key_opening on ledger.data_key (site_id, key_no) where role = 'opening';
+create unique index data_key_single on ledger.data_key (site_id, role) where role in ('lookup', 'register');
 
 create table ledger.known (
     -- What was appended already: an event by the keyed hash of its id, every other kind by H(core). Outlives erasure.

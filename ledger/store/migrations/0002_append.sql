@@ -5,6 +5,7 @@
 --   LG002 the clocks of process and database differ     LG003 the last entry lies ahead of the clock
 --   LG004 the signer is not active                      LG005 no such site, or no genesis yet
 --   LG006 the draft is against the rules of the log     LG007 the log exists already
+--   LG008 the data key that sealed the draft is closed, destroyed or used up
 
 create function ledger.u64(bytes bytea) returns bigint
 language sql immutable strict parallel safe
@@ -97,14 +98,18 @@ end $$;
 -- Append events, all by one signer; keys are distinct within a call. Outcomes, per draft:
 --   0 appended   1 known with this commitment   2 known with this content   3 known with other content   4 erased
 -- prev is the tip before, so that the caller can rebuild the bytes and compare tip.
+-- A draft is sealed under one of the site's newest two opening keys: older ones are closed, so that they can be destroyed
+-- once nothing is left that they sealed. No key seals more than 2^31 entries; retries take the rest of what GCM allows.
 create function ledger.append_events(
     p_site_id integer, p_process_ms bigint, p_known_size bigint, p_known_leaf bytea, p_signer bytea,
-    p_key bytea[], p_commit bytea[], p_signature bytea[], p_salt bytea[], p_payload bytea[],
+    p_key bytea[], p_commit bytea[], p_signature bytea[], p_sealed bytea[],
     p_visitor bytea[], p_content bytea[],
     out outcome smallint[], out seq bigint[], out ms bigint, out size bigint, out prev bytea, out tip bytea
 ) language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
 declare
     v_count   integer := coalesce(array_length(p_key, 1), 0);
+    v_signs   boolean;
+    v_open    bytea[];  -- how sealed bytes may begin
     v_entries bytea[] := '{}';
     v_entry   bytea;
     v_known   record;
@@ -113,9 +118,18 @@ begin
     select h.size, h.tip, h.ms into size, prev, ms
       from ledger.lock_head(p_site_id, p_process_ms, p_known_size, p_known_leaf) h;
     tip := prev;
-    if not exists (select 1 from ledger.signer s
-                    where s.site_id = p_site_id and s.key_hash = p_signer and s.role = 'ingest' and s.until is null) then
+    select exists (select 1 from ledger.signer s
+                    where s.site_id = p_site_id and s.key_hash = p_signer and s.role = 'ingest' and s.until is null),
+           array(select '\x01'::bytea || int4send(k.key_no)
+                   from (select d.key_no, d.since_seq from ledger.data_key d
+                          where d.site_id = p_site_id and d.role = 'opening' order by d.key_no desc limit 2) k
+                  where append_events.size - k.since_seq < 2147483648)
+      into v_signs, v_open;
+    if not v_signs then
         raise exception 'the signer is no active ingest key' using errcode = 'LG004';
+    end if;
+    if exists (select 1 from unnest(p_sealed) d(sealed) where not substring(d.sealed for 5) = any (v_open)) then
+        raise exception 'the data key of a draft is closed or used up' using errcode = 'LG008';
     end if;
 
     outcome := array_fill(0::smallint, array[v_count]);
@@ -155,10 +169,10 @@ begin
             select p_site_id, append_events.size - v_fresh + n.i - 1, n.entry from unnest(v_entries) with ordinality n(entry, i);
         insert into ledger.known (site_id, key, seq)
             select p_site_id, d.key, d.seq from unnest(p_key, append_events.seq, outcome) d(key, seq, outcome) where d.outcome = 0;
-        insert into ledger.opening (site_id, seq, salt, payload, visitor, content)
-            select p_site_id, d.seq, d.salt, d.payload, d.visitor, d.content
-              from unnest(append_events.seq, p_salt, p_payload, p_visitor, p_content, outcome)
-                   d(seq, salt, payload, visitor, content, outcome)
+        insert into ledger.opening (site_id, seq, sealed, visitor, content)
+            select p_site_id, d.seq, d.sealed, d.visitor, d.content
+              from unnest(append_events.seq, p_sealed, p_visitor, p_content, outcome)
+                   d(seq, sealed, visitor, content, outcome)
              where d.outcome = 0;
     end if;
 end $$;
@@ -213,7 +227,7 @@ end $$;
 -- Append one entry of another kind than event. Known by H(core): then its seq comes back and nothing is written.
 create function ledger.append_one(
     p_site_id integer, p_process_ms bigint, p_known_size bigint, p_known_leaf bytea, p_signer bytea,
-    p_kind integer, p_commit bytea, p_signature bytea, p_public bytea, p_salt bytea, p_payload bytea,
+    p_kind integer, p_commit bytea, p_signature bytea, p_public bytea, p_sealed bytea,
     out outcome smallint, out seq bigint, out ms bigint, out size bigint, out prev bytea, out tip bytea
 ) language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -267,7 +281,13 @@ begin
     insert into ledger.entry (site_id, seq, entry) values (p_site_id, size, v_entry);
     insert into ledger.known (site_id, key, seq) values (p_site_id, v_core, size);
     if p_kind = 3 then
-        insert into ledger.opening (site_id, seq, salt, payload) values (p_site_id, size, p_salt, p_payload);
+        -- Under the key that is there for ever, for a record is never erased.
+        if not exists (select 1 from ledger.data_key d
+                        where d.site_id = p_site_id and d.role = 'register'
+                          and substring(p_sealed for 5) = '\x01'::bytea || int4send(d.key_no)) then
+            raise exception 'a record is not sealed under the register key' using errcode = 'LG008';
+        end if;
+        insert into ledger.opening (site_id, seq, sealed) values (p_site_id, size, p_sealed);
     end if;
     tip := ledger.leaf_hash(v_entry);
     size := size + 1;

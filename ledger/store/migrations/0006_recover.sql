@@ -4,11 +4,11 @@
 -- the service, which may not write `entry`, has no use for it. Signatures and openings were verified by the caller;
 -- what the database can tell (position, chain, time, active signer, nothing twice) is checked here again.
 
--- All of them or none, right behind the head that the caller saw. Of an event that was erased salt and payload are
--- null, and the key too where nobody knows its id any more.
+-- All of them or none, right behind the head that the caller saw. Of an event that was erased `p_sealed` is null,
+-- and the key too where nobody knows its id any more.
 create function ledger.recover_entries(
     p_site_id integer, p_size bigint, p_tip bytea,
-    p_entry bytea[], p_key bytea[], p_salt bytea[], p_payload bytea[], p_visitor bytea[], p_content bytea[]
+    p_entry bytea[], p_key bytea[], p_sealed bytea[], p_visitor bytea[], p_content bytea[]
 ) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
@@ -60,9 +60,9 @@ begin
             raise exception 'the erasure at entry % names something else than events', v_seq using errcode = 'LG006';
         end if;
         insert into ledger.entry (site_id, seq, entry) values (p_site_id, v_seq, v_entry);
-        if p_payload[i] is not null then
-            insert into ledger.opening (site_id, seq, salt, payload, visitor, content)
-                values (p_site_id, v_seq, p_salt[i], p_payload[i], p_visitor[i], p_content[i]);
+        if p_sealed[i] is not null then
+            insert into ledger.opening (site_id, seq, sealed, visitor, content)
+                values (p_site_id, v_seq, p_sealed[i], p_visitor[i], p_content[i]);
         end if;
         v_last := v_entry;
         v_seq := v_seq + 1;
