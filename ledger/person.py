@@ -76,7 +76,7 @@ async def events(person: Person) -> AsyncIterator[list[PersonEvent]]:
 async def _proven(person: Person, items: Sequence[HistoryItem], *, last: bool) -> list[PersonEvent]:
     """The events with their receipts; with the last ones, which may be new, a moment is waited for the checkpoint."""
     service, site = person.service, person.site
-    receipts = [stored_receipt(site.site, await service.reads.receipt_at(site.site_id, item.seq)) for item in items]
+    receipts = [stored_receipt(site, await service.reads.receipt_at(site.site_id, item.seq)) for item in items]
     leaves = [Leaf(receipt.seq, decode_base64(receipt.leaf_hash)) for receipt in receipts]
     proven = await service.published.prove_all(site.site_id, leaves)
     if last and proven[-1].proof is None:

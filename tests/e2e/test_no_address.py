@@ -67,7 +67,7 @@ async def test_no_address_is_kept_logged_counted_or_published(
             metrics = await response.text()
         assert 'consent_ledger_region_lookups_total{outcome="found"}' in metrics
         assert 'region_lookups_total{outcome="found"} 0.0' not in metrics
-        await check_stream(nats.url, database.url, site)
+        await check_stream(nats.url, settings, site)
         assert (await browser.call("GET", "/readyz")).status == 200
         log = server.log
     assert hits(metrics.encode()) == []
