@@ -11,9 +11,12 @@ import sys
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
+import asyncpg
 from prometheus_client import CollectorRegistry, start_http_server
 
 from ledger import config
+from ledger.backup.beside import Keeper
+from ledger.backup.marker import refuse_unfinished
 from ledger.checkpointer.run import Checkpointer
 from ledger.config import Settings
 from ledger.core.errors import ConfigInvalid, LedgerError
@@ -27,6 +30,8 @@ from ledger.metrics import CookieCollector, LapserCollector, ProjectorCollector,
 from ledger.projector import Projector
 from ledger.region import RegionFinder
 from ledger.relay import Relay
+from ledger.requests.delivering import RequestWorker
+from ledger.requests.figures import RequestCollector
 from ledger.service import Service
 from ledger.site import SiteRegistry
 from ledger.store.pool import open_pool
@@ -81,6 +86,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
 
 async def serve_http(settings: Settings) -> None:
     """The HTTP process, until SIGTERM or SIGINT."""
+    await _refuse_unfinished_restore(settings)
     regions = RegionFinder.of(settings)  # it may take a while, in which a signal simply ends the process
     stop = _stop_event()
     async with (
@@ -103,6 +109,18 @@ async def serve_http(settings: Settings) -> None:
             raise ConfigInvalid(
                 f"cannot listen on {settings.host}:{settings.port} ({error.strerror}); choose another with LEDGER_PORT"
             ) from error
+
+
+async def _refuse_unfinished_restore(settings: Settings) -> None:
+    """`ConfigInvalid` if the database holds half a ledger. One that does not answer may come later."""
+    try:
+        connection = await asyncpg.connect(settings.database_url, timeout=config.CONNECT_TIMEOUT_SECONDS)
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        return
+    try:
+        await refuse_unfinished(connection)
+    finally:
+        await connection.close()
 
 
 @contextlib.asynccontextmanager
@@ -128,6 +146,7 @@ def _demo_keys(settings: Settings) -> dict[str, str]:
 
 async def run_worker(settings: Settings) -> None:
     """The worker process: projector, relay, checkpointer and lapser, each under a lease, until SIGTERM or SIGINT."""
+    await _refuse_unfinished_restore(settings)
     stop = _stop_event()
     pool = await open_pool(settings.database_url, size=config.WORKER_MAX_CONNECTIONS)
     registry = CollectorRegistry()
@@ -147,6 +166,15 @@ async def run_worker(settings: Settings) -> None:
     lapser = Lapser(settings, pool)
     registry.register(LapserCollector(lapser))
     tasks.append(asyncio.create_task(hold(settings.database_url, "lapser", lapser.run), name="lapser"))
+    requests = RequestWorker(settings, pool)
+    registry.register(RequestCollector(requests))
+    tasks.append(asyncio.create_task(hold(settings.database_url, "requests", requests.run), name="requests"))
+    if settings.backup_dir is not None:
+        keeper = Keeper(settings, pool)
+        registry.register(keeper)
+        tasks.append(
+            asyncio.create_task(hold(settings.database_url, "backup keeper", keeper.run), name="backup keeper")
+        )
     if settings.worker_port:
         start_http_server(settings.worker_port, addr=settings.host, registry=registry)
     try:

@@ -25,6 +25,7 @@ DOCUMENT = click.argument("document", type=click.File("rb"))
 
 
 _ELSEWHERE = {
+    "backup": ("ledger.backup.command", "backup_command"),
     "certificate": ("ledger.certificate_command", "certificate_command"),
     "checkpoint": ("ledger.checkpointer.command", "checkpoint_command"),
     "consumer": ("ledger.consumer_command", "consumer_command"),
@@ -37,6 +38,8 @@ _ELSEWHERE = {
     "monitor": ("ledger.monitor.command", "monitor_command"),
     "policy": ("ledger.policies.command", "policy_command"),
     "receipt": ("ledger.receipt_command", "receipt_command"),
+    "request": ("ledger.requests.command", "request_command"),
+    "restore": ("ledger.backup.command", "restore_command"),
     "verify": ("ledger.verify_command", "verify_command"),
     "witness": ("ledger.witness.command", "witness_command"),
 }

@@ -41,10 +41,14 @@ VARIABLES = (
     Variable(
         "LEDGER_ANCHOR_DIR", "", "directory of the last signed checkpoints, to be kept; empty: `anchor` beside the keys"
     ),
+    Variable(
+        "LEDGER_BACKUP_DIR", "", "directory of backups; the worker keeps the data keys and erasures beside them current"
+    ),
     Variable("LEDGER_WITNESS_POLICY", "", "path of a C2SP tlog-policy file: the witnesses, and the quorum of them"),
     Variable("LEDGER_TRUSTED_PROXIES", "", "networks and addresses of our own proxies, by comma: they name the client"),
     Variable("LEDGER_REGION_HEADER", "", "header in which a trusted proxy tells the region (ISO 3166): `CF-IPCountry`"),
     Variable("LEDGER_GEOIP_DB", "", "path of a MaxMind-format file: the region by address; read anew when replaced"),
+    Variable("LEDGER_REQUEST_WEBHOOK", "", "URL of the controller's that is told of people's requests; may hold a secret"),
     Variable("LEDGER_DEMO", "", "path of an `up`'s credentials.json: serve the demo page with its publishable keys"),
 )
 
@@ -64,11 +68,13 @@ class Settings:
     worker_port: int = 0
     witness_policy: Path | None = None
     anchor_dir: Path | None = None
+    backup_dir: Path | None = None
     demo: Path | None = None
     trusted_proxies: str = ""
     region_header: str = ""
     geoip_db: Path | None = None
     public_url: str = ""
+    request_webhook: str = field(default="", repr=False)
     master_key_version: int = 1
 
     @property
@@ -92,8 +98,10 @@ class Settings:
             "LEDGER_HOST": self.host,
             "LEDGER_PORT": str(self.port),
             "LEDGER_PUBLIC_URL": self.public_url,
+            "LEDGER_REQUEST_WEBHOOK": self.request_webhook,
             "LEDGER_WORKER_PORT": str(self.worker_port),
             "LEDGER_ANCHOR_DIR": str(self.anchor_dir) if self.anchor_dir else "",
+            "LEDGER_BACKUP_DIR": str(self.backup_dir) if self.backup_dir else "",
             "LEDGER_WITNESS_POLICY": str(self.witness_policy) if self.witness_policy else "",
             "LEDGER_DEMO": str(self.demo) if self.demo else "",
             "LEDGER_TRUSTED_PROXIES": self.trusted_proxies,
@@ -126,9 +134,11 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         host=values["LEDGER_HOST"],
         port=_port(values, "LEDGER_PORT"),
         public_url=_url(values, "LEDGER_PUBLIC_URL"),
+        request_webhook=_webhook(values, "LEDGER_REQUEST_WEBHOOK"),
         worker_port=_port(values, "LEDGER_WORKER_PORT"),
         anchor_dir=Path(values["LEDGER_ANCHOR_DIR"]) if values["LEDGER_ANCHOR_DIR"] else None,
         witness_policy=Path(values["LEDGER_WITNESS_POLICY"]) if values["LEDGER_WITNESS_POLICY"] else None,
+        backup_dir=Path(values["LEDGER_BACKUP_DIR"]) if values["LEDGER_BACKUP_DIR"] else None,
         demo=Path(values["LEDGER_DEMO"]) if values["LEDGER_DEMO"] else None,
         trusted_proxies=_networks(values, "LEDGER_TRUSTED_PROXIES"),
         region_header=_region_header(values),
@@ -140,6 +150,13 @@ def _url(values: Mapping[str, str], name: str) -> str:
     url = values[name].rstrip("/")
     if url and re.fullmatch(r"https?://[A-Za-z0-9.:\[\]-]{1,255}(?:/[A-Za-z0-9._~/-]{0,255})?", url) is None:
         raise ConfigInvalid(f"{name} is an address like https://ledger.example.com")
+    return url
+
+
+def _webhook(values: Mapping[str, str], name: str) -> str:
+    url = values[name]
+    if url and re.fullmatch(r"https?://[!-~]{1,2000}", url) is None:
+        raise ConfigInvalid(f"{name} is an address like https://controller.example.com/requests")
     return url
 
 

@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import click
 import pytest
 import yaml
 
+from ledger.backup.folder import parse_keep
+from ledger.cli import main
 from ledger.config import VARIABLES
 from ledger.embedded.binaries import find_nats, find_postgres
 from ledger.embedded.ports import free_port
@@ -74,14 +77,14 @@ def test_nothing_is_published_but_the_ledger_on_loopback() -> None:
     assert all(SERVICES[name]["networks"] == ["inside"] for name in ("postgres", "nats", "migrate"))
 
 
-def test_our_containers_have_no_privileges_and_write_nowhere_but_keys_anchor_and_tmp() -> None:
+def test_our_containers_have_no_privileges_and_write_to_their_volumes_and_tmp_alone() -> None:
     for name in OURS:
         service = SERVICES[name]
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
         assert service["tmpfs"] == ["/tmp"]
-        assert service["volumes"] == ["keys:/keys", "anchor:/anchor"]
+        assert service["volumes"] == ["keys:/keys", "anchor:/anchor", "backups:/backups"]
         assert "privileged" not in service
 
 
@@ -182,6 +185,42 @@ def test_the_wheel_that_the_image_installs_holds_all_that_the_program_reads(tmp_
     assert data <= names, f"the wheel lacks {sorted(data - names)}"
     assert not any(name.startswith("tests/") for name in names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+# --- backups every night -----------------------------------------------------------------------------------------
+
+
+def test_the_timer_and_the_job_give_a_command_that_there_is_and_nothing_secret() -> None:
+    unit = (DEPLOY / "systemd" / "consent-ledger-backup.service").read_text(encoding="utf-8")
+    (started,) = re.findall(r"^ExecStart=(.*)$", unit, flags=re.MULTILINE)
+    job = yaml.safe_load((DEPLOY / "kubernetes" / "backup.yaml").read_text(encoding="utf-8"))
+    (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    for words in (shlex.split(started)[1:], container["args"]):
+        group = main.get_command(click.Context(main), words[0])
+        assert group is not None
+        parsed = group.make_context(words[0], list(words[1:]))
+        assert parse_keep(parsed.params["keep"]) == 35 * 24 * 3_600_000
+    assert "Type=oneshot" in unit
+    assert "EnvironmentFile=" in unit
+    assert not re.search(r"^Environment=.*(SECRET|PASSWORD)", unit, flags=re.MULTILINE)
+    timer = (DEPLOY / "systemd" / "consent-ledger-backup.timer").read_text(encoding="utf-8")
+    assert {"OnCalendar", "Persistent", "WantedBy"} <= {line.partition("=")[0] for line in timer.splitlines()}
+
+
+def test_the_job_runs_alone_as_nobody_and_mounts_what_a_backup_reads() -> None:
+    job = yaml.safe_load((DEPLOY / "kubernetes" / "backup.yaml").read_text(encoding="utf-8"))
+    assert (job["kind"], job["spec"]["concurrencyPolicy"]) == ("CronJob", "Forbid")
+    pod = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    image = image_environment()
+    assert container["image"] == SERVICES["ledger"]["image"]
+    mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert mounts == {image["LEDGER_KEYS_DIR"], image["LEDGER_ANCHOR_DIR"], image["LEDGER_BACKUP_DIR"], "/tmp"}
+    assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
+    assert container["env"] == [{"name": "LEDGER_BACKUP_DIR", "value": image["LEDGER_BACKUP_DIR"]}]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
 
 
 # --- PostgreSQL and NATS -------------------------------------------------------------------------------------------

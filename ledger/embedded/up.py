@@ -16,6 +16,7 @@ from typing import Protocol
 import msgspec
 
 from ledger import config
+from ledger.backup.marker import refuse_unfinished_directory
 from ledger.core.errors import ConfigInvalid
 from ledger.credentials import Credentials, write_credentials
 from ledger.embedded.child import Child
@@ -48,6 +49,7 @@ def up(data: Path, port: int) -> None:
 
 async def _up(directory: DataDirectory, port: int, screen: Screen) -> None:
     with directory.locked():
+        refuse_unfinished_directory(directory.path)
         tree = Tree(directory, port, screen)
         stopping = asyncio.Event()
 

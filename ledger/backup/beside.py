@@ -1,0 +1,172 @@
+"""Keeps what lies beside the backups up to date: by the worker every few seconds, and by each `backup`.
+
+It looks what changed since it looked last, so a crash at any moment leaves nothing out: the journals are read again,
+and what they lack is appended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from hashlib import sha256
+from pathlib import Path
+
+import asyncpg
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from ledger import __version__, config
+from ledger.backup.archive import About
+from ledger.backup.folder import ACTS, ERASURES, KEYRING, ORDERS, kept_in
+from ledger.backup.journal import LEAF_BYTES, ActLine, ErasureLine, Journal
+from ledger.backup.keyring import Keyring, read_keyring, write_keyring
+from ledger.backup.orders import changes, write_orders
+from ledger.config import Settings
+from ledger.core.admin_act import is_admin_log
+from ledger.core.entry import decode, decode_seqs
+from ledger.core.errors import LedgerError
+from ledger.core.sealing import Master
+from ledger.store.reads import SiteRow
+
+log = logging.getLogger(__name__)
+
+_SITES = "select site_id, site, origin from ledger.site order by site_id"
+_ERASURES = """
+select e.seq, e.entry, o.sealed
+  from (select distinct r.by_seq from ledger.erased r where r.site_id = $1 and r.by_seq >= $2
+         order by r.by_seq limit $3) b
+  join ledger.entry e on e.site_id = $1 and e.seq = b.by_seq
+  join ledger.opening o on o.site_id = $1 and o.seq = b.by_seq
+ order by e.seq
+"""
+_LEAVES = """
+select substring(ledger.leaf_hash(e.entry) from 1 for $3)
+  from unnest($2::bigint[]) with ordinality u(seq, n)
+  join ledger.entry e on e.site_id = $1 and e.seq = u.seq order by u.n
+"""
+_ACTS = """
+select e.seq, e.entry, o.sealed, o.visitor, o.content
+  from ledger.entry e left join ledger.opening o on o.site_id = e.site_id and o.seq = e.seq
+ where e.site_id = $1 and e.seq >= $2 order by e.seq limit $3
+"""
+_NOW_MS = "select (extract(epoch from clock_timestamp()) * 1000)::bigint"
+
+
+class Beside:
+    """The files of one directory, over connections that may read the ledger."""
+
+    def __init__(self, directory: Path, master: Master) -> None:
+        self.directory = directory
+        self.erasures = Journal(directory / ERASURES, ErasureLine)
+        self.acts = Journal(directory / ACTS, ActLine)
+        self._master = master
+        self._keyring: Keyring | None = None
+        self._orders = ""
+        self._known: set[bytes] | None = None
+        self._next: dict[tuple[str, str], int] = {}
+
+    async def update(self, connection: asyncpg.Connection) -> None:
+        """Everything. `OSError` where the directory cannot be written."""
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self._known is None:
+            self._known = {_name(line) for line in self.erasures.read()} | {_name(line) for line in self.acts.read()}
+        await self.keyring(connection)
+        seen = await changes(connection)
+        if seen != self._orders or not (self.directory / ORDERS).exists():
+            about = About(await connection.fetchval(_NOW_MS), __version__, "", {}, ())
+            await write_orders(self.directory / ORDERS, connection, about, self._master)
+            self._orders = seen
+        for row in await connection.fetch(_SITES):
+            site = SiteRow(*row)
+            await self._erasures(connection, site)
+            if is_admin_log(site.site):
+                await self._acts(connection, site)
+
+    async def keyring(self, connection: asyncpg.Connection) -> None:
+        """The wrapped data keys alone."""
+        keyring = await read_keyring(connection)
+        if keyring != self._keyring or not (self.directory / KEYRING).exists():
+            write_keyring(self.directory / KEYRING, keyring)
+            self._keyring = keyring
+
+    async def _erasures(self, connection: asyncpg.Connection, site: SiteRow) -> None:
+        place = (ERASURES, site.origin)
+        while True:
+            start = self._next.get(place, 0)
+            rows = await connection.fetch(_ERASURES, site.site_id, start, config.BACKUP_JOURNAL_ROWS)
+            if not rows:
+                return
+            lines = []
+            for seq, entry, sealed in rows:
+                seqs = decode_seqs(decode(entry).public)
+                leaves = b"".join(row[0] for row in await connection.fetch(_LEAVES, site.site_id, seqs, LEAF_BYTES))
+                lines.append(ErasureLine(site.origin, seq, entry, sealed, leaves))
+            self._append(self.erasures, lines)
+            self._next[place] = rows[-1]["seq"] + 1
+
+    async def _acts(self, connection: asyncpg.Connection, site: SiteRow) -> None:
+        place = (ACTS, site.origin)
+        while True:
+            start = self._next.get(place, 1)
+            rows = await connection.fetch(_ACTS, site.site_id, start, config.BACKUP_JOURNAL_ROWS)
+            if not rows:
+                return
+            self._append(self.acts, [ActLine(site.origin, *row) for row in rows])
+            self._next[place] = rows[-1]["seq"] + 1
+
+    def _append(
+        self, journal: Journal[ErasureLine] | Journal[ActLine], lines: list[ErasureLine] | list[ActLine]
+    ) -> None:
+        assert self._known is not None
+        new = [line for line in lines if _name(line) not in self._known]
+        if new:
+            journal.append(new)  # type: ignore[arg-type]  # both are of one kind
+            self._known.update(_name(line) for line in new)
+
+
+def _name(line: ErasureLine | ActLine) -> bytes:
+    return sha256(line.origin.encode() + b"\n" + line.entry).digest()
+
+
+class Keeper(Collector):
+    """The worker's part: looks every few seconds. What cannot be written is told once, and in the metrics."""
+
+    def __init__(self, settings: Settings, pool: asyncpg.Pool) -> None:
+        assert settings.backup_dir is not None
+        self._directory = settings.backup_dir
+        self._settings = settings
+        self._pool = pool
+        self._current_at = time.time()
+        self._said = ""
+
+    async def run(self) -> None:
+        """Until cancelled. After losing the lease to another it begins anew, for that one wrote too."""
+        beside = Beside(self._directory, self._settings.masters[0])
+        while True:
+            try:
+                async with self._pool.acquire() as connection:
+                    await beside.update(connection)
+                self._current_at = time.time()
+                self._say("")
+            except (OSError, LedgerError) as error:
+                self._say(f"{type(error).__name__}: {error}")
+            await asyncio.sleep(config.BACKUP_JOURNAL_SECONDS)
+
+    def _say(self, trouble: str) -> None:
+        if trouble != self._said:
+            if trouble:
+                log.error("what lies beside the backups cannot be kept up to date: %s", trouble)
+            else:
+                log.info("what lies beside the backups is up to date again")
+        self._said = trouble
+
+    def collect(self) -> list[GaugeMetricFamily]:
+        current = GaugeMetricFamily(
+            "consent_ledger_backup_journal_seconds", "When the files beside the backups were last up to date."
+        )
+        current.add_metric([], self._current_at)
+        newest = GaugeMetricFamily("consent_ledger_backup_newest_seconds", "When the newest backup was taken; 0: none.")
+        kept = kept_in(self._directory)
+        newest.add_metric([], kept[-1].taken_ms / 1000 if kept else 0)
+        return [current, newest]

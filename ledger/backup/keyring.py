@@ -1,0 +1,96 @@
+"""The file `keyring`: every data key, wrapped under the master secret, as the database has it now.
+
+It lies beside the backups and in none of them, and is replaced whenever a key is made, wrapped anew or destroyed. So a
+key destroyed today opens nothing in a backup of last month. Whoever keeps older copies of it gives that up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+import asyncpg
+import msgspec
+
+from ledger.backup.archive import About
+from ledger.backup.folder import replace
+from ledger.core.errors import ConfigInvalid
+
+_READ = """
+select s.origin, k.key_no, k.role, k.master_version, k.wrapped, k.since_seq, k.created_at, k.destroyed_at
+  from ledger.data_key k join ledger.site s on s.site_id = k.site_id order by s.origin, k.key_no
+"""
+_PUT = """
+insert into ledger.data_key (site_id, key_no, role, master_version, wrapped, since_seq, created_at, destroyed_at)
+    select s.site_id, $2, $3, $4, $5, $6, $7, $8 from ledger.site s where s.origin = $1
+    on conflict (site_id, key_no) do nothing
+"""
+
+
+class Wrapped(msgspec.Struct, frozen=True, rename="camel"):
+    """A row of `ledger.data_key`; `wrapped` is None once it is destroyed."""
+
+    key_no: int
+    role: str
+    master_version: int
+    wrapped: bytes | None
+    since_seq: int
+    created_at: datetime
+    destroyed_at: datetime | None
+
+
+class Keyring(msgspec.Struct, frozen=True):
+    """Origin -> its keys."""
+
+    keys: dict[str, tuple[Wrapped, ...]]
+
+
+async def read_keyring(connection: asyncpg.Connection | asyncpg.Pool) -> Keyring:
+    """Of all sites, as they are now."""
+    keys: dict[str, tuple[Wrapped, ...]] = {}
+    for origin, *row in await connection.fetch(_READ):
+        keys[origin] = (*keys.get(origin, ()), Wrapped(*row))
+    return Keyring(keys)
+
+
+def write_keyring(path: Path, keyring: Keyring) -> None:
+    """Whole or not at all."""
+    replace(path, msgspec.json.format(msgspec.json.encode(keyring)) + b"\n")
+
+
+def load_keyring(path: Path) -> Keyring:
+    """`ConfigInvalid` without one."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Keyring)
+    except FileNotFoundError:
+        raise ConfigInvalid(
+            f"there is no {path}: without the data keys in it nobody can read what the backup holds of visitors. "
+            "Name the directory where it lies with --beside"
+        ) from None
+    except msgspec.MsgspecError as error:
+        raise ConfigInvalid(f"{path} cannot be read ({error}): put back the newest copy that is whole") from error
+
+
+def check_keyring(keyring: Keyring, about: About, versions: Sequence[int]) -> None:
+    """`ConfigInvalid` where it is of another ledger, older than the backup, or under a secret that is not at hand."""
+    for site in about.sites:
+        keys = keyring.keys.get(site.origin, ())
+        if max((key.key_no for key in keys), default=0) < site.data_keys:
+            raise ConfigInvalid(
+                f"the keyring lacks data keys of {site.site} that the backup was sealed with: it is older than the "
+                "backup, or of another ledger"
+            )
+        missing = {key.master_version for key in keys if key.wrapped is not None} - set(versions)
+        if missing:
+            raise ConfigInvalid(
+                f"the data keys are wrapped under version {max(missing)} of the master secret: set "
+                "LEDGER_MASTER_SECRET and LEDGER_MASTER_KEY_VERSION to it, as they are in the running ledger"
+            )
+
+
+async def put_keyring(connection: asyncpg.Connection, keyring: Keyring) -> None:
+    """Into a database that has none. Of sites that it does not have nothing is put."""
+    for origin, keys in keyring.keys.items():
+        for key in keys:
+            await connection.execute(_PUT, origin, *msgspec.structs.astuple(key))

@@ -1,0 +1,99 @@
+"""The file `orders`: what is kept of erasures and requests beside the log, as the database has it now, sealed.
+
+Neither a dump of last night nor the stream has it: who is blocked, which "no" outlives its erasure, what was ordered
+and not done yet, what people asked for. It is replaced when one of these tables changes, and sealed like a backup.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import asyncpg
+import msgspec
+
+from ledger.backup.archive import ABOUT, About, Packer, parse_about, unpack
+from ledger.backup.folder import replace
+from ledger.backup.stream import SALT_BYTES, Sealer
+from ledger.core.errors import ConfigInvalid
+from ledger.core.sealing import Master
+
+REPLACED = ("erasure", "block", "mark", "kept", "held", "request")
+"""Their rows are taken over as they are."""
+ADDED = ("erasure_entry", "request_step")
+"""Of these, nobody changes a row."""
+
+_TABLES = """
+select t.relname, array_agg(quote_ident(a.attname) order by a.attnum) as columns
+  from pg_catalog.pg_class t join pg_catalog.pg_namespace n on n.oid = t.relnamespace and n.nspname = 'ledger'
+  join pg_catalog.pg_attribute a on a.attrelid = t.oid and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''
+ where t.relname = any ($1) and t.relkind = 'r' group by t.relname
+"""
+_CHANGES = """
+select relname || ':' || (n_tup_ins + n_tup_upd + n_tup_del) from pg_catalog.pg_stat_user_tables
+ where schemaname = 'ledger' and relname = any ($1) order by relname
+"""
+
+
+async def changes(connection: asyncpg.Connection) -> str:
+    """Something that is another after one of the tables changed."""
+    return " ".join(row[0] for row in await connection.fetch(_CHANGES, list(REPLACED + ADDED)))
+
+
+async def write_orders(path: Path, connection: asyncpg.Connection, about: About, master: Master) -> None:
+    """All rows, at one moment."""
+    sealed = io.BytesIO()
+    packer = Packer(Sealer(sealed.write, master.secret, master.version, os.urandom(SALT_BYTES), bytes(32)))
+    packer.add(ABOUT, msgspec.json.encode(about))
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        for name, columns in await connection.fetch(_TABLES, list(REPLACED + ADDED)):
+            rows = io.BytesIO()
+            query = f"select {', '.join(columns)} from ledger.{name}"  # noqa: S608 - names out of the catalog
+
+            async def take(data: bytes, into: io.BytesIO = rows) -> None:
+                into.write(data)
+
+            await connection.copy_from_query(query, output=take, format="binary")
+            packer.add(f"columns/{name}", " ".join(columns).encode())
+            packer.add(f"rows/{name}", rows.getvalue())
+    packer.finish()
+    replace(path, sealed.getvalue())
+
+
+def read_orders(path: Path, secrets: Mapping[int, bytes]) -> tuple[About, dict[str, tuple[list[str], bytes]]]:
+    """When it was written, and table -> columns and rows (Postgres's binary COPY). `Damaged` if it was altered."""
+    members: dict[str, bytearray] = {}
+    with path.open("rb") as file:
+        for piece in unpack(file.read, secrets):
+            members.setdefault(piece.name, bytearray()).extend(piece.data)
+    tables = {}
+    for name in REPLACED + ADDED:
+        columns = bytes(members.get(f"columns/{name}", b"")).decode("ascii").split()
+        if columns:
+            tables[name] = (columns, bytes(members[f"rows/{name}"]))
+    return parse_about(bytes(members[ABOUT])), tables
+
+
+async def put_orders(connection: asyncpg.Connection, tables: Mapping[str, tuple[list[str], bytes]]) -> None:
+    """Take them over, in the caller's transaction. Rows of sites that the database does not have are left out."""
+    await connection.execute("set local role ledger_migrate")  # whose temporary tables the guard lets be
+    there = dict(await connection.fetch(_TABLES, list(tables)))
+    for name in (*REPLACED, *ADDED):
+        if name not in tables:
+            continue
+        columns, rows = tables[name]
+        if list(there.get(name, ())) != columns:
+            raise ConfigInvalid(f"the orders beside the backup have another table {name} than this release")
+        listed = ", ".join(columns)
+        await connection.execute(f"create temporary table put_{name} (like ledger.{name}) on commit drop")
+        await connection.copy_to_table(
+            f"put_{name}", source=io.BytesIO(rows), columns=[column.strip('"') for column in columns], format="binary"
+        )
+        if name in REPLACED:
+            await connection.execute(f"delete from ledger.{name}")  # noqa: S608
+        await connection.execute(
+            f"insert into ledger.{name} ({listed}) select {listed} from put_{name} p "  # noqa: S608
+            "where exists (select 1 from ledger.site s where s.site_id = p.site_id) on conflict do nothing"
+        )

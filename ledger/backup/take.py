@@ -1,0 +1,222 @@
+"""Taking a backup: one snapshot of the database, the key files and the anchors, sealed as they are read.
+
+Nothing is written in clear anywhere, and nothing counts before it is whole: the file grows under another name, reaches
+the disk, and is renamed then. The keyring is written first, so that there is no backup that nobody can read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import asyncpg
+import msgspec
+
+from ledger import __version__, config
+from ledger.administration import Act, actor_here, open_administration
+from ledger.backup import folder
+from ledger.backup.archive import ABOUT, DUMP, About, Packer, SiteInside, read_about, sites_digest
+from ledger.backup.beside import Beside
+from ledger.backup.dump import LEFT_OUT, dumped
+from ledger.backup.marker import refuse_unfinished
+from ledger.backup.stream import SALT_BYTES, Sealer
+from ledger.checkpointer.records import Anchor
+from ledger.config import Settings
+from ledger.core.admin_act import admin_log_of
+from ledger.core.errors import ConfigInvalid
+from ledger.keys.files import site_directory
+from ledger.progress import Progress
+from ledger.store.pool import open_pool
+
+KEYS, ANCHORS, INSTALLATION, WITNESSES = "keys", "anchors", "installation.json", "witnesses"
+
+_MIGRATIONS = "select name, encode(hash, 'hex') from ledger.migration order by name"
+_SITES = """
+select s.site, s.origin, coalesce((select max(e.seq) + 1 from ledger.entry e where e.site_id = s.site_id), 0) as size,
+       coalesce((select c.note from ledger.checkpoint c where c.site_id = s.site_id order by c.size desc limit 1), ''),
+       coalesce((select max(k.key_no) from ledger.data_key k where k.site_id = s.site_id), 0)
+  from ledger.site s order by s.site_id
+"""
+_NOW_MS = "select (extract(epoch from clock_timestamp()) * 1000)::bigint"
+_BYTES = """
+select coalesce(sum(pg_table_size(c.oid)), 0)::bigint from pg_class c join pg_namespace n on n.oid = c.relnamespace
+ where n.nspname = 'ledger' and c.relkind = 'r' and c.relname <> all ($1)
+"""
+
+
+class Target(NamedTuple):
+    """Where to: a directory that takes a file by time, a file of that name, or a pipe; and what lies beside it."""
+
+    directory: Path | None
+    file: Path | None
+    stream: BinaryIO | None
+    beside: Path
+
+
+class Taken(NamedTuple):
+    """What was made. `path` is None of a pipe; `pruned` went, being older than what is to be kept."""
+
+    path: Path | None
+    about: About
+    size: int
+    pruned: list[Path]
+
+
+async def take(
+    settings: Settings,
+    admin_url: str,
+    target: Target,
+    *,
+    extra: dict[str, bytes],
+    keep_ms: int | None,
+    progress: Progress,
+) -> Taken:
+    """`extra`: more members by name, such as an `up`'s installation. `ConfigInvalid` tells why there is none."""
+    connection = await asyncpg.connect(
+        admin_url,
+        timeout=config.CONNECT_TIMEOUT_SECONDS,
+        server_settings={"idle_in_transaction_session_timeout": "0"},  # it waits for the dump of its snapshot
+    )
+    try:
+        await refuse_unfinished(connection)
+        major = connection.get_server_version().major
+        # Before the snapshot: what an anchor vouches for is in the snapshot then.
+        members = {**await asyncio.to_thread(_members, settings, await _names(connection)), **extra}
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            snapshot: str = await connection.fetchval("select pg_export_snapshot()")
+            about = await _about(connection)
+            estimate: int = await connection.fetchval(_BYTES, list(LEFT_OUT))
+            beside = Beside(target.beside, settings.masters[0])
+            beside.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            await beside.keyring(connection)
+            rows = dumped(admin_url, snapshot, major)
+            path, size = await asyncio.to_thread(_write, settings, target, about, members, rows, estimate, progress)
+        await beside.update(connection)
+        pruned: list[Path] = []
+        if keep_ms is not None and target.directory is not None:
+            pruned = folder.prune(target.directory, keep_ms, about.taken_ms)
+            forget_lines(beside, target.directory, settings)
+        return Taken(path, about, size, pruned)
+    finally:
+        await connection.close()
+
+
+async def record(settings: Settings, target: Target, actor: str | None) -> None:
+    """Record in the administrative log of every site that a backup is made: before it is, and in it."""
+    kind = "stream" if target.stream is not None else "directory" if target.directory is not None else "file"
+    details = {"target": kind, "masterVersion": str(settings.masters[0].version)}
+    pool = await open_pool(settings.database_url, size=2)
+    try:
+        async with open_administration(settings, pool) as administration:
+            names = await _names(pool)
+            for site in names:
+                if admin_log_of(site) in names:
+                    act = Act("backup.made", actor_here(actor), "operator", None, details)
+                    await administration.record(site, act)
+    finally:
+        pool.terminate()
+
+
+def forget_lines(beside: Beside, directory: Path, settings: Settings) -> None:
+    """Drop from the journals what every kept backup holds already."""
+    sizes: dict[str, int] = {}
+    for kept in folder.kept_in(directory):
+        with kept.path.open("rb") as file:
+            about = read_about(file.read, dict(settings.masters))
+        for site in about.sites:
+            sizes[site.origin] = min(site.size, sizes.get(site.origin, site.size))
+    beside.erasures.keep(lambda line: line.seq >= sizes.get(line.origin, 0))
+    beside.acts.keep(lambda line: line.seq >= sizes.get(line.origin, 0))
+
+
+async def _about(connection: asyncpg.Connection) -> About:
+    migrations = dict(await connection.fetch(_MIGRATIONS))
+    sites = tuple(
+        SiteInside(site, origin, size, note.decode(), keys)
+        for site, origin, size, note, keys in await connection.fetch(_SITES)
+    )
+    version = connection.get_server_version()
+    taken_ms: int = await connection.fetchval(_NOW_MS)
+    return About(taken_ms, __version__, f"{version.major}.{version.minor}", migrations, sites)
+
+
+async def _names(connection: asyncpg.Connection | asyncpg.Pool) -> list[str]:
+    return [row[0] for row in await connection.fetch("select site from ledger.site order by site_id")]
+
+
+def _members(settings: Settings, sites: list[str]) -> dict[str, bytes]:
+    """Key files, sealed as they are, and anchors; and the trust policy, if there is one."""
+    members = {}
+    for site in sites:
+        keys = site_directory(settings, site)
+        for path in sorted(keys.glob("*.key")) if keys.is_dir() else ():
+            members[f"{KEYS}/{site}/{path.name}"] = path.read_bytes()
+        note = Anchor(settings.anchors / f"{site}.anchor").read().note
+        if note is not None:
+            members[f"{ANCHORS}/{site}"] = note
+    if settings.witness_policy is not None:
+        members[WITNESSES] = settings.witness_policy.read_bytes()
+    return members
+
+
+def _write(
+    settings: Settings,
+    target: Target,
+    about: About,
+    members: dict[str, bytes],
+    rows: Iterator[bytes],
+    estimate: int,
+    progress: Progress,
+) -> tuple[Path | None, int]:
+    if target.stream is not None:
+        size = _pack(target.stream.write, settings, about, members, rows, estimate, progress)
+        target.stream.flush()
+        return None, size
+    final = target.file or (target.directory or Path()) / folder.name_of(about.taken_ms)
+    partial = final.with_name(final.name + folder.PARTIAL)
+    try:
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    except OSError as error:
+        raise ConfigInvalid(f"{partial} cannot be written: {error.strerror}") from error
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            size = _pack(file.write, settings, about, members, rows, estimate, progress)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.rename(final)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    folder.sync(final.parent)
+    return final, size
+
+
+def _pack(
+    write: Callable[[bytes], object],
+    settings: Settings,
+    about: About,
+    members: dict[str, bytes],
+    rows: Iterator[bytes],
+    estimate: int,
+    progress: Progress,
+) -> int:
+    written = 0
+
+    def counted(data: bytes) -> None:
+        nonlocal written
+        write(data)
+        written += len(data)
+        progress(written // 1024, max(written, estimate) // 1024)
+
+    master = settings.masters[0]
+    digest = sites_digest([site.origin for site in about.sites])
+    packer = Packer(Sealer(counted, master.secret, master.version, os.urandom(SALT_BYTES), digest))
+    packer.add(ABOUT, msgspec.json.encode(about))
+    for name, data in members.items():
+        packer.add(name, data)
+    packer.add_pieces(DUMP, rows)
+    packer.finish()
+    return written
