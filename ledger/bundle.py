@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from ledger import spool
 from ledger.config import OPENINGS_AHEAD_BYTES
 from ledger.core.entry import MAX_ENTRY_BYTES
 from ledger.core.errors import ConfigInvalid, Malformed
@@ -28,6 +29,8 @@ CHECKPOINT = "checkpoint"
 PAYLOADS = "payloads.ndjson"
 KEPT = "checkpoints"
 DOCUMENTS = "documents"
+
+_PARTS = frozenset({CHECKPOINT, PAYLOADS, f"{PAYLOADS}.kept", KEPT, DOCUMENTS, "tile"})
 
 MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
 
@@ -181,12 +184,10 @@ class Writer:
         self._partial = self.directory.with_name(self.directory.name + ".partial")
         if self.directory.exists() and (not self.directory.is_dir() or any(self.directory.iterdir())):
             raise ConfigInvalid(f"{directory} is there already, and not empty: name another directory")
-        try:
-            self._partial.mkdir(mode=0o700, parents=True)
-        except FileExistsError as error:
-            raise ConfigInvalid(
-                f"{self._partial} is there already: remove it if no other export is writing to it"
-            ) from error
+        lock = spool.claim(self._partial, _PARTS)
+        if lock is None:
+            raise ConfigInvalid(f"{self._partial} is there already: another export writes to it, or it is none of ours")
+        self._lock = lock
         self._tree = TileTree()
         self._entries: list[bytes] = []
         self._leaves: list[bytes] = []
@@ -249,6 +250,7 @@ class Writer:
             self._forget(forgotten)
         self._write(CHECKPOINT, checkpoint)
         self._partial.replace(self.directory)
+        self._unlock()
 
     def _forget(self, forgotten: Set[int]) -> None:
         kept = self._partial / f"{PAYLOADS}.kept"
@@ -260,3 +262,9 @@ class Writer:
         """Leave nothing behind."""
         self._payloads.close()
         shutil.rmtree(self._partial, ignore_errors=True)
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from ledger.core.errors import ConfigInvalid
 from ledger.export import Exported, export
 from ledger.locate import DATA, find_settings
 from ledger.progress import Progress, bar
+from ledger.spool import spooled
 from ledger.store.pool import open_pool
 from ledger.vault import Vaults
 
@@ -70,19 +70,19 @@ def _packed(write: Callable[[Path], Exported], target: Path) -> Exported:
     if target == _STDOUT:
         if sys.stdout.isatty():
             raise ConfigInvalid("a tar is no text for a terminal: redirect it, or name a file")
-        with tempfile.TemporaryDirectory(prefix="export-") as made:
-            done = write(Path(made, "bundle"))
-            tar.pack(Path(made, "bundle"), sys.stdout.buffer, compress=False)
+        with spooled() as made:
+            done = write(made / "bundle")
+            tar.pack(made / "bundle", sys.stdout.buffer, compress=False)
         sys.stdout.buffer.flush()
         return done
     if target.exists():
         raise ConfigInvalid(f"{target} is there already: name another file")
     target.absolute().parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.absolute().parent, prefix=".export-") as made:
-        done = write(Path(made, "bundle"))
-        packed = Path(made, "tar")
+    with spooled(target.absolute().parent) as made:
+        done = write(made / "bundle")
+        packed = made / "tar"
         with os.fdopen(os.open(packed, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            tar.pack(Path(made, "bundle"), file, compress=_PACKED[target.suffix])
+            tar.pack(made / "bundle", file, compress=_PACKED[target.suffix])
         packed.replace(target)
     return done
 
