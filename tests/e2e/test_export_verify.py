@@ -29,13 +29,15 @@ from ledger.core.merkle import leaf_hash
 from ledger.core.note import TYPE_ED25519, VerifierKey, parse_checkpoint
 from ledger.export import Exported, export
 from ledger.store.pool import open_pool
+from ledger.vault import Vaults
 from ledger.verify import Report, verify
 from tests.checkpointing import checkpoint
 from tests.conftest import Database
 from tests.fault.writer import Writer
-from tests.founding import ORIGIN, SITE, Founded, found
+from tests.founding import MASTER, ORIGIN, SITE, Founded, found
 from tests.harness import now_ms
 from tests.logbuilder import LogBuilder, witness
+from tests.openings import opening_at, reseal
 from tests.unit.audit_cases import faults
 
 _UNSIGNED = """
@@ -62,7 +64,9 @@ class Ledger(NamedTuple):
     async def export(self, directory: Path, pool: Any = None, *, sign: bool = True, **options: Any) -> Exported:
         if sign and await self.pool.fetchval(_UNSIGNED):
             await self.sign()
-        return await export(pool or self.pool, SITE, directory, lambda done, size: None, **options)
+        return await export(
+            pool or self.pool, Vaults(self.pool, [MASTER]), SITE, directory, lambda done, size: None, **options
+        )
 
     def verify(self, directory: Path, old: Path | None = None, witnesses: Any = ()) -> Report:
         older = None if old is None else parse_checkpoint((old / "checkpoint").read_bytes())
@@ -163,10 +167,13 @@ async def edit_a_commitment_and_chain_anew(ledger: Ledger) -> None:
 
 
 async def edit_a_payload(ledger: Ledger) -> None:
-    await ledger.superuser.execute(
-        "update ledger.opening set payload = replace(convert_from(payload, 'UTF8'), 'refused', 'given')::bytea "
-        "where seq = 100"
-    )
+    opening = await opening_at(ledger.superuser, [MASTER], 100)
+    assert opening is not None
+    await reseal(ledger.superuser, [MASTER], 100, opening[1].replace(b"refused", b"given"))
+
+
+async def edit_a_sealed_payload(ledger: Ledger) -> None:
+    await ledger.superuser.execute("update ledger.opening set sealed = sealed || 'x' where seq = 100")
 
 
 async def delete_a_payload(ledger: Ledger) -> None:
@@ -204,16 +211,27 @@ async def swap_two_entries(ledger: Ledger) -> None:
 
 
 async def swap_two_payloads(ledger: Ledger) -> None:
+    first, second = [(await opening_at(ledger.superuser, [MASTER], seq) or (b"", b""))[1] for seq in (100, 101)]
+    await reseal(ledger.superuser, [MASTER], 100, second)
+    await reseal(ledger.superuser, [MASTER], 101, first)
+
+
+async def swap_two_sealed_payloads(ledger: Ledger) -> None:
     await ledger.superuser.execute(
-        "update ledger.opening o set salt = p.salt, payload = p.payload from ledger.opening p "
+        "update ledger.opening o set sealed = p.sealed from ledger.opening p "
         "where o.seq in (100, 101) and p.seq in (100, 101) and o.seq <> p.seq"
     )
 
 
 async def put_an_erased_payload_back(ledger: Ledger) -> None:
     await ledger.superuser.execute(
-        "insert into ledger.opening (site_id, seq, salt, payload) select site_id, 2, salt, payload "
-        "from ledger.opening where seq = 3"
+        "insert into ledger.opening (site_id, seq, sealed) select site_id, 2, sealed from ledger.opening where seq = 3"
+    )
+    opening = await opening_at(ledger.superuser, [MASTER], 3)
+    assert opening is not None
+    vault, entry = ledger.founded.vault, decode(await ledger.entry(2))
+    await ledger.superuser.execute(
+        "update ledger.opening set sealed = $1 where seq = 2", vault.seal_opening(entry.commit, *opening)
     )
 
 
@@ -432,7 +450,9 @@ async def test_nothing_is_overwritten_and_nothing_half_done_is_left(ledger: Ledg
     with pytest.raises(ConfigInvalid, match="not empty"):
         await ledger.export(tmp_path / "full")
     with pytest.raises(NotFound):
-        await export(ledger.pool, "nowhere.example", tmp_path / "other", lambda done, size: None)
+        await export(
+            ledger.pool, Vaults(ledger.pool, [MASTER]), "nowhere.example", tmp_path / "other", lambda done, size: None
+        )
     (tmp_path / "empty").mkdir()
     await ledger.export(tmp_path / "empty")
     (tmp_path / "taken.partial").mkdir()
