@@ -44,6 +44,10 @@ class SiteHasher:
             return bytes.fromhex(event.account)
         return self.visitor(event.visitor)
 
+    def device(self, visitor: str) -> bytes:
+        """What tells the browser of an act for an account from the others of that account, in folded states."""
+        return blake2b(visitor.encode(), key=self._key, digest_size=HASH_BYTES, person=b"ledger device").digest()
+
     def content(self, content: bytes) -> bytes:
         return blake2b(content, key=self._key, digest_size=HASH_BYTES, person=b"ledger content").digest()
 

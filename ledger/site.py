@@ -44,7 +44,9 @@ def published(row: PolicyRow) -> Published:
 def recorded(vault: Vault, row: EventRow) -> Recorded:
     """A stored event, opened, as decisions want it."""
     _, payload = vault.open_opening(commit_of(row.entry), row.sealed)
-    return Recorded(row.seq, int.from_bytes(row.entry[9:17], "big"), decode_event(payload))
+    event = decode_event(payload)
+    device = None if event.account is None else SiteHasher(vault.hasher_key).device(event.visitor)
+    return Recorded(row.seq, int.from_bytes(row.entry[9:17], "big"), event, device)
 
 
 def state_of(vault: Vault, rows: VisitorRows) -> State:

@@ -9,7 +9,6 @@ own, made of the choices that were made for the account.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from hashlib import sha256
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -34,18 +33,20 @@ _LINKING = frozenset({"account.linked", "account.unlinked"})
 
 
 class Recorded(NamedTuple):
-    """A stored event with its entry's seq and time."""
+    """A stored event with its entry's seq and time. `device` tells the visitor's browser from the others of an account:
+    a keyed hash, of events that name an account alone."""
 
     seq: int
     recorded_ms: int
     event: Event
+    device: bytes | None = None
 
 
 class Act(Struct, frozen=True, array_like=True, gc=False):
     """One answer to one purpose: when it counts, its entry, the version it cites, where and under which signal.
 
     `guardian`: a guardian made it. `conditional`: it was the price of access. `device`, for choices made for an account
-    alone: which browser made it, as the first bytes of SHA-256 of the visitor id.
+    alone: which browser made it, by the first bytes of a keyed hash.
     """
 
     effective_ms: int
@@ -255,7 +256,7 @@ def _act(recorded: Recorded, answer: Answer, until_ms: int | None) -> Act | None
         event.gpc,
         event.action == "guardian",
         event.conditional,
-        None if event.account is None else device_of(event.visitor),
+        None if event.account is None else _device(recorded),
     )
 
 
@@ -265,12 +266,13 @@ def _link(recorded: Recorded, until_ms: int | None) -> Link | None:
     when_ms = placed(recorded, GRANTED if linked else DENIED)[0]
     if until_ms is not None and when_ms > until_ms:
         return None
-    return Link(when_ms, recorded.seq, event.account if linked else None, device_of(event.visitor))
+    return Link(when_ms, recorded.seq, event.account if linked else None, _device(recorded))
 
 
-def device_of(visitor: str) -> bytes:
-    """What tells a visitor's browser from the others of an account."""
-    return sha256(visitor.encode()).digest()[:DEVICE_BYTES]
+def _device(recorded: Recorded) -> bytes:
+    if recorded.device is None:
+        raise ValueError("an act for an account is told with the browser that made it")
+    return recorded.device[:DEVICE_BYTES]
 
 
 def _with_grant(acts: Acts, grant: Act | None) -> Acts:

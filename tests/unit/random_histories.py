@@ -19,6 +19,7 @@ from ledger.core.encoding import encode_time
 from ledger.core.event import Answer, Event
 from ledger.core.policy import Published
 from ledger.core.regions import Regime
+from tests.devices import stored
 from tests.unit.naive_replay import Question
 
 START_MS = 1_769_817_600_000  # 2026-01-31, so that months have ends to be cut to
@@ -138,18 +139,18 @@ def random_story(draw: Random, names: Sequence[str] = PURPOSES) -> Story:
         if where < 0.25:
             linked = draw.choice(("account.linked", "account.linked", "account.unlinked"))
             told = random_event(draw, seq, (), type=linked, account=draw.choice((*ACCOUNTS, ACCOUNTS[0], ACCOUNTS[0])))
-            story.events.append(Recorded(seq, recorded_ms, told))
+            story.events.append(stored(seq, recorded_ms, told))
         elif where < 0.6:
             account = draw.choice((*ACCOUNTS, ACCOUNTS[0]))
             told = random_event(draw, seq, names, account=account, visitor=draw.choice((ME, OTHER)))
-            story.accounts[account].append(Recorded(seq, recorded_ms, told))
+            story.accounts[account].append(stored(seq, recorded_ms, told))
         elif draw.random() < 0.1:
             story.unused.append(seq)
         elif draw.random() < 0.15:
             told = random_event(draw, seq, (), type=draw.choice(("consent.dismissed", "notice.seen")))
-            story.events.append(Recorded(seq, recorded_ms, told))
+            story.events.append(stored(seq, recorded_ms, told))
         else:
-            story.events.append(Recorded(seq, recorded_ms, random_event(draw, seq, names)))
+            story.events.append(stored(seq, recorded_ms, random_event(draw, seq, names)))
     return story
 
 

@@ -12,6 +12,7 @@ from ledger.core.decide import Mark, Outcome, Recorded
 from ledger.core.encoding import encode_time
 from ledger.core.event import Event
 from ledger.core.policy import PolicyHistory, Published, parse_site_document
+from tests.devices import stored
 
 LAPTOP, PHONE = "laptop" + "-" * 16, "phone" + "-" * 17
 ANNA, BERIK = "a" * 32, "b" * 32
@@ -105,7 +106,7 @@ def event(
         "occurred_at": None if made is None else encode_time(ms(made)),
         "sent_at": None if sent is None else encode_time(ms(sent)),
     }
-    return Recorded(seq, ms(recorded), Event(**(told | members)))
+    return stored(seq, ms(recorded), Event(**(told | members)))
 
 
 class Moment(NamedTuple):

@@ -19,6 +19,7 @@ from ledger.core.errors import InputRefused
 from ledger.core.event import Event, EventInput, parse_input
 from ledger.core.policy import PolicyHistory, Published, encode_document, parse_site_document
 from ledger.core.source import read_source
+from tests.devices import stored
 from tests.unit.clauses_of_decisions import MOMENTS, Asked, Moments, Said
 from tests.unit.clauses_of_documents import FACTS, Fact
 
@@ -74,7 +75,7 @@ def recorded(seq: int, said: Said, site: str) -> Recorded:
         shown=said.shown,
         gpc=said.gpc,
     )
-    return Recorded(seq, day_ms(said.day), event)
+    return stored(seq, day_ms(said.day), event)
 
 
 def answer(case: Moments, asked: Asked) -> Outcome:

@@ -23,8 +23,9 @@ from ledger.core.duration import DAY_MS
 from ledger.core.encoding import encode_time
 from ledger.core.errors import Malformed
 from ledger.core.event import Event
-from ledger.core.fold import Act, decode_state, device_of, encode_state
+from ledger.core.fold import Act, decode_state, encode_state
 from ledger.core.policy import PolicyHistory, Published, SiteDocument, parse_site_document
+from tests.devices import device_of, stored
 
 DAY0_MS = 1_767_225_600_000  # 2026-01-01
 TEXT = {"en": "text"}
@@ -87,7 +88,7 @@ def act(
         policy_version=version,
         **members,
     )
-    return Recorded(100 + int(number * 10) if seq is None else seq, day(number), event)
+    return stored(100 + int(number * 10) if seq is None else seq, day(number), event)
 
 
 def ask(
@@ -562,7 +563,7 @@ class TestTheState:
                 visitor="v" * 22,
                 account=account or "1" * 32,
             )
-            return Recorded(seq, day(number), event)
+            return stored(seq, day(number), event)
 
         first, second, none = linked(1, 1, "1" * 32), linked(1, 2, "2" * 32), linked(1, 0, None)
         later = linked(2, 3, "1" * 32)

@@ -24,6 +24,7 @@ from ledger.core.policy import (
     encode_document,
     parse_site_document,
 )
+from tests.devices import stored
 
 DPV_TERMS = {
     *(f"dpv:{term}" for term in (
@@ -65,7 +66,7 @@ def act(name: str, on: str, answer: str, *purposes: str, region: str | None = "K
         policy_version="1.0",
         region=region,
     )
-    return Recorded(recorded_ms % 1_000_003, recorded_ms, event)
+    return stored(recorded_ms % 1_000_003, recorded_ms, event)
 
 
 def test_exactly_the_three_sites_are_shipped() -> None:

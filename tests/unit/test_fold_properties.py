@@ -29,6 +29,7 @@ from ledger.core.encoding import encode_time
 from ledger.core.event import Event, Type
 from ledger.core.fold import decode_state, encode_state
 from ledger.core.policy import PolicyHistory, Published
+from tests.devices import stored
 from tests.unit.naive_replay import Naive, Question, replay, replay_history
 from tests.unit.random_histories import (
     ACCOUNTS,
@@ -265,7 +266,7 @@ def test_a_later_denial_always_wins_whatever_its_clock_says(case: Case, kind: in
         occurred_at=encode_time(START_MS - ahead * DAY_MS),
         sent_at=encode_time(START_MS + 8 * DAY_MS) if kind else None,
     )
-    outcome = answer_now(case._replace(events=[*case.events, Recorded(1_000, recorded_ms, denial)]))
+    outcome = answer_now(case._replace(events=[*case.events, stored(1_000, recorded_ms, denial)]))
     barred = any(not found.withdrawable for entry in case.published for found in entry.document.purposes.values())
     if barred:
         assert outcome.decision == "denied" or outcome.reason in {"withdrawal_barred", "not_required"}
@@ -281,7 +282,7 @@ def test_the_ledgers_own_events_about_lapses_change_no_answer(case: Case, seed: 
 
     def with_lapses(events: list[Recorded]) -> list[Recorded]:
         lapses = [
-            Recorded(
+            stored(
                 1_000 + draw.randint(0, 10_000),
                 day(draw),
                 Event(
@@ -317,7 +318,7 @@ def test_any_stored_event_at_all_can_be_folded_and_asked_about(case: Case, seed:
     """Also one with members that its type does not have, and with times that are in no calendar."""
     draw = Random(seed)
     odd = [
-        Recorded(
+        stored(
             seq,
             day(draw),
             random_event(
@@ -392,7 +393,7 @@ def test_a_retried_grant_never_beats_a_withdrawal_made_after_it(
             occurred_at=encode_time(START_MS + clock_days * DAY_MS + made_s * 1000),
             sent_at=encode_time(START_MS + clock_days * DAY_MS + sent_s * 1000),
         )
-        return Recorded(seq, START_MS + sent_s * 1000 + way_ms, event)
+        return stored(seq, START_MS + sent_s * 1000 + way_ms, event)
 
     grant = stored(data.draw(st.sampled_from([1, 9])), 0, data.draw(st.sampled_from([0, *tries])), "granted")
     withdrawal = stored(5, gap_seconds, gap_seconds, "denied")
@@ -462,7 +463,7 @@ def test_a_hostile_visitor_cannot_grow_the_state() -> None:
             decisions=decisions,  # type: ignore[arg-type]
             action="api",
         )
-        return Recorded(seq, START_MS + seq, event)
+        return stored(seq, START_MS + seq, event)
 
     state = fold(EMPTY_STATE, map(denials, range(100)))
     assert len(state.purposes) == fold_module.MAX_TRACKED_PURPOSES

@@ -37,6 +37,7 @@ from ledger.core.lapse import (
     lapse_event,
 )
 from ledger.core.policy import PolicyHistory, Published
+from tests.devices import stored
 
 START_MS = 1_769_817_600_000
 PURPOSES = ("a", "o", "b", "n")
@@ -98,7 +99,7 @@ def choice(seq: int, at: float, version: str | None = "1", account: str | None =
         policy_version=version,
         account=account,
     )
-    return Recorded(seq, day(at), event)
+    return stored(seq, day(at), event)
 
 
 def published(*documents: SiteDocument, at: tuple[float, ...] = ()) -> PolicyHistory:
@@ -297,7 +298,7 @@ def telling(seq: int, lapse: Lapse, at_ms: int = START_MS) -> Recorded:
         lapsed=dict(lapse.grants),
         occurred_at=encode_time(lapse.at_ms),
     )
-    return Recorded(seq, at_ms, event)
+    return stored(seq, at_ms, event)
 
 
 # --- a site that is lived in, day by day ----------------------------------------------------------------------------

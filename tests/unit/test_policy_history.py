@@ -7,11 +7,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from ledger.core.decide import EMPTY_STATE, Evaluator, Recorded, fold
+from ledger.core.decide import EMPTY_STATE, Evaluator, fold
 from ledger.core.document import Controller, Notice, PolicyVersion, Purpose, Recipient, SiteDocument
 from ledger.core.duration import parse_duration
 from ledger.core.event import Event
 from ledger.core.policy import PolicyHistory, Published
+from tests.devices import stored
 
 YEAR = parse_duration("P12M")
 assert YEAR is not None
@@ -131,6 +132,6 @@ def test_a_purpose_that_is_taken_in_brings_no_grant_that_its_own_versions_had_en
             action="customize",
             policy_version=cited,
         )
-        state = fold(EMPTY_STATE, [Recorded(35, 1_800_000_000_002, event)])
+        state = fold(EMPTY_STATE, [stored(35, 1_800_000_000_002, event)])
         answer = Evaluator(versions, "other", at_ms=1_800_000_100_000).decide(state, None)
         assert answer.decision == decision
