@@ -144,9 +144,10 @@ async def _entries(service: Service, site: Site, rows: Sequence[asyncpg.Record])
             if proven.proof is None:
                 detail = "No checkpoint covers the erasure yet; try again in a moment."
                 raise Unavailable("checkpoint-pending", detail)
-            if one.salt is None or one.payload is None:
+            if one.sealed is None:
                 raise Unavailable("certificate-unsound", f"The record of entry {one.seq} is not there: `verify`.", 60)
             entry = decode(one.entry)
+            salt, record = site.vault.open_opening(entry.commit, one.sealed)
             found.append(
                 CertifiedEntry(
                     seq=one.seq,
@@ -155,8 +156,8 @@ async def _entries(service: Service, site: Site, rows: Sequence[asyncpg.Record])
                     erased=ranges(decode_seqs(entry.public)),
                     requests=sorted(evidence.hex() for evidence in row["requests"]),
                     entry=encode_base64(one.entry),
-                    salt=encode_base64(one.salt),
-                    record=encode_base64(one.payload),
+                    salt=encode_base64(salt),
+                    record=encode_base64(record),
                     proof=proven.proof,
                 )
             )
