@@ -75,6 +75,11 @@ _CHECKPOINTER = """
 select state, reason, detail, witnesses, extract(epoch from now() - seen_at)::float8 as silent
   from ledger.checkpointer where site_id = $1
 """
+_REQUESTS = """
+select count(*), count(*) filter (where r.due_at < clock_timestamp()),
+       coalesce(extract(epoch from min(r.due_at) - clock_timestamp())::float8, 0)
+  from ledger.request r where r.site_id = $1 and r.closed_at is null
+"""
 LAG_ADVICE_ENTRIES = 100_000
 
 
@@ -146,6 +151,17 @@ async def _site(connection: asyncpg.Connection, settings: Settings, row: asyncpg
     )
     async for finding in _keys(connection, settings, row):
         yield finding
+    yield _requests(site, *await connection.fetchrow(_REQUESTS, row["site_id"]))
+
+
+def _requests(site: str, waiting: int, overdue: int, left_seconds: float) -> Finding:
+    """How the requests of people stand."""
+    name = f"{site}, requests"
+    if overdue:
+        todo = f"`consent-ledger request list {site} --overdue`"
+        return Finding(Verdict.BAD, name, f"{overdue} of {waiting} are open beyond their deadline: {todo}")
+    urgent = f", the most urgent one due in {left_seconds / 86_400:.1f} days" if waiting else ""
+    return Finding(Verdict.GOOD, name, f"{waiting} wait{urgent}")
 
 
 async def _keys(connection: asyncpg.Connection, settings: Settings, row: asyncpg.Record) -> AsyncIterator[Finding]:

@@ -10,15 +10,19 @@ import time
 from collections.abc import Callable
 
 from ledger import config
+from ledger.administration import Administration
 from ledger.answering import Answers, ConsentQuestion
 from ledger.consumers import Consumers
 from ledger.cookies import Cookies
 from ledger.downloads import Downloads
+from ledger.erasing.orders import Orders
 from ledger.messages import PolicyPublished, Readiness
 from ledger.policies.publishing import Publisher
 from ledger.published import Published
 from ledger.readiness import readiness
 from ledger.recording import Entered, GrantsRefused, KeyClass, Principal, Recorder, Recording
+from ledger.requests.register import Requests
+from ledger.requests.visitors import VisitorRequests
 from ledger.secrets import api_key_hash
 from ledger.site import Site, SiteRegistry
 from ledger.store.reads import Reads
@@ -39,6 +43,9 @@ class Service(Recorder, Answers):
         self.cookies = Cookies(reads.pool, wall_ms)
         self.consumers = Consumers(reads.pool)
         self.downloads = Downloads(reads.pool)
+        administration = Administration(sites, reads, wall_ms)
+        self.requests = Requests(reads.pool, administration, Orders(reads, administration), wall_ms)
+        self.visitor_requests = VisitorRequests(self.requests, self.downloads)
         self._keys: dict[bytes, tuple[float, Principal | None]] = {}
 
     # --- who asks --------------------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ VARIABLES = (
     Variable("LEDGER_TRUSTED_PROXIES", "", "networks and addresses of our own proxies, by comma: they name the client"),
     Variable("LEDGER_REGION_HEADER", "", "header in which a trusted proxy tells the region (ISO 3166): `CF-IPCountry`"),
     Variable("LEDGER_GEOIP_DB", "", "path of a MaxMind-format file: the region by address; read anew when replaced"),
-    Variable("LEDGER_REQUEST_WEBHOOK", "", "URL of the controller's that is told of people's requests; may hold a secret"),
+    Variable("LEDGER_REQUEST_WEBHOOK", "", "URL at which the controller is told of people's requests"),
     Variable("LEDGER_DEMO", "", "path of an `up`'s credentials.json: serve the demo page with its publishable keys"),
 )
 

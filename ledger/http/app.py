@@ -28,6 +28,7 @@ from ledger.http import (
     problem,
     receipts,
     records,
+    requests,
 )
 from ledger.http.edge import EDGE, HELD, SHARED_WITH, SITE, DemoKeys, Edge
 from ledger.http.limits import DEFAULT_LIMITS, Limits
@@ -80,6 +81,13 @@ ROUTES = (
     Route("GET", "/v1/sites/{site}/export", downloads.get_export),
     Route("POST", "/v1/sites/{site}/downloads", downloads.post_download),
     Route("GET", "/downloads/{token}", downloads.get_download, once=True),
+    Route("POST", "/v1/sites/{site}/requests", requests.post_request, pages="site"),
+    Route("GET", "/v1/sites/{site}/requests", requests.list_requests),
+    Route("POST", "/v1/sites/{site}/requests:register", requests.register_request),
+    Route("GET", "/v1/sites/{site}/requests/{id}", requests.get_request, pages="site"),
+    Route("POST", "/v1/sites/{site}/requests/{id}/proof", requests.post_proof, pages="site"),
+    Route("POST", "/v1/sites/{site}/requests/{id}/download", requests.post_download, pages="site"),
+    Route("POST", "/v1/sites/{site}/requests/{id}/steps", requests.post_step),
     Route("GET", "/documents/{sha256}", policies.get_document, pages="any"),
     Route("GET", "/logs/{site}/checkpoint", auditors.get_checkpoint, pages="any"),
     Route("GET", "/logs/{site}/tile/entries/{n:.+}", auditors.get_entries, pages="any"),

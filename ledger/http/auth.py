@@ -38,6 +38,9 @@ PUBLISH_POLICY = Access(publishable=False, scope="admin")
 OBSERVE_COOKIES = Access(publishable=True, scope="events")
 READ_COOKIES = Access(publishable=False, scope="check")
 REVIEW_COOKIES = Access(publishable=False, scope="admin")
+MAKE_REQUEST = Access(publishable=True, scope="admin")
+READ_REQUEST = Access(publishable=True, scope="admin")
+LEAD_REQUESTS = Access(publishable=False, scope="admin")
 CONFIRM_ERASURES = Access(publishable=False, scope="check")
 READ_CERTIFICATE = Access(publishable=False, scope="audit", instead="admin")
 EXPORT = Access(publishable=False, scope="admin")
@@ -133,7 +136,9 @@ def origin_refused(site: Site, origin: str) -> InputRefused:
 EXPOSED_HEADERS = (
     "Idempotent-Replayed, Location, Preference-Applied, Checkpoint-Pending, Retry-After, WWW-Authenticate, ETag"
 )
-ALLOWED_HEADERS = "Authorization, Content-Type, Consent-Visitor, Consent-Min-Position, Prefer, If-None-Match"
+ALLOWED_HEADERS = (
+    "Authorization, Content-Type, Consent-Visitor, Consent-Min-Position, Consent-Request-Token, Prefer, If-None-Match"
+)
 
 
 def share(response: web.StreamResponse, origin: str) -> None:

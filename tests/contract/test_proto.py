@@ -22,6 +22,7 @@ import ledger
 from ledger import credentials, messages
 from ledger.core import certificate, document, event, opening
 from ledger.core.policy import decode_document, encode_document, parse_site_document
+from ledger.requests import messages as requests
 from ledger.verify import report
 
 PROTO = Path(__file__).parents[2] / "proto"
@@ -33,7 +34,7 @@ SCALARS: dict[type, set[int]] = {
     float: {FieldDescriptor.TYPE_DOUBLE},
     bytes: {FieldDescriptor.TYPE_BYTES},
 }
-MODULES = (event, certificate, document, messages, opening, credentials, report)
+MODULES = (event, certificate, document, messages, requests, opening, credentials, report)
 SITES = Path(ledger.__file__).parent / "sites"
 
 
@@ -227,6 +228,28 @@ CERTIFIED = certificate.Certificate(
     backups_until="2026-12-21T03:00:00.000Z",
     consumers=[certificate.CertifiedConsumer("warehouse", "s.example:9", "2026-11-21T03:00:00.000Z", True)],
 )
+STEP = requests.RequestStep("refuse", "refused", "operator", "2026-11-21T03:00:00.000Z", "excessive", "s.example:7")
+REQUEST = requests.RequestStatus(
+    *("s.example", ID, "access", "refused", "2026-11-21T03:00:00.000Z", "2026-12-21T03:00:00.000Z", "0" * 64, [STEP]),
+    *(True, "2026-11-22T03:00:00.000Z", False, VISITOR, "account-7", "DSR-1", "KZ", "DSR-1"),
+)
+REQUESTS: list[msgspec.Struct] = [
+    STEP,
+    REQUEST,
+    requests.RequestInput(VISITOR, "access"),
+    requests.RequestInput(VISITOR, id=ID),
+    requests.RequestChallenge(ID, "ledger.test/s.example", "n" * 80, "2026-11-21T03:00:00.000Z"),
+    requests.RequestProof("n" * 80, "A" * 43 + "=", "A" * 86 + "=="),
+    requests.RequestRegistration("erasure", account="account-7", contact="DSR-1", region="KZ", identified=True),
+    requests.RequestStepInput("instruct", "DSR-1", level="hold"),
+    requests.RequestProven(REQUEST, "token", "2026-11-21T03:00:00.000Z"),
+    requests.RequestList("s.example", [REQUEST], "1.2"),
+    requests.RequestDownload("html", "en"),
+    requests.RequestNotice(
+        *(f"{ID}-3", "request.forwarded", "s.example", ID, "access", "2026-11-21T03:00:00.000Z"),
+        *("2026-12-21T03:00:00.000Z", "0" * 64, "DSR-1", "KZ"),
+    ),
+]
 EXAMPLES: list[msgspec.Struct] = [
     REVIEW,
     *COOKIES,
@@ -318,6 +341,7 @@ EXAMPLES: list[msgspec.Struct] = [
     report.Counts(genesis=1, events=7),
     report.Report("fault", 1, 0.25, root_key="pinned", size=9, faults=(report.FaultFound(2, "it is missing"),)),
 ]
+EXAMPLES += REQUESTS
 DOCUMENTS = [path.read_bytes() for path in sorted(SITES.glob("*.yaml"))]
 
 

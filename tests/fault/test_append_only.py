@@ -20,13 +20,21 @@ from tests.conftest import Database, admin
 from tests.fault.writer import Writer
 from tests.founding import Founded, found
 
-APPEND_ONLY = ("site", "entry", "known", "erased", "document", "policy", "opening", "key_entry", "cookie_review")
+APPEND_ONLY = (
+    *("site", "entry", "known", "erased", "document", "policy", "opening", "key_entry", "cookie_review"),
+    "request_step",
+)
 BESIDE = (
+    "request",
     *("signer", "api_key", "projection", "state", "unfolded", "migration", "tile", "checkpoint", "checkpointer"),
     *("observed_cookie", "download", "consumer", "data_key"),
     *("erasure", "erasure_entry", "block", "mark", "held", "kept", "related"),
 )
 REFUSED = "LG100"
+REGISTER = """
+select ledger.register_request($1, gen_random_uuid(), 'access', 'proven', 'prove', 'visitor', substr(sha256(''), 1, 16),
+                               '', sha256(''), 0, 0, 0, 's.example:1', 10)
+"""
 
 # What each statement would do to a table with rows in it; a column of the table is assigned to itself.
 STATEMENTS = {
@@ -105,6 +113,7 @@ async def writer(pool: asyncpg.Pool, founded: Founded) -> Writer:
     await writer.erase(seqs[:1])
     await writer.key()
     await pool.fetch("select ledger.review_cookies($1, 'counsel', '1.0', sha256(''), 1, 0)", writer.site_id)
+    await pool.fetch(REGISTER, writer.site_id)
     return writer
 
 
@@ -206,6 +215,7 @@ async def test_the_service_executes_what_it_needs_and_nothing_else(
         *("vkey_public", "log_keys"),
         "add_data_key",
         *("observe_cookies", "forget_cookies", "review_cookies"),
+        *("request_at", "register_request", "prove_request", "advance_request", "request_told", "forget_requests"),
         *("put_download", "spend_download", "sweep_downloads", "add_consumer", "remove_consumer", "confirm_erasures"),
     }
     to_all = await superuser.fetch(

@@ -1,0 +1,152 @@
+"""What a person may ask for, and the way that such a request takes: its states, the steps between them, and who may
+take each.
+
+    received → proven → forwarded → instructed → answered
+        any of the first four → refused
+
+Nothing is answered but on the controller's instruction (D13), so instructing and refusing name one. No free text is
+kept (D15): why a request is refused is a word, an instruction a short reference into the controller's own files.
+Deadlines are core/deadlines, how a browser proves whose request it is core/challenge.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Annotated, Literal, NamedTuple
+
+import msgspec
+from msgspec import Meta, Struct
+
+from ledger.core.errors import InputRefused, Malformed
+from ledger.core.event import AccountId, EventId, Region, Time, VisitorId
+
+Kind = Literal["access", "erasure", "portability", "objection", "correction"]
+State = Literal["received", "proven", "forwarded", "instructed", "answered", "refused"]
+Step = Literal["receive", "prove", "identify", "forward", "instruct", "answer", "refuse"]
+"""`prove`: the browser that holds the visitor's key answered a challenge. `identify`: who asks was found out otherwise,
+as for a letter."""
+OperatorStep = Literal["identify", "forward", "instruct", "answer", "refuse"]
+Party = Literal["visitor", "operator", "ledger"]
+Refusal = Literal[
+    "identity_unproven",
+    "manifestly_unfounded",
+    "excessive",
+    "legal_obligation",
+    "legal_claims",
+    "rights_of_others",
+    "not_applicable",
+    "nothing_held",
+    "withdrawn_by_person",
+]
+"""Why a request is refused (GDPR articles 11(2), 12(5), 15(4), 17(3), 20(4) and 21(1) know such reasons)."""
+Outcome = Literal["provided", "erased", "denial_recorded", "recorded_anew"]
+
+ANSWERS: Mapping[Kind, Outcome] = {
+    "access": "provided",
+    "portability": "provided",
+    "erasure": "erased",
+    "objection": "denial_recorded",
+    "correction": "recorded_anew",
+}
+"""What it means that a request was answered. An objection is the person's own denial, and what is recorded is never
+rewritten: who wants a choice corrected makes it anew."""
+DOWNLOADABLE: frozenset[Kind] = frozenset({"access", "portability"})
+CLOSED: frozenset[State] = frozenset({"answered", "refused"})
+
+REFERENCE = r"^[A-Za-z0-9][A-Za-z0-9._:/#-]{0,63}\Z"
+Reference = Annotated[str, Meta(pattern=REFERENCE)]
+"""Where something is found in the controller's own files, like `DSR-2026/117`: of a form that holds no sentence."""
+
+_OPEN: frozenset[State] = frozenset({"received", "proven", "forwarded", "instructed"})
+_STEPS: Mapping[Step, tuple[frozenset[State], State, frozenset[Party]]] = {
+    "prove": (frozenset({"received"}), "proven", frozenset({"visitor"})),
+    "identify": (frozenset({"received"}), "proven", frozenset({"operator"})),
+    "forward": (frozenset({"proven"}), "forwarded", frozenset({"operator", "ledger"})),
+    "instruct": (frozenset({"forwarded"}), "instructed", frozenset({"operator"})),
+    "answer": (frozenset({"instructed"}), "answered", frozenset({"operator", "ledger"})),
+    "refuse": (_OPEN, "refused", frozenset({"operator"})),
+}
+INSTRUCTED_STEPS: frozenset[Step] = frozenset({"instruct", "refuse"})
+"""Steps that name the controller's instruction."""
+
+
+class Taken(NamedTuple):
+    """A step as it is to be taken. `state` is where it leads."""
+
+    step: Step
+    state: State
+    by: Party
+    reason: Refusal | None = None
+    instruction: str | None = None
+
+
+def take(
+    state: State, step: Step, by: Party, *, reason: Refusal | None = None, instruction: str | None = None
+) -> Taken:
+    """The step, where it is allowed from `state`; `InputRefused` says what would be."""
+    if step not in _STEPS:
+        raise InputRefused("request-step-refused", f"A request is not led on by {step!r}.", "/step")
+    before, after, parties = _STEPS[step]
+    if by not in parties:
+        raise InputRefused("request-step-refused", f"{step} is a step of the {' or '.join(sorted(parties))}.", "/step")
+    if state not in before:
+        detail = f"The request is {state}; what can be done with it now: {', '.join(allowed(state, by)) or 'nothing'}."
+        raise InputRefused("request-step-refused", detail, "/step")
+    if (step in INSTRUCTED_STEPS) != (instruction is not None):
+        needs = step in INSTRUCTED_STEPS
+        detail = f"{step} {'needs the reference of the controller’s' if needs else 'takes no'} instruction."
+        raise InputRefused("invalid-request", detail, "/instruction")
+    if (step == "refuse") != (reason is not None):
+        needs = step == "refuse"
+        raise InputRefused("invalid-request", f"{step} {'needs a' if needs else 'takes no'} reason.", "/reason")
+    if instruction is not None and re.match(REFERENCE, instruction) is None:
+        detail = "instruction is a reference of 1 to 64 letters, digits and . _ : / # -, like DSR-2026/117."
+        raise InputRefused("invalid-request", detail, "/instruction")
+    return Taken(step, after, by, reason, instruction)
+
+
+def allowed(state: State, by: Party) -> tuple[Step, ...]:
+    """The steps that lead on from a state."""
+    return tuple(step for step, (before, _, parties) in _STEPS.items() if state in before and by in parties)
+
+
+class Details(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
+    """What a request says of a person: sealed where it is kept, forgotten with the person, and the original of the
+    evidence. `salt` (32 random bytes, hex) keeps the evidence from telling what it was made of. `contact`: where the
+    controller finds how to reach the person. `region`: as the request was received."""
+
+    site: str
+    id: EventId
+    kind: Kind
+    received_at: Time
+    salt: str
+    visitor: VisitorId | None = None
+    account: AccountId | None = None
+    contact: Reference | None = None
+    region: Region | None = None
+
+
+_encoder = msgspec.json.Encoder(order="sorted")
+_decoder = msgspec.json.Decoder(Details)
+
+
+def encode_details(details: Details) -> bytes:
+    """The exact bytes that are sealed, and of which the evidence is made."""
+    return _encoder.encode(details)
+
+
+def decode_details(data: bytes) -> Details:
+    try:
+        details = _decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Malformed("these are not the details of a request") from error
+    if encode_details(details) != data:
+        raise Malformed("the details of a request are not in their one encoding")
+    return details
+
+
+def evidence_of(details: bytes) -> bytes:
+    """What stays of a request when its details are gone: 32 bytes that fit these details alone, and tell nothing."""
+    return sha256(b"consent-ledger/v1 request\n" + details).digest()

@@ -1,0 +1,155 @@
+"""Requests of people about their data: made and followed from the browser that proves whose it is, led on by operators.
+
+A visitor's calls take a publishable key, and for a request that was made the token that a proof gave; an operator's
+take a secret key with the scope admin.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar, get_args
+
+import msgspec
+from aiohttp import hdrs, web
+from multidict import MultiMapping
+
+from ledger import config
+from ledger.core.encoding import encode_time
+from ledger.core.errors import InputRefused
+from ledger.core.event import EventId, convert, matches, parse_json
+from ledger.core.subject_request import Kind, State
+from ledger.http import auth, body, parameters
+from ledger.http.edge import EDGE, Edge, json_response
+from ledger.messages import Download
+from ledger.requests.messages import (
+    RequestDownload,
+    RequestInput,
+    RequestProof,
+    RequestRegistration,
+    RequestStepInput,
+)
+from ledger.requests.register import By
+from ledger.service import Principal
+
+HEADER = "Consent-Request-Token"
+
+
+async def post_request(request: web.Request) -> web.Response:
+    """`POST /v1/sites/{site}/requests`: a challenge, whose answer makes a request or shows one that was made."""
+    edge = request.app[EDGE]
+    site, _ = await auth.admit(request, edge, auth.MAKE_REQUEST)
+    asked = await _read(request, edge, RequestInput)
+    return json_response(edge.service.visitor_requests.challenge(site, asked))
+
+
+async def post_proof(request: web.Request) -> web.Response:
+    """`POST /v1/sites/{site}/requests/{id}/proof`: the answer to a challenge; 201 if it made the request."""
+    edge = request.app[EDGE]
+    site, _ = await auth.admit(request, edge, auth.MAKE_REQUEST)
+    proof = await _read(request, edge, RequestProof)
+    request_id = _id(request)
+    proven, entered = await edge.service.visitor_requests.prove(site, request_id, proof, edge.region_of(request))
+    headers: dict[str, str] = {hdrs.LOCATION: f"/v1/sites/{site.site}/requests/{proven.request.id}"}
+    return json_response(proven, 201 if entered else 200, headers)
+
+
+async def get_request(request: web.Request) -> web.Response:
+    """`GET /v1/sites/{site}/requests/{id}`: how it stands, for operators and the visitor who made it."""
+    edge = request.app[EDGE]
+    site, principal = await auth.admit(request, edge, auth.READ_REQUEST)
+    parameters.query(request)
+    request_id = _id(request)
+    to_visitor = principal.key_class == "publishable"
+    if to_visitor:
+        edge.service.visitor_requests.check_token(site, request_id, _token(request))
+    return json_response(await edge.service.requests.status(site, request_id, to_visitor=to_visitor))
+
+
+async def post_download(request: web.Request) -> web.Response:
+    """`POST /v1/sites/{site}/requests/{id}/download`: a link to what the visitor asked for; it works once."""
+    edge = request.app[EDGE]
+    site, _ = await auth.admit(request, edge, auth.MAKE_REQUEST)
+    wanted = await _read(request, edge, RequestDownload)
+    request_id = _id(request)
+    edge.service.visitor_requests.check_token(site, request_id, _token(request))
+    link = await edge.service.visitor_requests.download(site, request_id, wanted)
+    base_url = edge.public_url or str(request.url.origin())
+    return json_response(Download(link.url(base_url), encode_time(link.expires_ms)), 201)
+
+
+async def list_requests(request: web.Request) -> web.Response:
+    """`GET /v1/sites/{site}/requests`: the register, the newest first, in pages."""
+    edge = request.app[EDGE]
+    site, _ = await auth.admit(request, edge, auth.LEAD_REQUESTS)
+    query = parameters.query(request, once=("state", "kind", "overdue", "cursor", "limit"))
+    limit = parameters.page(query, config.REQUEST_PAGE_DEFAULT, config.REQUEST_PAGE_MAX)
+    page = await edge.service.requests.page(
+        site,
+        state=_word(query, "state", State),
+        kind=_word(query, "kind", Kind),
+        overdue=parameters.flag(query, "overdue"),
+        cursor=query.get("cursor"),
+        limit=limit,
+    )
+    return json_response(page)
+
+
+async def register_request(request: web.Request) -> web.Response:
+    """`POST /v1/sites/{site}/requests:register`: enter a request that came otherwise."""
+    edge = request.app[EDGE]
+    site, principal = await auth.admit(request, edge, auth.LEAD_REQUESTS)
+    asked = await _read(request, edge, RequestRegistration)
+    entered, is_new = await edge.service.requests.register(site, asked, _by(request, principal))
+    headers = {hdrs.LOCATION: f"/v1/sites/{site.site}/requests/{entered.id}"}
+    return json_response(entered, 201 if is_new else 200, headers | ({} if is_new else {"Idempotent-Replayed": "true"}))
+
+
+async def post_step(request: web.Request) -> web.Response:
+    """`POST /v1/sites/{site}/requests/{id}/steps`: lead a request on."""
+    edge = request.app[EDGE]
+    site, principal = await auth.admit(request, edge, auth.LEAD_REQUESTS)
+    asked = await _read(request, edge, RequestStepInput)
+    by = _by(request, principal)
+    return json_response(await edge.service.requests.take(site, _id(request), asked, by), 201)
+
+
+def _by(request: web.Request, principal: Principal) -> By:
+    """Who leads a request on: an API key, and from where."""
+    return By("api key", "api_key", request.remote)
+
+
+def _id(request: web.Request) -> str:
+    request_id = request.match_info["id"]
+    if not matches(EventId, request_id):
+        raise InputRefused("not-found", "A request is named by its id, a UUID in lower case.")
+    return request_id
+
+
+def _token(request: web.Request) -> str:
+    token = request.headers.get(HEADER)
+    if token is None:
+        detail = f"Send the token that your proof gave in the header {HEADER}."
+        raise InputRefused("request-token-refused", detail)
+    return token
+
+
+def _word(query: MultiMapping[str], name: str, words: Any) -> Any:
+    text = query.get(name)
+    if text is not None and text not in get_args(words):
+        raise InputRefused("invalid-parameter", f"{name} is one of {', '.join(get_args(words))}.")
+    return text
+
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+async def _read(request: web.Request, edge: Edge, kind: type[T]) -> T:
+    parameters.query(request)
+    limits = edge.limits
+    data = await body.read_body(
+        request, body.JSON_TYPES, config.REQUEST_BODY_MAX_BYTES, limits.body_read_timeout_seconds
+    )
+    value: Any = parse_json(data)
+    try:
+        return convert(value, kind)
+    except InputRefused as error:
+        raise InputRefused("invalid-request", error.detail, error.pointer) from error

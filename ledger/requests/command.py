@@ -1,0 +1,270 @@
+"""`consent-ledger request`: the register of requests on the command line. What it does is requests/register."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+import msgspec
+
+from ledger import config
+from ledger.administration import actor_here
+from ledger.core.errors import InputRefused
+from ledger.core.event import EventId, convert, matches
+from ledger.core.subject_request import Kind, OperatorStep, Refusal, State, allowed
+from ledger.locate import DATA, find_settings
+from ledger.requests.messages import ErasureLevel, RequestList, RequestRegistration, RequestStatus, RequestStepInput
+from ledger.requests.register import By, Requests
+from ledger.site import Site
+
+SITE = click.argument("site_name", metavar="SITE")
+REQUEST = click.argument("request_id", metavar="ID")
+ACTOR = click.option("--as", "actor", help="Who acts, for the administrative log; else the user of this machine.")
+INSTRUCTION = click.option(
+    "--instruction", required=True, help="Reference of the controller's instruction in its own files: DSR-2026/117."
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="For programs: as the endpoints answer.")
+
+
+@click.group("request")
+def request_command() -> None:
+    """Requests of people about their data: access, erasure, portability, objection, correction.
+
+    A request goes from received over proven, forwarded and instructed to answered; it may be refused before. Exit code
+    2 where a step is not allowed.
+    """
+
+
+@request_command.command("list")
+@SITE
+@click.option("--state", type=click.Choice(get_args(State)))
+@click.option("--kind", type=click.Choice(get_args(Kind)))
+@click.option("--overdue", is_flag=True, help="Only those that are open beyond their deadline.")
+@click.option("--check", is_flag=True, help="Exit code 1 where one is open beyond its deadline.")
+@JSON
+@DATA
+def list_requests(
+    site_name: str, state: State | None, kind: Kind | None, overdue: bool, check: bool, as_json: bool, data: Path
+) -> None:
+    """Every request, the newest first, a line each."""
+
+    async def work(requests: Requests, site: Site) -> bool:
+        cursor: str | None = None
+        late = False
+        while True:
+            page = await requests.page(
+                site, state=state, kind=kind, overdue=overdue, cursor=cursor, limit=config.REQUEST_PAGE_MAX
+            )
+            _show_page(page, as_json=as_json)
+            late = late or any(request.late for request in page.requests)
+            cursor = page.next
+            if cursor is None:
+                return late
+
+    if _run(data, site_name, work) and check:
+        raise SystemExit(1)
+
+
+@request_command.command("show")
+@SITE
+@REQUEST
+@JSON
+@DATA
+def show(site_name: str, request_id: str, as_json: bool, data: Path) -> None:
+    """One request: who asked for what, how it stands, what may be done now."""
+
+    async def work(requests: Requests, site: Site) -> RequestStatus:
+        return await requests.status(site, _id(request_id))
+
+    _show(_run(data, site_name, work), as_json=as_json)
+
+
+@request_command.command("register")
+@SITE
+@click.option("--kind", type=click.Choice(get_args(Kind)), required=True)
+@click.option("--visitor-stdin", is_flag=True, help="Read the visitor id from standard input: never an argument.")
+@click.option("--account-stdin", is_flag=True, help="Read the account from standard input instead.")
+@click.option("--contact", help="Where the controller finds how to reach the person: a reference like DSR-2026/117.")
+@click.option("--region", help="ISO 3166: whose law counts. Unknown: the strictest deadline of the document.")
+@click.option("--received", help="When it came, RFC 3339; now if left out.")
+@click.option("--identified", is_flag=True, help="Who asks was found out: else that is a step of its own (identify).")
+@ACTOR
+@JSON
+@DATA
+def register(
+    site_name: str,
+    kind: Kind,
+    visitor_stdin: bool,
+    account_stdin: bool,
+    contact: str | None,
+    region: str | None,
+    received: str | None,
+    identified: bool,
+    actor: str | None,
+    as_json: bool,
+    data: Path,
+) -> None:
+    """Enter a request that came by letter, or otherwise than from the browser."""
+    if visitor_stdin and account_stdin:
+        raise click.UsageError("a request is of a visitor or of an account")
+    told: dict[str, Any] = {"kind": kind, "identified": identified}
+    told |= {"contact": contact, "region": region, "receivedAt": received}
+    if visitor_stdin or account_stdin:
+        told["visitor" if visitor_stdin else "account"] = sys.stdin.readline().strip()
+    asked = _convert({name: value for name, value in told.items() if value is not None}, RequestRegistration)
+
+    async def work(requests: Requests, site: Site) -> RequestStatus:
+        entered, is_new = await requests.register(site, asked, _by(actor))
+        if not is_new:
+            click.echo("a request of the same person and kind waits already", err=True)
+        return entered
+
+    _show(_run(data, site_name, work), as_json=as_json)
+
+
+@request_command.command("identify")
+@SITE
+@REQUEST
+@ACTOR
+@JSON
+@DATA
+def identify(site_name: str, request_id: str, actor: str | None, as_json: bool, data: Path) -> None:
+    """Say that it was found out otherwise who asks."""
+    _take(data, site_name, request_id, {"step": "identify"}, actor, as_json=as_json)
+
+
+@request_command.command("forward")
+@SITE
+@REQUEST
+@ACTOR
+@JSON
+@DATA
+def forward(site_name: str, request_id: str, actor: str | None, as_json: bool, data: Path) -> None:
+    """Say that the controller was told. With LEDGER_REQUEST_WEBHOOK the worker does it, and tells it."""
+    _take(data, site_name, request_id, {"step": "forward"}, actor, as_json=as_json)
+
+
+@request_command.command("instruct")
+@SITE
+@REQUEST
+@INSTRUCTION
+@click.option("--level", type=click.Choice(get_args(ErasureLevel)), help="Of an erasure; erase if left out.")
+@ACTOR
+@JSON
+@DATA
+def instruct(
+    site_name: str, request_id: str, instruction: str, level: str | None, actor: str | None, as_json: bool, data: Path
+) -> None:
+    """Record the controller's instruction to answer. It orders an erasure; data can be fetched from then on."""
+    told = {"step": "instruct", "instruction": instruction, **({} if level is None else {"level": level})}
+    _take(data, site_name, request_id, told, actor, as_json=as_json)
+
+
+@request_command.command("answer")
+@SITE
+@REQUEST
+@ACTOR
+@JSON
+@DATA
+def answer(site_name: str, request_id: str, actor: str | None, as_json: bool, data: Path) -> None:
+    """Say that it was answered. An erasure that is done, and data that was fetched, say so by themselves."""
+    _take(data, site_name, request_id, {"step": "answer"}, actor, as_json=as_json)
+
+
+@request_command.command("refuse")
+@SITE
+@REQUEST
+@INSTRUCTION
+@click.option("--reason", type=click.Choice(get_args(Refusal)), required=True)
+@ACTOR
+@JSON
+@DATA
+def refuse(
+    site_name: str, request_id: str, instruction: str, reason: str, actor: str | None, as_json: bool, data: Path
+) -> None:
+    """Record that the controller refuses, and why."""
+    told = {"step": "refuse", "instruction": instruction, "reason": reason}
+    _take(data, site_name, request_id, told, actor, as_json=as_json)
+
+
+def _take(
+    data: Path, site_name: str, request_id: str, told: dict[str, str], actor: str | None, *, as_json: bool
+) -> None:
+    asked = _convert(told, RequestStepInput)
+
+    async def work(requests: Requests, site: Site) -> RequestStatus:
+        return await requests.take(site, _id(request_id), asked, _by(actor))
+
+    _show(_run(data, site_name, work), as_json=as_json)
+
+
+def _by(actor: str | None) -> By:
+    return By(actor_here(actor), "operator")
+
+
+def _id(request_id: str) -> str:
+    if not matches(EventId, request_id):
+        raise click.UsageError("ID is a UUID in lower case, as `list` shows it")
+    return request_id
+
+
+def _convert(told: dict[str, Any], kind: Any) -> Any:
+    try:
+        return convert(told, kind)
+    except InputRefused as error:
+        raise click.UsageError(f"{(error.pointer or '').lstrip('/') or 'the request'}: {error.detail}") from error
+
+
+def _run(data: Path, site_name: str, work: Callable[[Requests, Site], Awaitable[Any]]) -> Any:
+    from ledger.app import open_service  # noqa: PLC0415 - `--help` starts fast
+
+    async def run() -> Any:
+        async with open_service(find_settings(data)) as service:
+            return await work(service.requests, await service.site(site_name))
+
+    try:
+        return asyncio.run(run())
+    except InputRefused as error:
+        raise click.UsageError(error.detail) from error
+
+
+def _show_page(page: RequestList, *, as_json: bool) -> None:
+    for request in page.requests:
+        if as_json:
+            click.echo(msgspec.json.encode(request))
+            continue
+        late = "  OVERDUE" if request.late else ""
+        click.echo(f"{request.id}  {request.kind:11}  {request.state:10}  due {request.due_at}{late}")
+
+
+def _show(request: RequestStatus, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(request), indent=1))
+    else:
+        click.echo("\n".join(_lines(request)))
+
+
+def _lines(request: RequestStatus) -> Iterator[str]:
+    yield f"request   {request.id}"
+    yield f"site      {request.site}"
+    yield f"kind      {request.kind}"
+    yield f"state     {request.state}"
+    yield f"received  {request.received_at}"
+    yield f"due       {request.due_at}{'  OVERDUE' if request.late else ''}"
+    if request.closed_at is not None:
+        yield f"closed    {request.closed_at}"
+    yield f"evidence  {request.evidence}"
+    for name in ("visitor", "account", "contact", "region", "instruction"):
+        if (value := getattr(request, name)) is not None:
+            yield f"{name:9} {value}"
+    if request.forgotten:
+        yield "forgotten: who asked is not kept any more"
+    for step in request.steps:
+        reason = f" ({step.reason})" if step.reason else ""
+        yield f"  {step.at}  {step.step:8}  by the {step.by}{reason}, act {step.act}"
+    steps: tuple[OperatorStep, ...] = allowed(request.state, "operator")  # type: ignore[assignment]
+    yield f"next      {', '.join(steps) or 'nothing: it is closed'}"

@@ -1,0 +1,321 @@
+"""The register of requests: how each stands, and the steps that lead it on.
+
+Each step is recorded in the administrative log first, under an id of the step's own, so one that is tried again after
+a crash is the same act. Then it is carried out (an erasure is ordered under the request's own id), and at last the
+register says so: what was not finished is finished by taking the step again. What may be done is
+core/subject_request; how a visitor proves to be one is requests/visitors.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+from uuid import UUID
+
+import asyncpg
+
+from ledger import config
+from ledger.administration import Act, Administration
+from ledger.core.admin_act import ActWord, Role
+from ledger.core.deadlines import Period, due_ms, parse_offset, parse_period
+from ledger.core.encoding import encode_time
+from ledger.core.errors import InputRefused, NotFound, Unavailable
+from ledger.core.event import parse_time
+from ledger.core.subject_request import (
+    ANSWERS,
+    Details,
+    Kind,
+    Party,
+    State,
+    Step,
+    encode_details,
+    evidence_of,
+    take,
+)
+from ledger.erasing.messages import ErasureInput
+from ledger.erasing.orders import By as Orderer
+from ledger.erasing.orders import Orders
+from ledger.requests.messages import RequestList, RequestRegistration, RequestStatus, RequestStepInput
+from ledger.requests.telling import DETAILS, INSTRUCTION, binding, details_of, told
+from ledger.site import Site
+from ledger.store import requests as store
+from ledger.store.requests import Entry, RequestRow
+
+SALT_BYTES = 32
+_ACTS: Mapping[Step, ActWord] = {
+    "receive": "request.registered",
+    "prove": "request.registered",
+    "identify": "request.registered",
+    "forward": "request.forwarded",
+    "instruct": "request.instructed",
+    "answer": "request.answered",
+    "refuse": "request.answered",
+}
+_PARTIES: Mapping[Role, Party] = {"visitor": "visitor", "ledger": "ledger"}
+_FORWARD, _ANSWER = RequestStepInput("forward"), RequestStepInput("answer")
+
+
+class By(NamedTuple):
+    """Who takes a step, for the administrative log. `address`: an operator's IP; never a visitor's."""
+
+    actor: str
+    role: Role
+    address: str | None = None
+
+    @property
+    def party(self) -> Party:
+        return _PARTIES.get(self.role, "operator")
+
+
+VISITOR = By("visitor", "visitor")
+LEDGER = By("ledger", "ledger")
+
+
+class Requests:
+    """The registers of this ledger's sites. Every call raises `Unavailable` if what it needs does not answer."""
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        administration: Administration,
+        orders: Orders,
+        wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self.pool = pool
+        self.wall_ms = wall_ms
+        self._administration = administration
+        self._orders = orders
+
+    # --- steps -------------------------------------------------------------------------------------------------------
+
+    async def register(self, site: Site, asked: RequestRegistration, by: By) -> tuple[RequestStatus, bool]:
+        """Enter a request that came otherwise; whether it was entered now."""
+        if asked.visitor is not None and asked.account is not None:
+            raise InputRefused("invalid-request", "Name a visitor or an account, not both.", "/account")
+        if asked.identified and asked.visitor is None and asked.account is None:
+            detail = "Whoever was identified is a visitor or an account of the site: name which."
+            raise InputRefused("invalid-request", detail, "/identified")
+        now = self.wall_ms()
+        received = now if asked.received_at is None else parse_time(asked.received_at, "/receivedAt")
+        if received > now:
+            raise InputRefused("invalid-request", "A request was not received in the future.", "/receivedAt")
+        request_id = asked.id or new_request_id()
+        if asked.id is not None and await store.one(self.pool, site.site_id, request_id) is not None:
+            return await self.status(site, request_id), False
+        details = Details(
+            site=site.site,
+            id=request_id,
+            kind=asked.kind,
+            received_at=encode_time(received),
+            salt=os.urandom(SALT_BYTES).hex(),
+            visitor=asked.visitor,
+            account=asked.account,
+            contact=asked.contact,
+            region=asked.region,
+        )
+        step: Step = "identify" if asked.identified else "receive"
+        entered = await self.enter(site, details, step, by, received)
+        return await self.status(site, entered), entered == request_id
+
+    async def enter(self, site: Site, details: Details, step: Step, by: By, received_ms: int) -> str:
+        """Enter a request with its first step; its id, or that of one of the same person and kind that waits already.
+
+        `InputRefused` if one of this id is there, `Unavailable` if too many wait.
+        """
+        state: State = "received" if step == "receive" else "proven"
+        encoded = encode_details(details)
+        evidence = evidence_of(encoded)
+        due = due_of(site, details.region, received_ms, self.wall_ms())
+        about = {"kind": details.kind, "state": state, "evidence": evidence.hex(), "until": encode_time(due)}
+        if details.region is not None:
+            about["region"] = details.region
+        act = await self._act(site, details.id, 1, step, by, None, about)
+        entry = Entry(
+            id=details.id,
+            kind=details.kind,
+            state=state,
+            step=step,
+            party=by.party,
+            subject=_subject(site, details),
+            details=site.vault.seal(DETAILS, binding(details.id), encoded),
+            evidence=evidence,
+            received_ms=received_ms,
+            due_ms=due,
+            challenged_ms=received_ms if step == "prove" else 0,
+        )
+        outcome, other = await store.register(self.pool, site.site_id, entry, act, config.REQUESTS_OPEN_MAX)
+        if outcome == "full":
+            detail = f"{config.REQUESTS_OPEN_MAX:,} requests of this site wait for their answer; try again later."
+            raise Unavailable("register-full", detail, 3600)
+        if outcome == "known":
+            raise InputRefused("request-changed", "A request of this id was entered meanwhile: look again.", "/id")
+        return details.id if other is None else other
+
+    async def take(self, site: Site, request_id: str, asked: RequestStepInput, by: By) -> RequestStatus:
+        """Lead a request on. An instructed erasure is ordered; the rest is the person's own to fetch or to do."""
+        await self._lead_on(site, await self.row(site, request_id), asked, by)
+        return await self.status(site, request_id)
+
+    async def forward(self, site: Site, row: RequestRow) -> None:
+        """By the ledger itself: the controller's webhook is told."""
+        await self._lead_on(site, row, _FORWARD, LEDGER)
+
+    async def answer(self, site: Site, row: RequestRow) -> None:
+        """By the ledger itself: what was instructed is done. That somebody else said so meanwhile is as good."""
+        try:
+            await self._lead_on(site, row, _ANSWER, LEDGER)
+        except InputRefused as error:
+            if error.kind != "request-changed":
+                raise
+
+    async def settle_erasure(self, site: Site, row: RequestRow) -> bool:
+        """Answer a request whose erasure is done; whether it is."""
+        try:
+            state = (await self._orders.status(site, row.id)).state
+        except NotFound:
+            state = "erased" if row.details is None else "pending"  # the person was forgotten for another reason
+        if state not in ("erased", "restricted"):
+            return False
+        await self.answer(site, row)
+        return True
+
+    async def _lead_on(self, site: Site, row: RequestRow, asked: RequestStepInput, by: By) -> None:
+        taken = take(row.state, asked.step, by.party, reason=asked.reason, instruction=asked.instruction)
+        if asked.level != "erase" and (asked.step, row.kind) != ("instruct", "erasure"):
+            raise InputRefused("invalid-request", "level goes with the instruction to erase.", "/level")
+        if taken.step == "identify" and row.subject is None:
+            detail = "It names neither a visitor nor an account: refuse it, and register it anew with who was found."
+            raise InputRefused("request-step-refused", detail, "/step")
+        outcome = taken.reason or (ANSWERS[row.kind] if taken.state == "answered" else None)
+        about = {"kind": row.kind, "state": taken.state, "evidence": row.evidence.hex()}
+        about |= {"until": encode_time(row.due_ms)} | ({} if outcome is None else {"outcome": outcome})
+        act = await self._act(site, row.id, row.steps + 1, taken.step, by, taken.instruction, about)
+        sealed = None
+        if taken.instruction is not None:
+            sealed = site.vault.seal(INSTRUCTION, binding(row.id), taken.instruction.encode("ascii"))
+            if taken.step == "instruct" and row.kind == "erasure":
+                await self._order(site, row, asked, taken.instruction, by)
+        if not await store.advance(self.pool, site.site_id, row, taken, act, sealed):
+            raise InputRefused("request-changed", "Another step was taken meanwhile: look again.", "/step")
+
+    async def _order(self, site: Site, row: RequestRow, asked: RequestStepInput, instruction: str, by: By) -> None:
+        """Under the request's own id, so that it is ordered once."""
+        details = details_of(site, row)
+        if details is None:
+            return  # whoever asked was forgotten meanwhile
+        order = ErasureInput(
+            reason="subject_request",
+            instruction=instruction,
+            visitor=details.visitor,
+            account=details.account,
+            level=asked.level,
+            evidence=row.evidence.hex(),
+            id=row.id,
+        )
+        await self._orders.order(site, order, Orderer(by.actor, by.role))
+
+    async def _act(
+        self, site: Site, request_id: str, n: int, step: Step, by: By, instruction: str | None, about: Mapping[str, str]
+    ) -> str:
+        """Record the act of a step; its position. The same step tried again is the same act."""
+        named = "\n".join([request_id, str(n), step, by.actor, instruction or "", *about.values()])
+        act = Act(_ACTS[step], by.actor, by.role, instruction, {"request": request_id, **about}, by.address)
+        act_id = site.hasher.derived_id(named)
+        return (await self._administration.record(site.site, act, act_id=act_id)).position
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    async def row(self, site: Site, request_id: str) -> RequestRow:
+        """`NotFound` if the site has no request of this id."""
+        row = await store.one(self.pool, site.site_id, request_id)
+        if row is None:
+            raise NotFound("The site has no request of this id.")
+        return row
+
+    async def status(self, site: Site, request_id: str, *, to_visitor: bool = False) -> RequestStatus:
+        """A request as it stands, with its steps. `to_visitor` leaves out what only operators are told."""
+        row = await self.row(site, request_id)
+        steps = await store.steps(self.pool, site.site_id, request_id)
+        return told(site, row, steps, self.wall_ms(), to_visitor=to_visitor)
+
+    async def page(
+        self,
+        site: Site,
+        *,
+        state: State | None = None,
+        kind: Kind | None = None,
+        overdue: bool = False,
+        cursor: str | None = None,
+        limit: int = config.REQUEST_PAGE_DEFAULT,
+    ) -> RequestList:
+        """Requests, the newest first, without their steps."""
+        after = None if cursor is None else _after(cursor)
+        rows = await store.page(
+            self.pool, site.site_id, state=state, kind=kind, overdue=overdue, after=after, limit=limit + 1
+        )
+        last = rows[limit - 1] if len(rows) > limit else None
+        now = self.wall_ms()
+        return RequestList(
+            site.site,
+            [told(site, row, (), now, to_visitor=False) for row in rows[:limit]],
+            None if last is None else f"{last.received_ms}.{last.id}",
+        )
+
+    # --- forgetting --------------------------------------------------------------------------------------------------
+
+    async def forget(self, site: Site, subjects: Sequence[bytes]) -> int:
+        """Forget who asked, of these subjects (keyed hashes); how many requests it was. Called with their erasure."""
+        return await store.forget(self.pool, site.site_id, subjects)
+
+    async def forget_ended(self, site: Site) -> int:
+        """Forget who asked, of requests that ended so long ago that nobody can hold us to account for them."""
+        before = self.wall_ms() - config.REQUEST_DETAILS_SECONDS * 1000
+        return await store.forget(self.pool, site.site_id, None, before)
+
+
+def due_of(site: Site, region: str | None, received_ms: int, now_ms: int) -> int:
+    """When the answer to a request is due, by the policy in force; the strictest where something is not known."""
+    in_force = site.policies.in_force(now_ms)
+    if in_force is None:
+        return due_ms({}, region, received_ms, otherwise=_OTHERWISE)
+    document = in_force.document
+    return due_ms(
+        document.answer_within,
+        region,
+        received_ms,
+        otherwise=_OTHERWISE,
+        offset_minutes=parse_offset(document.utc_offset) or 0,
+        to_working_day=document.answer_on_working_day,
+    )
+
+
+def new_request_id() -> str:
+    """A random UUID (v4): it tells nothing, not even when."""
+    return str(UUID(bytes=os.urandom(16), version=4))
+
+
+def _period(text: str) -> Period:
+    period = parse_period(text)
+    assert period is not None
+    return period
+
+
+_OTHERWISE = tuple(map(_period, config.REQUEST_ANSWER_WITHIN))
+
+
+def _subject(site: Site, details: Details) -> bytes | None:
+    if details.account is not None:
+        return bytes.fromhex(site.hasher.account(details.account))
+    return None if details.visitor is None else site.hasher.visitor(details.visitor)
+
+
+def _after(cursor: str) -> tuple[int, str]:
+    received, _, request_id = cursor.partition(".")
+    try:
+        if received.isascii() and received.isdigit() and len(received) <= 15:
+            return int(received), str(UUID(request_id))
+    except ValueError:
+        pass
+    raise InputRefused("invalid-cursor", "Send the cursor as a page gave it.")
