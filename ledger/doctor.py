@@ -17,6 +17,7 @@ import nats
 import nats.errors
 
 from ledger import config
+from ledger.backup.age import age_of
 from ledger.config import Settings
 from ledger.cookies import Cookies, Figures
 from ledger.core.document import SiteDocument
@@ -103,6 +104,8 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
     async for finding in _policies(settings):
         yield finding
     yield await _nats(settings)
+    backups = age_of(settings.backup_dir, time.time_ns() // 1_000_000)
+    yield Finding(Verdict.GOOD if backups.good else Verdict.ADVICE, "backups", backups.detail)
 
 
 async def _database(connection: asyncpg.Connection) -> AsyncIterator[Finding]:
