@@ -9,18 +9,38 @@ from __future__ import annotations
 import getpass
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from hashlib import sha256
 from typing import NamedTuple
+from uuid import UUID
 
 import asyncpg
 import msgspec
 
 from ledger.config import Settings
-from ledger.core.admin_act import Actor, ActWord, Flag, Role
-from ledger.core.errors import ConfigInvalid
+from ledger.core.admin_act import (
+    ADMIN_TYPE,
+    AUTHORISING,
+    Actor,
+    ActWord,
+    AdminAct,
+    Flag,
+    Role,
+    check_details,
+    decode_act,
+    encode_act,
+)
+from ledger.core.encoding import encode_time
+from ledger.core.entry import Kind, commit_of, commitment
+from ledger.core.errors import ConfigInvalid, Erased, Malformed
+from ledger.core.event import MAX_PAYLOAD_BYTES
 from ledger.messages import Receipt
-from ledger.site import SiteRegistry
+from ledger.replies import receipt_of
+from ledger.secrets import new_event_id, new_salt
+from ledger.sequencer import Sequencer
+from ledger.site import Site, SiteRegistry
+from ledger.store.append import EventDraft
 from ledger.store.reads import Reads
 
 _NO_DETAILS: Mapping[str, str] = {}
@@ -39,6 +59,23 @@ class Act(NamedTuple):
     flagged: Flag | None = None
 
 
+class Who(NamedTuple):
+    """Who acts, and on whose word: what every act of one call or command has in common."""
+
+    actor: str
+    role: Role
+    instruction: str | None = None
+    address: str | None = None
+    flagged: Flag | None = None
+
+    def act(self, act: ActWord, details: Mapping[str, str] = _NO_DETAILS) -> Act:
+        return Act(act, self.actor, self.role, self.instruction, details, self.address, self.flagged)
+
+
+Acting = Callable[[ActWord, Mapping[str, str]], Awaitable[object]]
+"""Records an act by whoever stands behind a call. It is awaited before what the act tells of is done."""
+
+
 class Administration:
     """Writes the administrative logs of all sites. `wall_ms` is this process's clock."""
 
@@ -49,14 +86,87 @@ class Administration:
         self._reads = reads
         self._wall_ms = wall_ms
 
+    def acting(self, site: str, who: Who) -> Acting:
+        """Records acts of `who` about `site`."""
+
+        async def record(act: ActWord, details: Mapping[str, str]) -> Receipt:
+            return await self.record(site, who.act(act, details))
+
+        return record
+
     async def record(self, site: str, act: Act, *, act_id: str | None = None) -> Receipt:
         """Append an act to the administrative log of `site` (the site's own name); the receipt's `position` is what an
         erasure's record names as its instruction.
 
         `act_id` (a UUID) makes it the same act, however often it is recorded: the receipt is the first one's. Raises
-        `NotFound`, `ConfigInvalid` (details that the act may not have) and `Unavailable`: then do not go on.
+        `NotFound`, `ConfigInvalid` (what an act may not hold), `Erased` (a known act that is erased by now) and
+        `Unavailable`: then do not go on.
         """
-        raise NotImplementedError
+        check_details(act.act, act.details)
+        log = await self._sites.admin_log(site)
+        if log.sequencer is None:
+            raise self._sites.hindrance(log)
+        now_ms = self._wall_ms()
+        stored = _act_of(log.site, act, act_id or new_event_id(now_ms), now_ms)
+        draft = _draft(log, log.sequencer, stored)
+        appended = await log.sequencer.submit(draft)
+        if appended.entry is not None:
+            return receipt_of(log.site, stored.id, appended.seq, appended.entry, draft.salt, draft.payload)
+        row = await self._reads.receipt_at(log.site_id, appended.seq)
+        if row.sealed is None:
+            raise Erased("This act was recorded before, and is erased by now.")
+        salt, payload = log.vault.open_opening(commit_of(row.entry), row.sealed)
+        return receipt_of(log.site, stored.id, row.seq, row.entry, salt, payload)
+
+
+def _act_of(site: str, act: Act, act_id: str, now_ms: int) -> AdminAct:
+    """As it is stored; `ConfigInvalid` for a member that has not its form."""
+    stored = AdminAct(
+        id=act_id,
+        site=site,
+        act=act.act,
+        actor=act.actor,
+        role=act.role,
+        occurred_at=encode_time(now_ms),
+        type=ADMIN_TYPE,
+        instruction=act.instruction or None,
+        details=dict(act.details),
+        address=None if act.act in AUTHORISING else act.address,
+        flagged=act.flagged,
+    )
+    try:
+        decode_act(encode_act(stored))
+    except Malformed as error:
+        raise ConfigInvalid(f"this act cannot be recorded: {error}") from error
+    return stored
+
+
+def _draft(log: Site, sequencer: Sequencer, act: AdminAct) -> EventDraft:
+    """Filed under its actor; what it says, its time apart, tells a repetition from another act."""
+    payload, salt = encode_act(act), new_salt()
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise ConfigInvalid(f"an act has at most {MAX_PAYLOAD_BYTES} bytes")
+    commit = commitment(salt, payload)
+    signer = sequencer.signer
+    return EventDraft(
+        key=log.hasher.event_id(act.id),
+        commit=commit,
+        signer=signer.key_hash,
+        signature=signer.sign(Kind.EVENT, commit),
+        sealed=log.vault.seal_opening(commit, salt, payload),
+        visitor=log.hasher.visitor(act.actor),
+        content=log.hasher.content(encode_act(msgspec.structs.replace(act, occurred_at=encode_time(0)))),
+        salt=salt,
+        payload=payload,
+    )
+
+
+def act_id_of(log_id: str, name: str) -> str:
+    """An id (UUID v8) for what is done once in a log's life, or once by this name: the same again whoever does it."""
+    data = bytearray(sha256(f"consent-ledger act {log_id} {name}".encode()).digest()[:16])
+    data[6] = data[6] & 0x0F | 0x80
+    data[8] = data[8] & 0x3F | 0x80
+    return str(UUID(bytes=bytes(data)))
 
 
 @asynccontextmanager

@@ -16,8 +16,8 @@ import asyncpg
 import click
 
 from ledger import __version__
+from ledger.acting import acting_options
 from ledger.config import Settings, load_settings
-from ledger.core.ed25519 import SigningKey
 from ledger.core.errors import ConfigInvalid, LedgerError
 from ledger.locate import DATA, find_admin_url, find_settings
 
@@ -25,6 +25,8 @@ DOCUMENT = click.argument("document", type=click.File("rb"))
 
 
 _ELSEWHERE = {
+    "admin-log": ("ledger.admin_log_command", "admin_log_command"),
+    "api-key": ("ledger.api_key_command", "api_key_command"),
     "backup": ("ledger.backup.command", "backup_command"),
     "certificate": ("ledger.certificate_command", "certificate_command"),
     "checkpoint": ("ledger.checkpointer.command", "checkpoint_command"),
@@ -93,7 +95,9 @@ async def _with_pool(settings: Settings, work: Callable[[asyncpg.Pool], Awaitabl
 
 
 async def _site_id(pool: asyncpg.Pool, site: str) -> int:
-    site_id: int | None = await pool.fetchval("select site_id from ledger.site where site = $1", site)
+    site_id: int | None = await pool.fetchval(
+        "select site_id from ledger.site where site = $1 and admin_of is null", site
+    )
     if site_id is None:
         raise ConfigInvalid(f"this ledger has no site {site}; `consent-ledger site list` shows those it has")
     return site_id
@@ -157,23 +161,26 @@ def site() -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Use the root key in FILE, or make it there under a passphrase: then it never was among the service's keys.",
 )
+@acting_options
 @DATA
-def site_add(document: Any, root_file: Path | None, data: Path) -> None:
-    """Found a site from its document (YAML): keys, genesis entry, policy and two API keys, printed once."""
-    from ledger.keys.root import load_root, make_root, where_to_keep  # noqa: PLC0415
+def site_add(document: Any, root_file: Path | None, data: Path, who: Any) -> None:
+    """Found a site from its document (YAML): keys, genesis entry, policy and two API keys, printed once.
+
+    With it its administrative log is founded, SITE.admin-log, with keys of its own; its root key is made in
+    FILE.admin-log, under the same passphrase.
+    """
+    from ledger.keys.root import Offline, where_to_keep  # noqa: PLC0415
     from ledger.policies.authoring import read_authored  # noqa: PLC0415
     from ledger.policies.check import folder_of  # noqa: PLC0415
     from ledger.provision import create_site  # noqa: PLC0415
 
     settings = find_settings(data)
 
-    def root(origin: str) -> SigningKey:
-        assert root_file is not None
-        return load_root(settings, origin, root_file) if root_file.exists() else make_root(origin, root_file)
-
+    root = None if root_file is None else Offline(settings, root_file).key
     authored = read_authored(document.read(), folder_of(document))
-    made = asyncio.run(create_site(settings, authored.source, root if root_file else None, authored.uploads))
+    made = asyncio.run(create_site(settings, authored.source, root, authored.uploads, who))
     click.echo(f"site         {made.site}\nlog id       {made.log_id}\nlog vkey     {made.log_vkey}")
+    click.echo(f"admin log    {made.admin_log_vkey}\nadmin log id {made.admin_log_id}")
     click.echo(f"publishable  {made.publishable}\nsecret       {made.secret}")
     click.echo(where_to_keep(settings, made.site, root_file), err=True)
 
@@ -181,58 +188,17 @@ def site_add(document: Any, root_file: Path | None, data: Path) -> None:
 @site.command("list")
 @DATA
 def site_list(data: Path) -> None:
-    """Each site with its origin and the size of its log."""
+    """Each site with its origin and the size of its log, and the size of its administrative log."""
 
     async def work(pool: asyncpg.Pool) -> None:
         for row in await pool.fetch(
-            "select s.site, s.origin, (select max(e.seq) + 1 from ledger.entry e where e.site_id = s.site_id) as size "
-            "from ledger.site s order by s.site"
+            "select s.site, s.origin, (select max(e.seq) + 1 from ledger.entry e where e.site_id = s.site_id) as size, "
+            "(select max(e.seq) + 1 from ledger.entry e where e.site_id = a.site_id) as acts "
+            "from ledger.site s left join ledger.site a on a.admin_of = s.site_id where s.admin_of is null "
+            "order by s.site"
         ):
-            click.echo(f"{row['site']}\t{row['origin']}\t{row['size'] or 0} entries")
-
-    asyncio.run(_with_pool(find_settings(data), work))
-
-
-@main.group("api-key")
-def api_key() -> None:
-    """Keys of frontends and analytics."""
-
-
-@api_key.command("create")
-@click.argument("site_name", metavar="SITE")
-@click.option("--class", "key_class", type=click.Choice(["publishable", "secret"]), required=True)
-@click.option("--scope", "scopes", multiple=True, type=click.Choice(["events", "check", "audit", "admin"]))
-@click.option("--label", default="", help="What the key is for.")
-@DATA
-def api_key_create(site_name: str, key_class: str, scopes: tuple[str, ...], label: str, data: Path) -> None:
-    """Make a key and print it: it is stored hashed and never told again."""
-    from ledger import provision  # noqa: PLC0415
-
-    if key_class == "publishable" and scopes:
-        raise click.UsageError("publishable keys have no scopes of their own")
-    if key_class == "secret" and not scopes:
-        raise click.UsageError("a secret key needs at least one --scope")
-
-    async def work(pool: asyncpg.Pool) -> None:
-        site_id = await _site_id(pool, site_name)
-        granted = scopes or provision.PUBLISHABLE_SCOPES
-        click.echo(await provision.create_api_key(pool, site_id, key_class, granted, label))
-
-    asyncio.run(_with_pool(find_settings(data), work))
-
-
-@api_key.command("revoke")
-@DATA
-def api_key_revoke(data: Path) -> None:
-    """Revoke a key, read from standard input so that it stays out of the shell's history."""
-    from ledger import provision  # noqa: PLC0415
-
-    key = sys.stdin.readline().strip()
-
-    async def work(pool: asyncpg.Pool) -> None:
-        if not await provision.revoke_api_key(pool, key):
-            raise ConfigInvalid("no living key like this one")
-        click.echo("revoked; servers notice within a few seconds")
+            acts = f"admin log {row['acts']} entries" if row["acts"] else "NO admin log"
+            click.echo(f"{row['site']}\t{row['origin']}\t{row['size'] or 0} entries\t{acts}")
 
     asyncio.run(_with_pool(find_settings(data), work))
 
@@ -269,9 +235,16 @@ def rebuild(site_name: str, data: Path) -> None:
     help="With --from-stream: a published document that neither holds, as it was served under /documents.",
 )
 @click.option("--accept-loss", is_flag=True, help="Go on without what is lost; asks first.")
+@acting_options
 @DATA
 def recover(
-    site_name: str, from_stream: bool, dry_run: bool, documents: tuple[Any, ...], accept_loss: bool, data: Path
+    site_name: str,
+    from_stream: bool,
+    dry_run: bool,
+    documents: tuple[Any, ...],
+    accept_loss: bool,
+    data: Path,
+    who: Any,
 ) -> None:
     """Go on after Postgres was put back to an older copy, or failed over and lost commits.
 
@@ -282,10 +255,10 @@ def recover(
     if from_stream == accept_loss:
         raise click.UsageError("--from-stream first; --accept-loss if nothing is left there")
     if accept_loss:
-        run_accept_loss(find_settings(data), find_admin_url(data), site_name)
+        run_accept_loss(find_settings(data), find_admin_url(data), site_name, who)
     else:
         bodies = [document.read() for document in documents]
-        sys.exit(run_from_stream(find_settings(data), find_admin_url(data), site_name, bodies, dry_run))
+        sys.exit(run_from_stream(find_settings(data), find_admin_url(data), site_name, bodies, dry_run, who))
 
 
 @main.command()

@@ -511,3 +511,15 @@ ERASURE_SWEEP_SECONDS = 60.0
 ERASURE_SWEEP_ROWS = 1_000
 ERASURE_LATE_SECONDS = 3_600
 """An order that is due and was not carried out for so long is told of."""
+
+# Administrative logs
+ADMIN_LOG_PAGE_ACTS = 500
+"""Acts that are read at a time."""
+ADMIN_ADDRESS_DAYS = 365
+"""An act that holds an address is erased when it is this old. Those on which erasures rest hold none, and stay."""
+ADMIN_ACT_DAYS = 3_650
+"""Any other act, likewise: an actor's name is personal data too. Ten years, for a claim may come so late."""
+ADMIN_ERASE_BATCH_ACTS = 1_000
+"""Acts that one erasure entry of an administrative log names at most."""
+VERIFY_PENDING_SHOWN_ACTS = 20
+"""Acts not carried out yet that `verify --admin` lists; the rest are counted."""

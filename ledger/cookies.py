@@ -16,6 +16,7 @@ from typing import NamedTuple
 import asyncpg
 
 from ledger import config
+from ledger.administration import Acting
 from ledger.core.cookies import Comparison, Declared, Index, Observed, compare, refuse_name, review_due
 from ledger.core.encoding import encode_time
 from ledger.core.errors import InputRefused, LedgerError, NotFound
@@ -121,7 +122,9 @@ class Cookies:
             overdue_seconds=0 if due is None else due.overdue_seconds,
         )
 
-    async def review(self, site: Site, told: CookieReviewInput) -> tuple[CookieReview, bool]:
+    async def review(
+        self, site: Site, told: CookieReviewInput, acting: Acting | None = None
+    ) -> tuple[CookieReview, bool]:
         """Record that somebody went through the inventory as it is now; whether that was recorded today already.
 
         `InputRefused` (`inventory-changed`) where another inventory was gone through.
@@ -135,6 +138,8 @@ class Cookies:
                 "The inventory is another one by now: read it again, then review that.",
                 "/inventory",
             )
+        if acting is not None:
+            await acting("cookies.reviewed", {"inventory": digest.hex(), "version": version, "label": told.by})
         numbers = len(looked.comparison.declared), len(looked.comparison.undeclared)
         row, replayed = await store.review(self._pool, site.site_id, told.by, version, digest, *numbers)
         return _review(site.site, row), replayed

@@ -6,12 +6,13 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 import msgspec
 
 from ledger import config
+from ledger.acting import acting_options
 from ledger.cookies import Cookies
 from ledger.core.document import Storage
 from ledger.core.errors import InputRefused
@@ -19,6 +20,10 @@ from ledger.core.event import convert
 from ledger.locate import DATA, find_settings
 from ledger.messages import CookieInventory, CookieReviewInput, CookiesObserved, DeclaredCookie, UndeclaredCookie
 from ledger.site import Site
+
+if TYPE_CHECKING:
+    from ledger.administration import Who
+    from ledger.service import Service
 
 SITE = click.argument("site_name", metavar="SITE")
 _ROLE = "--by is a role, 1 to 64 characters, and nobody's address"
@@ -82,8 +87,9 @@ def report(site_name: str, names: tuple[str, ...], storage: Storage, data: Path)
 @SITE
 @click.option("--by", required=True, help="The role of who went through it, like 'data protection officer'.")
 @click.option("--inventory", help="The hash that `list` showed: refused where the inventory is another one by now.")
+@acting_options
 @DATA
-def review(site_name: str, by: str, inventory: str | None, data: Path) -> None:
+def review(site_name: str, by: str, inventory: str | None, data: Path, who: Who) -> None:
     """Record that somebody went through the inventory, now. What is recorded never changes."""
     try:
         told = convert({"by": by, "inventory": inventory}, CookieReviewInput)
@@ -91,13 +97,14 @@ def review(site_name: str, by: str, inventory: str | None, data: Path) -> None:
         what = "--inventory is the hash that `list` shows" if error.pointer == "/inventory" else _ROLE
         raise click.UsageError(what) from error
 
-    async def work(cookies: Cookies, site: Site) -> None:
-        recorded, replayed = await cookies.review(site, told)
+    async def work(service: Service, site: Site) -> None:
+        acting = service.administration.acting(site.site, who)
+        recorded, replayed = await service.cookies.review(site, told, acting)
         done = "was recorded today already" if replayed else "recorded"
         click.echo(f"review {recorded.n} {done}: by {recorded.by} at {recorded.reviewed_at}")
         click.echo(f"inventory {recorded.inventory}, policy {recorded.policy_version}")
 
-    _run(data, site_name, work)
+    _run_service(data, site_name, work)
 
 
 @cookies_command.command("forget")
@@ -118,11 +125,15 @@ def forget(site_name: str, names: tuple[str, ...], days: int | None, data: Path)
 
 
 def _run(data: Path, site_name: str, work: Callable[[Cookies, Site], Awaitable[Any]]) -> Any:
+    return _run_service(data, site_name, lambda service, site: work(service.cookies, site))
+
+
+def _run_service(data: Path, site_name: str, work: Callable[[Service, Site], Awaitable[Any]]) -> Any:
     from ledger.app import open_service  # noqa: PLC0415 - `--help` starts fast
 
     async def run() -> Any:
         async with open_service(find_settings(data)) as service:
-            return await work(service.cookies, await service.site(site_name))
+            return await work(service, await service.site(site_name))
 
     try:
         return asyncio.run(run())

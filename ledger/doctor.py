@@ -20,6 +20,7 @@ from ledger import config
 from ledger.backup.age import age_of
 from ledger.config import Settings
 from ledger.cookies import Cookies, Figures
+from ledger.core.admin_act import is_admin_log
 from ledger.core.document import SiteDocument
 from ledger.core.document_advice import advise
 from ledger.core.entry import key_hash
@@ -65,7 +66,8 @@ select r.rolsuper or pg_has_role('ledger_owner', 'member')
 _NOW_MS = "select (extract(epoch from clock_timestamp()) * 1000)::bigint"
 _SITES = """
 select s.site_id, s.site, coalesce((select max(e.seq) + 1 from ledger.entry e where e.site_id = s.site_id), 0) as size,
-       p.position
+       p.position, s.admin_of is not null as administrative,
+       exists (select 1 from ledger.site a where a.admin_of = s.site_id) as administered
   from ledger.site s left join ledger.projection p on p.site_id = s.site_id and p.live order by s.site
 """
 _ACTIVE = """
@@ -145,6 +147,14 @@ async def _database(connection: asyncpg.Connection) -> AsyncIterator[Finding]:
 
 async def _site(connection: asyncpg.Connection, settings: Settings, row: asyncpg.Record) -> AsyncIterator[Finding]:
     site = row["site"]
+    if row["administrative"]:
+        yield Finding(Verdict.GOOD, site, f"{row['size']} entries of an administrative log")
+        async for finding in _keys(connection, settings, row):
+            yield finding
+        return
+    if not row["administered"]:
+        detail = "has none: nothing can be done to the site until `consent-ledger site add` of its document founds it"
+        yield Finding(Verdict.BAD, f"{site} admin log", detail)
     lag = row["size"] - 1 - (row["position"] or 0)
     yield Finding(
         Verdict.GOOD if lag < LAG_ADVICE_ENTRIES else Verdict.ADVICE,
@@ -198,7 +208,7 @@ async def _keys(connection: asyncpg.Connection, settings: Settings, row: asyncpg
         yield Finding(Verdict.ADVICE, f"{site} log key", detail)
     if here["receipt"].keys:
         yield Finding(Verdict.GOOD, f"{site} receipt key", "signs Consent Receipts")
-    else:
+    elif not row["administrative"]:
         detail = f"none lies here: no Consent Receipts as JWT until `consent-ledger key new {site} receipt` makes one"
         yield Finding(Verdict.ADVICE, f"{site} receipt key", detail)
     for path, problem in {path: text for of_role in here.values() for path, text in of_role.problems.items()}.items():
@@ -233,7 +243,7 @@ async def _policies(settings: Settings) -> AsyncIterator[Finding]:
         reads, cookies = Reads(pool), Cookies(pool)
         differ = False
         late = await lateness(pool)
-        for site in await reads.sites():
+        for site in [row for row in await reads.sites() if not is_admin_log(row.site)]:
             history = PolicyHistory(tuple(published(row) for row in await reads.policies(site.site_id)))
             now_ms = time.time_ns() // 1_000_000
             in_force = history.in_force(now_ms)

@@ -12,7 +12,10 @@ from pathlib import Path
 import click
 
 from ledger import tar
+from ledger.acting import acting_options
+from ledger.administration import Act, Who, open_administration
 from ledger.config import EXPORT_WAIT_SECONDS, READ_TIMEOUT_SECONDS, Settings
+from ledger.core.admin_act import site_of
 from ledger.core.errors import ConfigInvalid
 from ledger.export import Exported, export
 from ledger.locate import DATA, find_settings
@@ -33,13 +36,17 @@ def run_export(
     *,
     wait_seconds: float = EXPORT_WAIT_SECONDS,
     at_checkpoint: int | None = None,
+    who: Who | None = None,
 ) -> int:
-    """The command. It answers for the writing (0); 1 if the log is broken: what exactly is `verify`'s to say."""
+    """The command, by `who`: on record before anything is read. It answers for the writing (0); 1 if the log is broken:
+    what exactly is `verify`'s to say."""
+    kind = "stream" if target == _STDOUT else "file" if target.suffix in _PACKED else "directory"
+    act = None if who is None else who.act("export.made", {"target": kind, "log": site})
     say = partial(click.echo, err=target == _STDOUT)
     with bar("Exporting", "entries") as progress:
 
         def write(directory: Path) -> Exported:
-            return asyncio.run(_export(settings, site, directory, progress, wait_seconds, at_checkpoint))
+            return asyncio.run(_export(settings, site, directory, progress, wait_seconds, at_checkpoint, act))
 
         done = _packed(write, target) if target == _STDOUT or target.suffix in _PACKED else write(target)
     say(f"{done.size:,} entries of {site} are in {'the tar' if target == _STDOUT else target}")
@@ -53,11 +60,20 @@ def run_export(
 
 
 async def _export(
-    settings: Settings, site: str, directory: Path, progress: Progress, wait_seconds: float, at_checkpoint: int | None
+    settings: Settings,
+    site: str,
+    directory: Path,
+    progress: Progress,
+    wait_seconds: float,
+    at_checkpoint: int | None,
+    act: Act | None,
 ) -> Exported:
-    pool = await open_pool(settings.database_url, size=1, timeout_seconds=READ_TIMEOUT_SECONDS)
+    pool = await open_pool(settings.database_url, size=2, timeout_seconds=READ_TIMEOUT_SECONDS)
     vaults = Vaults(pool, settings.masters)
     try:
+        if act is not None:
+            async with open_administration(settings, pool) as administration:
+                await administration.record(site_of(site), act)
         return await export(
             pool, vaults, site, directory, progress, wait_seconds=wait_seconds, at_checkpoint=at_checkpoint
         )
@@ -105,11 +121,15 @@ def _packed(write: Callable[[Path], Exported], target: Path) -> Exported:
     metavar="SIZE",
     help="Take the kept checkpoint of this size instead, and the log only so far.",
 )
+@acting_options
 @DATA
-def export_command(site_name: str, target: Path, wait_seconds: float, at_checkpoint: int | None, data: Path) -> None:
+def export_command(
+    site_name: str, target: Path, wait_seconds: float, at_checkpoint: int | None, data: Path, who: Who
+) -> None:
     """Write a site's log, openings and documents, as a bundle that anybody can verify.
 
     The bundle stands under a checkpoint that the checkpointer signed; it is personal data, and readable by you alone.
     Exit code 0: written, 1: written, but the stored log is broken, 2: could not be written.
     """
-    sys.exit(run_export(find_settings(data), site_name, target, wait_seconds=wait_seconds, at_checkpoint=at_checkpoint))
+    settings = find_settings(data)
+    sys.exit(run_export(settings, site_name, target, wait_seconds=wait_seconds, at_checkpoint=at_checkpoint, who=who))

@@ -17,11 +17,12 @@ import asyncpg
 
 from ledger.bundle import CHECKPOINT, PAYLOADS, OpeningLines, Source
 from ledger.config import LIVE_MAX_DIFFERENCES, LIVE_PAGE_VISITORS
+from ledger.core.admin_act import decode_logged
 from ledger.core.decide import EMPTY_STATE, encode_state, fold
 from ledger.core.encoding import MAX_INT
 from ledger.core.entry import Entry, Kind, core_bytes, decode, decode_seqs, key_hash, origin_hash
 from ledger.core.errors import BadSignature, LedgerError, Malformed, NotFound, SealBroken
-from ledger.core.event import decode_event
+from ledger.core.event import Event
 from ledger.core.faults import Faults
 from ledger.core.keys import INTRODUCE_INGEST, RETIRE_INGEST, KeySet, decode_genesis
 from ledger.core.lapse import NOTHING_TOLD, encode_told, fold_told
@@ -121,6 +122,7 @@ class _Comparing:
     ) -> None:
         self.pool, self.site_id, self.source = pool, site_id, source
         self.checkpoint, self.size, self.origin = checkpoint, checkpoint.size, checkpoint.origin
+        self.site = checkpoint.origin.rpartition("/")[2]
         self.vault = vault
         self.progress = progress
         self.hasher = SiteHasher(vault.hasher_key)
@@ -236,9 +238,13 @@ class _Comparing:
             stored = None
         if stored != (opening.salt, opening.payload):
             self.differ("opening", f"entry {seq} has another one")
-        visitor = None if entry.kind != Kind.EVENT else self.hasher.subject(decode_event(opening.payload))
+        visitor = None if entry.kind != Kind.EVENT else self.filed_under(opening.payload)
         if row["visitor"] != visitor:
             self.differ("opening", f"entry {seq} is filed under another visitor")
+
+    def filed_under(self, payload: bytes) -> bytes:
+        event = decode_logged(payload, self.site)
+        return self.hasher.subject(event) if isinstance(event, Event) else self.hasher.visitor(event.actor)
 
     def take_control(self, seq: int, entry: Entry) -> None:
         public = entry.public
@@ -256,7 +262,7 @@ class _Comparing:
     def known_by(self, seq: int, entry: Entry, opening: Opening | None) -> bytes | None:
         """By which key a retry finds this entry; None for an erased event, whose id nobody knows any more."""
         if entry.kind == Kind.EVENT:
-            return None if opening is None else self.hasher.event_id(decode_event(opening.payload).id)
+            return None if opening is None else self.hasher.event_id(decode_logged(opening.payload, self.site).id)
         log = self.log_id if seq else origin_hash(self.origin)
         return sha256(core_bytes(log, entry.kind, entry.commit, entry.public)).digest()
 

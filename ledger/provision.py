@@ -6,26 +6,28 @@ The root key is used here and by key commands alone; afterwards it belongs offli
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from hashlib import sha256
 from importlib.resources import files
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import asyncpg
 
 from ledger import config
+from ledger.administration import Acting, Administration, Who, act_id_of, actor_here
 from ledger.checkpointer.first import first_checkpoint
 from ledger.core import keys
+from ledger.core.admin_act import admin_log_of, is_admin_log
 from ledger.core.ed25519 import SigningKey
 from ledger.core.entry import ZEROS, Kind, core_bytes, key_hash, origin_hash
-from ledger.core.errors import ConfigInvalid, KeyRefused, Malformed
+from ledger.core.errors import ConfigInvalid, KeyRefused, Malformed, Unavailable
 from ledger.core.merkle import leaf_hash
 from ledger.core.note import TYPE_ED25519, VerifierKey, check_origin, check_site
 from ledger.core.notice import media_type_of
 from ledger.core.policy import named_documents, parse_site_document
-from ledger.keys.files import ensure_receipt_key, founding_key, site_directory
+from ledger.keys.files import ensure_receipt_key, founding_key, keys_here, site_directory
 from ledger.policies.authoring import check_uploads
-from ledger.secrets import api_key_hash, new_api_key
+from ledger.secrets import api_key_hash, api_key_id, new_api_key
 from ledger.service import Service
 from ledger.site import SiteRegistry
 from ledger.store import errors as sql
@@ -38,8 +40,12 @@ SECRET_SCOPES = ("events", "check", "audit", "admin")
 PUBLISHABLE_SCOPES = ("events",)
 
 _CREATE_SITE = "select ledger.create_site($1, $2)"
+_CREATE_ADMIN_LOG = "select ledger.create_admin_log($1)"
 _CREATE_API_KEY = "select ledger.create_api_key($1, $2, $3, $4, $5)"
 _REVOKE_API_KEY = "select ledger.revoke_api_key($1)"
+_SITE_OF_API_KEY = """
+select s.site from ledger.api_key k join ledger.site s using (site_id) where k.key_hash = $1 and k.revoked_at is null
+"""
 _NOW_MS = "select (extract(epoch from clock_timestamp()) * 1000)::bigint"
 _ATTEMPTS = 5
 
@@ -47,13 +53,16 @@ RootKey = Callable[[str], SigningKey]
 
 
 class SiteCredentials(NamedTuple):
-    """What a site's users need: the log's identity, and two API keys (told once, stored hashed)."""
+    """What a site's users need: the log's identity, and two API keys (told once, stored hashed); and what its auditors
+    need beside: the identity of its administrative log."""
 
     site: str
     log_id: str
     log_vkey: str
     publishable: str
     secret: str
+    admin_log_id: str = ""
+    admin_log_vkey: str = ""
 
 
 async def create_site(
@@ -61,49 +70,102 @@ async def create_site(
     document: bytes,
     root: RootKey | None = None,
     uploads: Sequence[tuple[str, bytes]] = (),
+    who: Who | None = None,
 ) -> SiteCredentials:
-    """Found the site of a site document (YAML or JSON) and publish it; new API keys each time it is called.
+    """Found the site of a site document (YAML or JSON) with its administrative log, and publish it; new API keys each
+    time it is called.
 
     `root` gives the root key of an origin, where it is not to be made among the other key files; `uploads` are type and
-    bytes of what the document names.
+    bytes of what the document names; `who` founds it (by default the user of the operating system).
     """
     parsed = parse_site_document(document)
     check_uploads(parsed, uploads)  # before the site is founded, for a log is not taken back
     origin = f"{settings.origin_prefix}/{parsed.site}"
-    try:
-        check_site(parsed.site)
-        check_origin(origin)
-    except Malformed as error:
-        raise ConfigInvalid(str(error)) from error
+    _check_names(parsed.site, origin)
     pool = await open_pool(settings.database_url, size=2)
     try:
         site_id: int | None = await pool.fetchval(_CREATE_SITE, parsed.site, origin)
         if site_id is None:
             raise ConfigInvalid(f"the site {parsed.site} or the origin {origin} exists already with another name")
         reads = Reads(pool)
-        if await reads.genesis(site_id) is None:  # else no keys are made: those of the log may be elsewhere
-            await _write_genesis(pool, settings, site_id, origin, root)
-        await first_checkpoint(settings, pool, SiteRow(site_id, parsed.site, origin))
+        row = SiteRow(site_id, parsed.site, origin)
+        await _begin(reads, settings, row, root)
+        admin_row = SiteRow(
+            await pool.fetchval(_CREATE_ADMIN_LOG, site_id), admin_log_of(row.site), admin_log_of(origin)
+        )
+        await _begin(reads, settings, admin_row, root)
+        await _both(first_checkpoint(settings, pool, row), first_checkpoint(settings, pool, admin_row))
         sites = SiteRegistry(reads, pool, settings)
         try:
             site = await sites.get(parsed.site)
-            if site.sequencer is None:
-                raise ConfigInvalid(
-                    f"{parsed.site} was founded with other keys than those in {site_directory(settings, parsed.site)}: "
-                    "put the key files back there, or run this where they are"
-                )
+            admin_log = await sites.admin_log(parsed.site)
+            for log in (site, admin_log):
+                if log.sequencer is None:
+                    raise _other_keys(settings, log.site)
+            administration = Administration(sites, reads)
+            who = who or Who(actor_here(), "operator")
+            acting = administration.acting(parsed.site, who)
+            added = who.act("site.added", {"logId": site.log_id.hex()})
+            await administration.record(parsed.site, added, act_id=act_id_of(admin_log.log_id.hex(), added.act))
             ensure_receipt_key(settings, origin)
             service = Service(sites, reads)
             for media_type, body in (*shipped_documents(named_documents(parsed)), *uploads):
-                await service.publishing.upload(media_type, body)
-            await service.publish(site, document)
+                await service.publishing.upload(media_type, body, acting)
+            await service.publish(site, document, acting)
+            publishable, secret = await asyncio.gather(
+                create_api_key(pool, site_id, "publishable", PUBLISHABLE_SCOPES, "made with the site", acting),
+                create_api_key(pool, site_id, "secret", SECRET_SCOPES, "made with the site", acting),
+            )
         finally:
             await sites.stop()
-        publishable = await create_api_key(pool, site_id, "publishable", PUBLISHABLE_SCOPES, "made with the site")
-        secret = await create_api_key(pool, site_id, "secret", SECRET_SCOPES, "made with the site")
-        return SiteCredentials(parsed.site, site.log_id.hex(), site.log_vkey, publishable, secret)
+        return SiteCredentials(
+            parsed.site,
+            site.log_id.hex(),
+            site.log_vkey,
+            publishable,
+            secret,
+            admin_log.log_id.hex(),
+            admin_log.log_vkey,
+        )
     finally:
         await pool.close()
+
+
+def _check_names(site: str, origin: str) -> None:
+    """That site and origin may be a log's, and those of its administrative log too."""
+    if is_admin_log(site):
+        raise ConfigInvalid(f"{site} would be an administrative log, by its name: give the site another one")
+    try:
+        check_site(site)
+        check_site(admin_log_of(site))
+        check_origin(admin_log_of(origin))
+    except Malformed as error:
+        raise ConfigInvalid(str(error)) from error
+
+
+async def _begin(reads: Reads, settings: config.Settings, row: SiteRow, root: RootKey | None) -> None:
+    """The genesis entry of a log, or find it there with a key that lies here: else the rest is not ours to do."""
+    if await reads.genesis(row.site_id) is None:  # else no keys are made: those of the log may be elsewhere
+        await _write_genesis(reads.pool, settings, row.site_id, row.origin, root)
+    here = {key_hash(key.public) for key in keys_here(settings, row.site, "ingest").keys.values()}
+    if here.isdisjoint(await reads.active_signers(row.site_id)):
+        raise _other_keys(settings, row.site)
+
+
+def _other_keys(settings: config.Settings, site: str) -> ConfigInvalid:
+    return ConfigInvalid(
+        f"{site} was founded with other keys than those in {site_directory(settings, site)}: "
+        "put the key files back there, or run this where they are"
+    )
+
+
+async def _both(*works: Coroutine[Any, Any, None]) -> None:
+    """At once; what went wrong is raised when both have ended, and tells of both where both are to be waited for."""
+    errors = [error for error in await asyncio.gather(*works, return_exceptions=True) if error is not None]
+    if len(errors) > 1 and all(isinstance(error, Unavailable) for error in errors):
+        raise Unavailable("not-checkpointed", "\n".join(map(str, errors)))
+    if errors:
+        raise errors[0]
 
 
 def shipped_documents(digests: Collection[str]) -> list[tuple[str, bytes]]:
@@ -112,16 +174,38 @@ def shipped_documents(digests: Collection[str]) -> list[tuple[str, bytes]]:
     return [(media_type_of(body), body) for body in shipped if sha256(body).hexdigest() in digests]
 
 
-async def create_api_key(pool: asyncpg.Pool, site_id: int, key_class: str, scopes: tuple[str, ...], label: str) -> str:
+async def create_api_key(
+    pool: asyncpg.Pool,
+    site_id: int,
+    key_class: str,
+    scopes: tuple[str, ...],
+    label: str,
+    acting: Acting | None = None,
+) -> str:
     """A new key; only its hash is stored, so this is the one time it is told."""
     key = new_api_key(key_class)
-    await pool.execute(_CREATE_API_KEY, api_key_hash(key), site_id, key_class, list(scopes), label)
+    digest = api_key_hash(key)
+    if acting is not None:
+        told = {"label": label} if label else {}
+        await acting(
+            "key.created", {"keyId": api_key_id(digest), "class": key_class, "scopes": " ".join(scopes), **told}
+        )
+    await pool.execute(_CREATE_API_KEY, digest, site_id, key_class, list(scopes), label)
     return key
 
 
-async def revoke_api_key(pool: asyncpg.Pool, key: str) -> bool:
+async def site_of_api_key(pool: asyncpg.Pool, key: str) -> str | None:
+    """The site of a living key; None if there is no such key."""
+    site: str | None = await pool.fetchval(_SITE_OF_API_KEY, api_key_hash(key))
+    return site
+
+
+async def revoke_api_key(pool: asyncpg.Pool, key: str, acting: Acting | None = None) -> bool:
     """False if there is no such living key. Servers notice within a few seconds."""
-    revoked: bool = await pool.fetchval(_REVOKE_API_KEY, api_key_hash(key))
+    digest = api_key_hash(key)
+    if acting is not None:
+        await acting("key.revoked", {"keyId": api_key_id(digest)})
+    revoked: bool = await pool.fetchval(_REVOKE_API_KEY, digest)
     return revoked
 
 

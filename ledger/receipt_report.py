@@ -10,6 +10,7 @@ import textwrap
 import msgspec
 from msgspec import Struct
 
+from ledger.core.admin_act import AdminAct
 from ledger.core.encoding import encode_base64, encode_time
 from ledger.core.errors import Malformed
 from ledger.core.event import ANY_PURPOSE, Event
@@ -45,6 +46,14 @@ AUTHENTICATIONS = {
     "publishable": "a web page, with a publishable key",
     "secret": "the site's backend, with a secret key",
     "ledger": "the ledger itself: nobody acted",
+}
+
+ROLES = {
+    "operator": "at the command line of the installation",
+    "controller": "for the controller",
+    "api_key": "with an API key of the site",
+    "visitor": "the person concerned",
+    "ledger": "the ledger itself",
 }
 
 
@@ -144,7 +153,9 @@ def _headline(report: ReceiptReport) -> str:
     return f"FAILED: do not rely on this receipt. {_sentence(report.failures[0].detail)}"
 
 
-def _recorded(event: Event, recorded_at: str) -> list[str]:
+def _recorded(event: Event | AdminAct, recorded_at: str) -> list[str]:
+    if isinstance(event, AdminAct):
+        return _recorded_act(event, recorded_at)
     lines = _row("event", f"{TYPES[event.type]}, id {event.id}")
     lines += _row("recorded", f"{recorded_at} (by the ledger's clock)")
     lines += _row("site", event.site)
@@ -184,6 +195,21 @@ def _recorded(event: Event, recorded_at: str) -> list[str]:
     return lines + [line for label, text in rows if text for line in _row(label, text)]
 
 
+def _recorded_act(act: AdminAct, recorded_at: str) -> list[str]:
+    rows = (
+        ("act", f"{act.act}, id {act.id}"),
+        ("recorded", f"{recorded_at} (by the ledger's clock)"),
+        ("log", act.site),
+        ("actor", f"{act.actor} ({ROLES[act.role]})"),
+        ("instruction", act.instruction),
+        ("flagged", act.flagged and f"{act.flagged}: the instruction was believed unlawful"),
+        *((name, text) for name, text in act.details.items()),
+        ("address", act.address),
+        ("occurred", f"{act.occurred_at} (by the server's clock)"),
+    )
+    return [line for label, text in rows if text for line in _row(label, text)]
+
+
 def _proves(report: ReceiptReport) -> tuple[str, ...]:
     """Sentences that are true given the verdict; none of them depends on this program being believed."""
     if report.verdict == Verdict.FAILED:
@@ -213,13 +239,15 @@ def _proves(report: ReceiptReport) -> tuple[str, ...]:
 def _does_not_prove(report: ReceiptReport) -> tuple[str, ...]:
     if report.verdict == Verdict.FAILED:
         return ("That somebody cheated: a file that was damaged on its way fails as well.",)
-    sentences = [
-        "Who the visitor is: the identifier is a random one that the site gave to a browser.",
-        "That the visitor understood the question. The receipt names the policy's version; its text is a document of "
-        "its own, published by the ledger.",
-        "What the visitor's consent is today: a later event may have changed it.",
-        "That the rest of the log is sound: `consent-ledger verify` examines a whole log.",
-    ]
+    if isinstance(report.event, AdminAct):
+        sentences = [
+            "Who the actor is beyond the name that the ledger was given, and that the instruction was given at all.",
+            "That what the act tells of was carried out: the act is recorded before. `consent-ledger verify --admin` "
+            "compares erasures with their acts.",
+        ]
+    else:
+        sentences = _about_a_visitor()
+    sentences.append("That the rest of the log is sound: `consent-ledger verify` examines a whole log.")
     if report.verdict != Verdict.VERIFIED:
         sentences.insert(
             0, "That the event is in the log: get the receipt again, once a checkpoint covers it, and verify that one."
@@ -230,6 +258,15 @@ def _does_not_prove(report: ReceiptReport) -> tuple[str, ...]:
             "operator's word. Name one by --witness, or several by --policy."
         )
     return tuple(sentences)
+
+
+def _about_a_visitor() -> list[str]:
+    return [
+        "Who the visitor is: the identifier is a random one that the site gave to a browser.",
+        "That the visitor understood the question. The receipt names the policy's version; its text is a document of "
+        "its own, published by the ledger.",
+        "What the visitor's consent is today: a later event may have changed it.",
+    ]
 
 
 def _row(label: str, text: str) -> list[str]:

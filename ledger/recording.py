@@ -30,11 +30,12 @@ KeyClass = Literal["publishable", "secret"]
 
 
 class Principal(NamedTuple):
-    """Whose key it is: one site's, of one class, with its scopes."""
+    """Whose key it is: one site's, of one class, with its scopes. `name`: what acts by it are told under."""
 
     site_id: int
     key_class: KeyClass
     scopes: frozenset[str]
+    name: str = ""
 
 
 class Recording(NamedTuple):

@@ -84,6 +84,16 @@ class RegionFinder:
             self._found += 1
         return region
 
+    def address(self, peer: str | None, headers: MultiMapping[str]) -> str | None:
+        """The address of who sent a request, past trusted proxies; None where it is unknown. For administrators alone:
+        a visitor's is never asked for."""
+        address = None if peer is None else parse_address(peer)
+        if address is not None and peer is not None and self._trusted and self._is_proxy(peer, address):
+            address = client_address(
+                address, self._trusted, headers.getall(_X_FORWARDED_FOR, ()), headers.getall(_FORWARDED, ())
+            )
+        return None if address is None else str(address)
+
     def _find(self, peer: str, headers: MultiMapping[str]) -> str | None:
         address = self._proxies.get(peer) or parse_address(peer)
         if address is None:

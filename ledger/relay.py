@@ -47,7 +47,7 @@ State = Literal["waiting", "checking", "following", "stopped"]
 _HEADS = """
 select s.site_id, s.site, s.origin,
        coalesce((select e.seq from ledger.entry e where e.site_id = s.site_id order by e.seq desc limit 1), -1) as head
-  from ledger.site s order by s.site_id
+  from ledger.site s where s.admin_of is null order by s.site_id  -- an administrative log is published nowhere
 """
 
 

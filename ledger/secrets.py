@@ -89,3 +89,8 @@ def new_api_key(key_class: str) -> str:
 
 def api_key_hash(key: str) -> bytes:
     return sha256(key.encode()).digest()
+
+
+def api_key_id(key_hash: bytes) -> str:
+    """What a key is called where people read of it: the first half of its hash, which opens nothing."""
+    return key_hash[:8].hex()

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 from ledger import config
-from ledger.administration import Administration
+from ledger.administration import Acting, Administration
 from ledger.answering import Answers, ConsentQuestion
 from ledger.consumers import Consumers
 from ledger.cookies import Cookies
@@ -23,7 +23,7 @@ from ledger.readiness import readiness
 from ledger.recording import Entered, GrantsRefused, KeyClass, Principal, Recorder, Recording
 from ledger.requests.register import Requests
 from ledger.requests.visitors import VisitorRequests
-from ledger.secrets import api_key_hash
+from ledger.secrets import api_key_hash, api_key_id
 from ledger.site import Site, SiteRegistry
 from ledger.store.reads import Reads
 
@@ -43,8 +43,9 @@ class Service(Recorder, Answers):
         self.cookies = Cookies(reads.pool, wall_ms)
         self.consumers = Consumers(reads.pool)
         self.downloads = Downloads(reads.pool)
-        administration = Administration(sites, reads, wall_ms)
-        self.requests = Requests(reads.pool, administration, Orders(reads, administration), wall_ms)
+        self.administration = Administration(sites, reads, wall_ms)
+        orders = Orders(reads, self.administration)
+        self.requests = Requests(reads.pool, self.administration, orders, wall_ms)
         self.visitor_requests = VisitorRequests(self.requests, self.downloads)
         self._keys: dict[bytes, tuple[float, Principal | None]] = {}
 
@@ -66,7 +67,7 @@ class Service(Recorder, Answers):
             principal = None
             if row is not None:
                 key_class: KeyClass = "secret" if row.key_class == "secret" else "publishable"
-                principal = Principal(row.site_id, key_class, frozenset(row.scopes))
+                principal = Principal(row.site_id, key_class, frozenset(row.scopes), _name(row.label, digest))
             cached = (now + config.API_KEY_CACHE_SECONDS, principal)
             self._keys[digest] = cached
         principal = cached[1]
@@ -74,9 +75,9 @@ class Service(Recorder, Answers):
 
     # --- policies --------------------------------------------------------------------------------------------------
 
-    async def publish(self, site: Site, document: bytes) -> PolicyPublished:
+    async def publish(self, site: Site, document: bytes, acting: Acting | None = None) -> PolicyPublished:
         """Publish a version of the site document, once; see `policies.publishing`."""
-        return (await self.publishing.publish(site, document)).answer
+        return (await self.publishing.publish(site, document, acting)).answer
 
     async def document(self, digest: bytes) -> tuple[str, bytes]:
         """Media type and bytes of a published document; `NotFound` otherwise."""
@@ -87,3 +88,8 @@ class Service(Recorder, Answers):
     async def readiness(self) -> Readiness:
         """Whether reads and writes can be served now, and why not."""
         return await readiness(self.sites, self.reads)
+
+
+def _name(label: str, key_hash: bytes) -> str:
+    """Two keys may have one label: the id tells them apart."""
+    return f"{label} [{api_key_id(key_hash)}]".strip()

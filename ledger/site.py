@@ -15,6 +15,7 @@ import asyncpg
 from ledger import config
 from ledger.checkpointer.records import signed_size
 from ledger.core import ed25519, keys
+from ledger.core.admin_act import admin_log_of, is_admin_log, site_of
 from ledger.core.decide import EMPTY_STATE, Recorded, State, decode_state, fold
 from ledger.core.entry import commit_of, decode, key_hash
 from ledger.core.errors import BadSignature, KeyRefused, LedgerError, Malformed, NotFound, Unavailable
@@ -89,12 +90,17 @@ class SiteRegistry:
         self._append = append
         self.vaults = Vaults(reads.pool, settings.masters)
         self._sites: dict[str, Site] = {}
+        self._admin_logs: dict[str, Site] = {}
         self._keyless: dict[str, str] = {}  # site -> why nothing can be appended to it here
         self._loading = asyncio.Lock()
         self._looked_at = float("-inf")
 
     def loaded(self) -> list[Site]:
+        """The sites of visitors; their administrative logs are none."""
         return list(self._sites.values())
+
+    def _appended_to(self) -> list[Site]:
+        return [*self._sites.values(), *self._admin_logs.values()]
 
     async def get(self, name: str) -> Site:
         """The site of that name; `NotFound` if the database has none, `Unavailable` if it cannot be asked."""
@@ -106,13 +112,35 @@ class SiteRegistry:
             raise NotFound(f"This ledger has no site {name[:80]!r}; `consent-ledger site list` shows those it has.")
         return site
 
+    async def admin_log(self, site: str) -> Site:
+        """The administrative log of a site, loaded when it is first asked for: most processes never write to one.
+
+        `NotFound` where the site has none.
+        """
+        name = admin_log_of(site)
+        async with self._loading:
+            found = self._admin_logs.get(name)
+            if found is None:
+                row = next((row for row in await self._reads.sites() if row.site == name), None)
+                found = None if row is None else await self._load(row)
+                if found is None:
+                    raise NotFound(f"{site[:80]} has no administrative log: `consent-ledger site add` founds it again.")
+                self._admin_logs[name] = found
+            elif found.sequencer is None:  # it may have its first checkpoint, or its key, by now
+                found.sequencer = await self._sequencer(SiteRow(found.site_id, found.site, found.origin), found.log_id)
+        return found
+
+    async def log(self, name: str) -> Site:
+        """The log of that name, a site's or an administrative one; `NotFound` if the database has none."""
+        return await (self.admin_log(site_of(name)) if is_admin_log(name) else self.get(name))
+
     async def load(self, max_age_seconds: float = 0.0) -> None:
         """Load sites that are new, unless that was done a moment ago (an unknown name must not cost a query each)."""
         async with self._loading:
             if time.monotonic() - self._looked_at < max_age_seconds:
                 return
             for row in await self._reads.sites():
-                if row.site not in self._sites:
+                if row.site not in self._sites and not is_admin_log(row.site):
                     try:
                         site = await self._load(row)
                     except Unavailable:
@@ -151,7 +179,7 @@ class SiteRegistry:
         while True:
             await asyncio.sleep(config.SITE_REFRESH_SECONDS)
             try:
-                for site in self.loaded():
+                for site in self._appended_to():
                     if site.sequencer is not None:
                         site.sequencer.probe()
                     else:  # an operator may have installed the key
@@ -172,7 +200,7 @@ class SiteRegistry:
     async def _follow_keys(self) -> None:
         """Sign with the newest key from now on, where it lies here: then the retirement of the old one is no event."""
         newest, last_seqs = await self._reads.newest_signers(), await self._reads.key_seqs()
-        for site in self.loaded():
+        for site in self._appended_to():
             last_seq = last_seqs.get(site.site_id, 0)
             if site.keys_seq != last_seq:
                 site.log_vkey, site.keys_seq = await self._log_vkey(site.site_id, site.origin, site.log_vkey), last_seq
@@ -197,7 +225,7 @@ class SiteRegistry:
 
     async def stop(self) -> None:
         """Answer every waiter of every site."""
-        await asyncio.gather(*(site.sequencer.stop() for site in self.loaded() if site.sequencer is not None))
+        await asyncio.gather(*(site.sequencer.stop() for site in self._appended_to() if site.sequencer is not None))
 
     async def _load(self, row: SiteRow) -> Site | None:
         genesis = await self._reads.genesis(row.site_id)

@@ -22,6 +22,7 @@ from ledger.locate import DATA, find_settings
 from ledger.progress import bar
 from ledger.tar import Tar
 from ledger.verify import Report, render, verify
+from ledger.verify.admin import AdminBundle, match
 from ledger.verify.report import DifferenceFound, Live
 
 COULD_NOT_RUN = 2
@@ -71,11 +72,16 @@ def run_verify(
     processes: int | None = None,
     key: str | None = None,
     live: Path | None = None,
+    admin: AdminBundle | None = None,
 ) -> Report:
-    """Audit what is at `place`; with `live`, a data directory, compare the database with it too if it is sound."""
+    """Audit what is at `place`; with `live`, a data directory, compare the database with it too if it is sound; with
+    `admin`, its administrative log, see whether every erasure rests on an act."""
     with open_source(place, key) as source:
         with bar("Verifying", "entries") as progress:
             report = verify(source, pins, processes=processes, progress=progress)
+        if admin is not None:
+            with open_source(admin.place) as other:
+                report = msgspec.structs.replace(report, admin=match(source, report, other, admin, processes))
         if live is None or report.verdict == Verdict.FAULT:
             return report
         if report.verdict == Verdict.LOG_ONLY:
@@ -115,6 +121,14 @@ def read_pins(log_vkey: str, log_id: str | None, old: Path | None, witnesses: tu
     type=click.File("r"),
     help="With a URL: a key with scope `audit`, as `api-key create` printed it, for a log whose entries are guarded.",
 )
+@click.option(
+    "--admin",
+    "admin_place",
+    metavar="DIR",
+    help="The bundle of its administrative log: every erasure has to rest on an act that is in it.",
+)
+@click.option("--admin-vkey", metavar="VKEY", help="The administrative log's key; else that of its own genesis entry.")
+@click.option("--admin-log-id", metavar="HEX", help="The administrative log's id.")
 @click.option("--live", is_flag=True, help="Compare the database's derived rows with the log too; needs its settings.")
 @DATA
 @click.pass_context
@@ -128,18 +142,25 @@ def verify_command(
     as_json: bool,
     processes: int | None,
     key_file: IO[str] | None,
+    admin_place: str | None,
+    admin_vkey: str | None,
+    admin_log_id: str | None,
     live: bool,
     data: Path,
 ) -> None:
     """Audit a bundle offline, or a log over HTTP.
 
     A bundle is what `export` wrote: a directory, or a tar. Over HTTP there are no payloads, so that the verdict is
-    "log only" at best. Exit code 0: sound, 1: a fault, 2: could not run, 3: log only.
+    "log only" at best. With --admin an erasure that no administrative act ordered is a fault too. Exit code 0: sound,
+    1: a fault, 2: could not run, 3: log only.
     """
     try:
         pins = read_pins(log_vkey, log_id, old, witnesses)
         key = None if key_file is None else key_file.read()
-        report = run_verify(place, pins, processes=processes, key=key, live=data if live else None)
+        if admin_place is None and (admin_vkey or admin_log_id):
+            raise ConfigInvalid("--admin names the bundle that --admin-vkey and --admin-log-id are about")
+        admin = None if admin_place is None else AdminBundle(admin_place, admin_vkey, admin_log_id, pins.witnesses)
+        report = run_verify(place, pins, processes=processes, key=key, live=data if live else None, admin=admin)
     except KeyboardInterrupt:
         click.echo("could not run: interrupted", err=True)
         context.exit(COULD_NOT_RUN)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ledger.config import Settings
 from ledger.core import merkle
+from ledger.core.admin_act import admin_log_of
 from ledger.core.ed25519 import SigningKey
 from ledger.core.errors import ConfigInvalid
 from ledger.core.note import TYPE_ED25519, Checkpoint, VerifierKey, sign_checkpoint
@@ -161,17 +162,18 @@ async def found_witnessed(settings: Settings, *witnesses: WitnessProcess) -> Sit
     name = new_site_name()
     founding = asyncio.create_task(found(settings, name))
 
-    async def has_key() -> bool:
+    async def has_keys() -> bool:
         assert not founding.done()
         with suppress(ConfigInvalid):
-            return bool(log_keys(settings, name))
+            return all(log_keys(settings, log) for log in (name, admin_log_of(name)))
         return False
 
-    await until(has_key)
-    (key,) = log_keys(settings, name)
-    vkey = VerifierKey(f"{settings.origin_prefix}/{name}", TYPE_ED25519, key.public)
-    for witness in witnesses:
-        witness.trust(vkey)
+    await until(has_keys)
+    for log in (name, admin_log_of(name)):
+        (key,) = log_keys(settings, log)
+        vkey = VerifierKey(f"{settings.origin_prefix}/{log}", TYPE_ED25519, key.public)
+        for witness in witnesses:
+            witness.trust(vkey)
     return await founding
 
 

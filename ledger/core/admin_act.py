@@ -15,7 +15,7 @@ from msgspec import Meta, Struct
 
 from ledger.core.encoding import decode_json, decode_time
 from ledger.core.errors import ConfigInvalid, Malformed
-from ledger.core.event import EventId, Time
+from ledger.core.event import Event, EventId, Time, decode_event
 
 ADMIN_SUFFIX = ".admin-log"
 ADMIN_TYPE: Literal["admin.act"] = "admin.act"
@@ -114,6 +114,7 @@ _FORMS = {
         "kind": _WORD,
         "label": _LABEL,
         "level": "erase|hold|restrict",
+        "log": r"[a-z0-9.-]{1,200}",  # which of a site's two
         "logId": _HASH,
         "masterVersion": _NUMBER,
         "mediaType": r"[a-z0-9.+-]+/[a-z0-9.+-]+(?:; ?charset=[a-z0-9-]+)?",
@@ -134,8 +135,10 @@ _FORMS = {
 }
 _ERASING = frozenset({"reason", "evidence", "count", "events", "erasure", "erasures", "people", "level", "request"})
 _REQUEST = frozenset({"request", "kind", "state", "outcome", "region", "until", "evidence", "erasure", "download"})
-_EXPORT = frozenset({"target", "checkpoint", "entries", "kind", "request", "download", "until", "size", "evidence"})
-_SIGNING_KEY = frozenset({"keyId", "role"})
+_EXPORT = frozenset(
+    {"target", "log", "checkpoint", "entries", "kind", "request", "download", "until", "size", "evidence"}
+)
+_SIGNING_KEY = frozenset({"keyId", "role", "log"})
 DETAILS: Mapping[str, frozenset[str]] = {
     "site.added": frozenset({"logId"}),
     "site.closed": _ERASING | {"entries"},
@@ -168,7 +171,6 @@ DETAILS: Mapping[str, frozenset[str]] = {
 nowhere a free text beyond the label of a key. So an act says nothing of a visitor, in whatever words it was ordered."""
 
 _encoder = msgspec.json.Encoder(order="sorted")
-_decoder = msgspec.json.Decoder(AdminAct)
 
 
 def encode_act(act: AdminAct) -> bytes:
@@ -184,6 +186,11 @@ def decode_act(data: bytes) -> AdminAct:
         raise Malformed(f"the payload is no administrative act: {error}") from error
     decode_time(act.occurred_at)
     return act
+
+
+def decode_logged(data: bytes, site: str) -> Event | AdminAct:
+    """The payload of an event in the log of `site`: in administrative logs every event is an act, and nowhere else."""
+    return decode_act(data) if is_admin_log(site) else decode_event(data)
 
 
 def check_details(act: str, details: Mapping[str, str]) -> None:

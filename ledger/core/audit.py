@@ -10,10 +10,10 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import NamedTuple
 
+from ledger.core.admin_act import decode_logged
 from ledger.core.chunk import Chunk, Findings, Policy, Signers
 from ledger.core.entry import HEAD_BYTES, ZEROS, Kind
 from ledger.core.errors import Malformed
-from ledger.core.event import decode_event
 from ledger.core.faults import Faults
 from ledger.core.heads import Heads, Pins
 from ledger.core.key_audit import KeyAudit
@@ -327,7 +327,7 @@ class Auditor:
         for line in split_lines(openings or b""):
             try:
                 opening = decode_line(line)
-                event = decode_event(opening.payload)
+                event = decode_logged(opening.payload, self._site)
             except Malformed:
                 continue
             earlier = ids.earlier(event.id.encode(), opening.seq)

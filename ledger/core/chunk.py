@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from ledger.core import ed25519
+from ledger.core.admin_act import decode_act, is_admin_log
 from ledger.core.citations import Outlines
 from ledger.core.columns import PlainEvents, plain_events
 from ledger.core.entry import (
@@ -116,6 +117,7 @@ class _ChunkAudit:
     def __init__(self, chunk: Chunk, outlines: Outlines) -> None:
         self.chunk = chunk
         self.outlines = outlines
+        self.administrative = is_admin_log(chunk.site)
         self.faults = Faults()
         self.openings: dict[int, Opening | None] = {}
         self.leaves: list[bytes] = []
@@ -314,7 +316,11 @@ class _ChunkAudit:
         ) and not self.fits(seq, commit, opening):
             return
         try:
-            event_id, (site, version, shown) = self.outlines.read(payload)
+            if self.administrative:
+                act = decode_act(payload)
+                event_id, site, version, shown = act.id.encode(), act.site, None, None
+            else:
+                event_id, (site, version, shown) = self.outlines.read(payload)
         except Malformed as error:
             self.faults.add(10, str(error), seq)
             return

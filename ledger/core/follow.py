@@ -16,10 +16,10 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import NamedTuple, Protocol
 
+from ledger.core.admin_act import decode_logged
 from ledger.core.chunk import Bound, Chunk, Findings, Signers, audit_chunk
 from ledger.core.entry import HAS_OPENING, MAX_ENTRY_BYTES, ZEROS, Kind
 from ledger.core.errors import Malformed
-from ledger.core.event import decode_event
 from ledger.core.faults import Faults
 from ledger.core.key_audit import KeyAudit
 from ledger.core.keys import KeySet
@@ -268,7 +268,7 @@ class Follower:
             return suspects
         opened = {opening.seq: opening for opening in openings if findings.opened >> (opening.seq - first) & 1}
         return suspects + [
-            Suspect(Sort.EVENT_ID, seq, earlier, decode_event(opened[seq].payload).id.encode())
+            Suspect(Sort.EVENT_ID, seq, earlier, decode_logged(opened[seq].payload, self._site).id.encode())
             for seq, earlier in memory.add(Sort.EVENT_ID, array("q", findings.ids), list(opened))
         ]
 
@@ -308,7 +308,7 @@ class Follower:
         if suspect.sort is Sort.COMMITMENT:
             if entry[_COMMIT] == suspect.value:
                 self._fault(step, 9, f"the commitment, and so the core, of entry {suspect.earlier} again", suspect.seq)
-        elif payload is not None and decode_event(payload).id.encode() == suspect.value:
+        elif payload is not None and decode_logged(payload, self._site).id.encode() == suspect.value:
             self._fault(step, 9, f"the event id of entry {suspect.earlier} again", suspect.seq)
 
     def refuse(self, step: Step, rule: int, detail: str, seq: int) -> None:

@@ -11,10 +11,11 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from ledger.core import ed25519
+from ledger.core.admin_act import AdminAct, decode_logged
 from ledger.core.encoding import encode_base64, encode_time
 from ledger.core.entry import SALT_BYTES, Entry, Kind, commitment, core_bytes, decode, key_hash
 from ledger.core.errors import BadSignature, KeyRefused, LedgerError, Malformed, ProofInvalid
-from ledger.core.event import Event, decode_event
+from ledger.core.event import Event
 from ledger.core.heads import COSIGNED_SLACK_MS
 from ledger.core.merkle import leaf_hash
 from ledger.core.note import Checkpoint, VerifierKey, check_origin
@@ -80,7 +81,7 @@ class ReceiptReport(NamedTuple):
     checks: tuple[Check, ...]
     receipt: Receipt | None
     entry: Entry | None
-    event: Event | None
+    event: Event | AdminAct | None
     checkpoint: Checkpoint | None
     log_vkeys: tuple[VerifierKey, ...]
     cosigned: tuple[Cosigned, ...]
@@ -166,7 +167,7 @@ class _Run:
         self.checks: list[Check] = []
         self.receipt: Receipt | None = None
         self.entry: Entry | None = None
-        self.event: Event | None = None
+        self.event: Event | AdminAct | None = None
         self.proof: TlogProof | None = None
         self.cosigned: list[Cosigned] = []
 
@@ -229,7 +230,7 @@ class _Run:
 
     def check_payload(self) -> str:
         receipt = self._receipt()
-        event = decode_event(receipt.payload)
+        event = decode_logged(receipt.payload, receipt.site)
         if event.id != receipt.id:
             raise Malformed("the payload is of an event with another id")
         if event.site != receipt.site:

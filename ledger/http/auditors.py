@@ -32,7 +32,7 @@ _BRIEFLY = f"public, max-age={CHECKPOINT_MAX_AGE_SECONDS}"
 async def get_checkpoint(request: web.Request) -> web.Response:
     """`GET /logs/{site}/checkpoint`: the newest checkpoint that is cosigned, or has waited for it long enough."""
     edge = request.app[EDGE]
-    site = await auth.find_site(request, edge)
+    site = await auth.find_log(request, edge)
     parameters.query(request)
     row = await edge.service.published.checkpoint(site.site_id)
     return caching.respond(request, row.note, {hdrs.CONTENT_TYPE: TEXT, hdrs.CACHE_CONTROL: _BRIEFLY})
@@ -41,7 +41,7 @@ async def get_checkpoint(request: web.Request) -> web.Response:
 async def get_tile(request: web.Request) -> web.Response:
     """`GET /logs/{site}/tile/<L>/<N>[.p/<W>]`: a hash tile."""
     edge = request.app[EDGE]
-    site = await auth.find_site(request, edge)
+    site = await auth.find_log(request, edge)
     parameters.query(request)
     tile = _tile(request)
     data = await edge.service.published.hash_tile(site.site_id, tile)
@@ -51,10 +51,10 @@ async def get_tile(request: web.Request) -> web.Response:
 async def get_entries(request: web.Request) -> web.Response:
     """`GET /logs/{site}/tile/entries/<N>[.p/<W>]`: an entry bundle, compressed for those who take it so."""
     edge = request.app[EDGE]
-    site = await auth.find_site(request, edge)
+    site = await auth.find_log(request, edge)
     is_open = _opens_entries(site)
     if not is_open:
-        await auth.admit(request, edge, auth.READ_ENTRIES)
+        await auth.admit_to_log(request, edge, auth.READ_ENTRIES)
     parameters.query(request)
     tile = _tile(request)
     data = await edge.service.published.entry_bundle(site.site_id, tile)
@@ -72,7 +72,7 @@ async def get_entries(request: web.Request) -> web.Response:
 async def get_proof(request: web.Request) -> web.Response:
     """`GET /logs/{site}/proof?index=`: the place of an entry under the served checkpoint (c2sp.org/tlog-proof)."""
     edge = request.app[EDGE]
-    site = await auth.find_site(request, edge)
+    site = await auth.find_log(request, edge)
     query = parameters.query(request, once=("index",))
     index = _number(query.get("index"), "index")
     if index is None:
@@ -84,7 +84,7 @@ async def get_proof(request: web.Request) -> web.Response:
 async def get_consistency(request: web.Request) -> web.Response:
     """`GET /logs/{site}/consistency?old=&new=`: that the log at the size `new` continues the one at the size `old`."""
     edge = request.app[EDGE]
-    site = await auth.find_site(request, edge)
+    site = await auth.find_log(request, edge)
     query = parameters.query(request, once=("old", "new"))
     old, new = _number(query.get("old"), "old"), _number(query.get("new"), "new")
     if old is None:

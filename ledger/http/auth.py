@@ -12,6 +12,7 @@ from typing import NamedTuple
 from aiohttp import hdrs, web
 
 from ledger.config import ORIGIN_CACHE_MAX, PREFLIGHT_MAX_AGE_SECONDS
+from ledger.core.admin_act import is_admin_log, site_of
 from ledger.core.errors import InputRefused, NotFound
 from ledger.http.edge import SHARED_WITH, SITE, Edge
 from ledger.service import Principal
@@ -64,9 +65,29 @@ async def find_site(request: web.Request, edge: Edge) -> Site:
     return site
 
 
+async def find_log(request: web.Request, edge: Edge) -> Site:
+    """The log that the path names: a site's, or its administrative one."""
+    try:
+        log = await edge.service.sites.log(request.match_info["site"])
+    except NotFound as error:
+        raise InputRefused("unknown-site", str(error)) from error
+    request[SITE] = log
+    return log
+
+
 async def admit(request: web.Request, edge: Edge, access: Access) -> Admitted:
     """The caller of a site's call, once key, scope and origin were found right for it."""
-    site = await find_site(request, edge)
+    return await _admit(request, edge, access, await find_site(request, edge))
+
+
+async def admit_to_log(request: web.Request, edge: Edge, access: Access) -> Admitted:
+    """The same of a log's call: an administrative log is read with the keys of its site."""
+    log = await find_log(request, edge)
+    site = await edge.service.site(site_of(log.site)) if is_admin_log(log.site) else log
+    return (await _admit(request, edge, access, site))._replace(site=log)
+
+
+async def _admit(request: web.Request, edge: Edge, access: Access, site: Site) -> Admitted:
     principal = await edge.service.authenticate(site, bearer(request))
     if principal is None:
         raise InputRefused("key-unknown", "The key is unknown, was revoked, or belongs to another site.")

@@ -11,6 +11,7 @@ from ledger import config
 from ledger.core.errors import InputRefused
 from ledger.core.event import convert, parse_json
 from ledger.http import auth, body, parameters
+from ledger.http.acting import acting_of
 from ledger.http.edge import EDGE, Edge, json_response
 from ledger.messages import CookieReviewInput, CookiesObserved
 
@@ -36,8 +37,9 @@ async def inventory(request: web.Request) -> web.Response:
 async def review(request: web.Request) -> web.Response:
     """`POST /v1/sites/{site}/cookies:review`: somebody went through the inventory."""
     edge = request.app[EDGE]
-    site, _ = await auth.admit(request, edge, auth.REVIEW_COOKIES)
-    recorded, replayed = await edge.service.cookies.review(site, await _read(request, edge, CookieReviewInput))
+    admitted = await auth.admit(request, edge, auth.REVIEW_COOKIES)
+    told, acting = await _read(request, edge, CookieReviewInput), acting_of(request, edge, admitted)
+    recorded, replayed = await edge.service.cookies.review(admitted.site, told, acting)
     headers = {"Idempotent-Replayed": "true"} if replayed else None
     return json_response(recorded, 200 if replayed else 201, headers)
 

@@ -10,6 +10,7 @@ from ledger.config import POLICY_MAX_AGE_SECONDS, POLICY_PAGE_DEFAULT_VERSIONS, 
 from ledger.core.errors import DocumentInvalid, InputRefused
 from ledger.core.notice import MEDIA_TYPES
 from ledger.http import auth, body, caching, parameters
+from ledger.http.acting import acting_of
 from ledger.http.edge import EDGE, JSON, encode, json_response
 
 POLICY_TYPES = frozenset({JSON, "application/yaml", "application/x-yaml", "text/yaml"})
@@ -41,11 +42,12 @@ async def get_policy(request: web.Request) -> web.Response:
 async def put_policy(request: web.Request) -> web.Response:
     """`PUT /v1/sites/{site}/policy`: publish a version of the site document, sent as JSON or YAML."""
     edge = request.app[EDGE]
-    site, _ = await auth.admit(request, edge, auth.PUBLISH_POLICY)
+    admitted = await auth.admit(request, edge, auth.PUBLISH_POLICY)
+    site, acting = admitted.site, acting_of(request, edge, admitted)
     parameters.query(request)
     limits = edge.limits
     data = await body.read_body(request, POLICY_TYPES, limits.policy_body_max_bytes, limits.body_read_timeout_seconds)
-    published, replayed = await edge.service.publishing.publish(site, data)
+    published, replayed = await edge.service.publishing.publish(site, data, acting)
     headers = {hdrs.LOCATION: f"/documents/{published.document}", **(_REPLAYED if replayed else {})}
     return json_response(published, 200 if replayed else 201, headers)
 
@@ -71,13 +73,13 @@ async def get_difference(request: web.Request) -> web.Response:
 async def put_document(request: web.Request) -> web.Response:
     """`PUT /v1/sites/{site}/documents`: keep a notice, a text or a picture under its SHA-256."""
     edge = request.app[EDGE]
-    await auth.admit(request, edge, auth.PUBLISH_POLICY)
+    acting = acting_of(request, edge, await auth.admit(request, edge, auth.PUBLISH_POLICY))
     parameters.query(request)
     limits = edge.limits
     data = await body.read_body(request, MEDIA_TYPES, limits.document_body_max_bytes, limits.body_read_timeout_seconds)
     media_type = request.headers[hdrs.CONTENT_TYPE].partition(";")[0].strip().lower()
     try:
-        stored, replayed = await edge.service.publishing.upload(media_type, data)
+        stored, replayed = await edge.service.publishing.upload(media_type, data, acting)
     except DocumentInvalid as error:
         raise InputRefused("invalid-upload", str(error), error.pointer) from error
     headers = {hdrs.LOCATION: f"/documents/{stored.document}", **(_REPLAYED if replayed else {})}

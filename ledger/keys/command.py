@@ -9,14 +9,16 @@ import json
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import click
 
+from ledger.acting import acting_options
 from ledger.checkpointer.records import signed_size
 from ledger.config import Settings
 from ledger.core import keys
+from ledger.core.admin_act import site_of
 from ledger.core.encoding import decode_base64, encode_base64
 from ledger.core.errors import ConfigInvalid, Malformed
 from ledger.core.jws import thumbprint
@@ -29,6 +31,9 @@ from ledger.keys.root import load_root, take_offline
 from ledger.keys.sealed import ROLES, SealedKey, key_id
 from ledger.locate import DATA, find_settings
 from ledger.store.pool import open_pool
+
+if TYPE_CHECKING:
+    from ledger.administration import Who
 
 SITE = click.argument("site_name", metavar="SITE")
 ROLE = click.argument("role", type=click.Choice(["ingest", "log"]))
@@ -113,8 +118,9 @@ def key_new(site_name: str, role: str, data: Path) -> None:
 @SITE
 @click.argument("key", metavar="KEY")
 @ROOT_KEY
+@acting_options
 @DATA
-def key_introduce(site_name: str, key: str, root_file: Path | None, data: Path) -> None:
+def key_introduce(site_name: str, key: str, root_file: Path | None, data: Path, who: Who) -> None:
     """Let a key count from now on. KEY is the id of a key file on this machine, or what `key new` printed elsewhere
     as its introduction.
     """
@@ -132,7 +138,7 @@ def key_introduce(site_name: str, key: str, root_file: Path | None, data: Path) 
         if role_of(public) == "log":
             rotation.tell_auditors(parse_vkey(public[1:].decode("ascii"), TYPE_ED25519))
 
-    _run(settings, site_name, work)
+    _run(settings, site_name, work, who)
 
 
 @key_command.command("retire")
@@ -141,8 +147,9 @@ def key_introduce(site_name: str, key: str, root_file: Path | None, data: Path) 
 @ROOT_KEY
 @YES
 @click.option("--force", is_flag=True, help="At once, whatever still uses it: for a key in wrong hands.")
+@acting_options
 @DATA
-def key_retire(site_name: str, key: str, root_file: Path | None, yes: bool, force: bool, data: Path) -> None:
+def key_retire(site_name: str, key: str, root_file: Path | None, yes: bool, force: bool, data: Path, who: Who) -> None:
     """Let a key count no more, for good. Refuses while something still needs it, unless told to --force."""
     settings = find_settings(data)
 
@@ -157,7 +164,7 @@ def key_retire(site_name: str, key: str, root_file: Path | None, yes: bool, forc
         done = await log.retire(root, term)
         click.echo(f"retired{' before' if done.already else ''} as entry {done.seq}")
 
-    _run(settings, site_name, work)
+    _run(settings, site_name, work, who)
 
 
 @key_command.command("rotate")
@@ -165,8 +172,9 @@ def key_retire(site_name: str, key: str, root_file: Path | None, yes: bool, forc
 @ROLE
 @ROOT_KEY
 @YES
+@acting_options
 @DATA
-def key_rotate(site_name: str, role: str, root_file: Path | None, yes: bool, data: Path) -> None:
+def key_rotate(site_name: str, role: str, root_file: Path | None, yes: bool, data: Path, who: Who) -> None:
     """Make a key, introduce it, wait until everything uses it, and retire the one before. Run again, it goes on.
 
     With servers on several machines use `key new`, copy the file to each, and `key rotate` takes it from there.
@@ -179,7 +187,7 @@ def key_rotate(site_name: str, role: str, root_file: Path | None, yes: bool, dat
 
         await rotation.rotate(settings, log, role, load_root(settings, log.origin, root_file), confirm)
 
-    _run(settings, site_name, work)
+    _run(settings, site_name, work, who)
 
 
 @key_command.command("check-root")
@@ -218,12 +226,18 @@ def key_take_offline(site_name: str, destination: Path, data: Path) -> None:
     )
 
 
-def _run(settings: Settings, site: str, work: Callable[[LogKeys], Awaitable[None]]) -> None:
+def _run(settings: Settings, site: str, work: Callable[[LogKeys], Awaitable[None]], who: Who | None = None) -> None:
+    """`who`: where keys are changed, on record in the site's administrative log; whose own keys are told there too."""
+    from ledger.administration import open_administration  # noqa: PLC0415 - `--help` starts fast
+
     async def main() -> None:
-        pool: asyncpg.Pool = await open_pool(settings.database_url, size=2)
+        pool: asyncpg.Pool = await open_pool(settings.database_url, size=3)
         try:
             signed = signed_size(settings.anchors / f"{site}.anchor")
-            await work(await LogKeys.of_site(pool, site, signed))
+            log = await LogKeys.of_site(pool, site, signed)
+            async with open_administration(settings, pool) as administration:
+                log.acting = None if who is None else administration.acting(site_of(site), who)
+                await work(log)
         finally:
             await pool.close()
 

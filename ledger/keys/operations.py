@@ -14,11 +14,14 @@ from typing import NamedTuple
 import asyncpg
 
 from ledger import config
+from ledger.administration import Acting
 from ledger.core import ed25519, keys
+from ledger.core.admin_act import ActWord
 from ledger.core.entry import ZEROS, Kind, core_bytes, key_hash
 from ledger.core.errors import ConfigInvalid
 from ledger.core.key_history import KeyHistory, KeyTerm, key_history
 from ledger.core.note import TYPE_ED25519, VerifierKey, parse_checkpoint, parse_vkey
+from ledger.keys.sealed import key_id
 from ledger.store import errors as sql
 from ledger.store.append import ControlDraft, Head, append_one
 from ledger.store.log import CheckpointRow, newest_checkpoint
@@ -54,6 +57,8 @@ class LogKeys:
         self.pool = pool
         self._signed = signed
         self._reads = Reads(pool)
+        self.acting: Acting | None = None
+        """Puts each change on record in the administrative log, before it is made; None: the caller did."""
 
     @classmethod
     async def of_site(cls, pool: asyncpg.Pool, site: str, signed: int = 0) -> LogKeys:
@@ -90,8 +95,7 @@ class LogKeys:
                 f"it is the only active {term.role} key of {self.site}: introduce the next one first "
                 f"(`consent-ledger key rotate {self.site} {term.role}` does both)"
             )
-        public = keys.retire_ingest(term.public) if term.role == "ingest" else keys.retire_log(history.vkey(term))
-        return await self._append(history, root, public)
+        return await self._append(history, root, _retired_by(history, term))
 
     async def _append(self, history: KeyHistory, root: ed25519.SigningKey, public: bytes) -> Change:
         if root.public != history.set.root:
@@ -102,6 +106,8 @@ class LogKeys:
         signature = root.sign(core)
         ed25519.verify(root.public, core, signature)
         draft = ControlDraft(Kind.KEY, ZEROS, key_hash(root.public), signature, public)
+        if self.acting is not None:
+            await self.acting(*_act_of(history, public))
         attempt = 0
         while True:
             try:
@@ -166,6 +172,24 @@ class LogKeys:
 
     async def _vkey(self, term: KeyTerm) -> VerifierKey:
         return (await self.history()).vkey(term)
+
+
+def _act_of(history: KeyHistory, public: bytes) -> tuple[ActWord, dict[str, str]]:
+    """The administrative act that a key operation is."""
+    operation = public[0]
+    if operation in (keys.INTRODUCE_INGEST, keys.INTRODUCE_LOG):
+        word: ActWord = "key.introduced"
+        role, key = role_of(public), introduced_key(public)
+    else:
+        word, role = "key.retired", "ingest" if operation == keys.RETIRE_INGEST else "log"
+        key = next(term.public for term in history.active(role) if _retired_by(history, term)[1:] == public[1:])
+    log = history.origin.rpartition("/")[2]
+    return word, {"keyId": key_id(history.origin, role, key), "role": role, "log": log}
+
+
+def _retired_by(history: KeyHistory, term: KeyTerm) -> bytes:
+    """The public part of a key's retirement."""
+    return keys.retire_ingest(term.public) if term.role == "ingest" else keys.retire_log(history.vkey(term))
 
 
 def role_of(public: bytes) -> str:

@@ -9,15 +9,23 @@ import getpass
 import os
 import sys
 from pathlib import Path
+from typing import Protocol
 
 from ledger.config import Settings
+from ledger.core.admin_act import ADMIN_SUFFIX, is_admin_log
 from ledger.core.ed25519 import SEED_BYTES, SigningKey
 from ledger.core.errors import ConfigInvalid
 from ledger.keys import files as key_files
 from ledger.keys.sealed import seal_by_passphrase, unseal, unseal_by_passphrase
 
 
-def load_root(settings: Settings, origin: str, root_file: Path | None) -> SigningKey:
+class Ask(Protocol):
+    """How a passphrase is asked for."""
+
+    def __call__(self, prompt: str, *, confirm: bool = False) -> str: ...
+
+
+def load_root(settings: Settings, origin: str, root_file: Path | None, ask: Ask | None = None) -> SigningKey:
     """From where it lies, or where the person says; `ConfigInvalid` tells what is wrong."""
     site = origin.rpartition("/")[2]
     path = root_file or key_files.root_path(settings, site)
@@ -28,19 +36,41 @@ def load_root(settings: Settings, origin: str, root_file: Path | None) -> Signin
         raise ConfigInvalid(f"{path} holds the {sealed.role} key of {sealed.origin}, not the root key of {origin}")
     if not sealed.has_passphrase:
         return key_files.open_key_file(path, settings.master_secret)
-    passphrase = read_passphrase(f"Passphrase of {path}")
+    passphrase = (ask or read_passphrase)(f"Passphrase of {path}")
     try:
         return unseal_by_passphrase(sealed, passphrase)
     except ConfigInvalid as error:
         raise ConfigInvalid(f"the key file {path} cannot be opened: {error}") from error
 
 
-def make_root(origin: str, root_file: Path) -> SigningKey:
+class Offline:
+    """The root keys of a site that is being founded, where they never were among the service's keys: in `root_file`,
+    and that of the administrative log beside it, under one passphrase that is asked for once."""
+
+    def __init__(self, settings: Settings, root_file: Path) -> None:
+        self._settings = settings
+        self._file = root_file
+        self._passphrase: str | None = None
+
+    def key(self, origin: str) -> SigningKey:
+        """The root key of this origin: the one that lies there, else a new one."""
+        path = self._file.with_name(self._file.name + ADMIN_SUFFIX) if is_admin_log(origin) else self._file
+        if path.exists():
+            return load_root(self._settings, origin, path, self._ask)
+        return make_root(origin, path, self._ask)
+
+    def _ask(self, prompt: str, *, confirm: bool = False) -> str:
+        if self._passphrase is None:
+            self._passphrase = read_passphrase(prompt, confirm=confirm)
+        return self._passphrase
+
+
+def make_root(origin: str, root_file: Path, ask: Ask | None = None) -> SigningKey:
     """A root key that begins its life offline: made in that file, under a new passphrase."""
     if root_file.exists():
         raise ConfigInvalid(f"{root_file} is there already, and a key file is never replaced")
     key = SigningKey(os.urandom(SEED_BYTES))
-    passphrase = read_passphrase(f"New passphrase for {root_file}", confirm=True)
+    passphrase = (ask or read_passphrase)(f"New passphrase for {root_file}", confirm=True)
     key_files.write_key_file(root_file, seal_by_passphrase(key, origin, "root", passphrase))
     return key
 

@@ -33,6 +33,8 @@ async def rotate(settings: Settings, log: LogKeys, role: str, root: SigningKey, 
     """The whole of it, telling each step. `NotYet` where it stops with both keys active; `confirm` may stop it too."""
     history = await log.history()
     new = _begun(settings, history, role)
+    if log.acting is not None:
+        await log.acting("key.rotated", {"role": role, "log": log.site})
     if new is not None:
         click.echo(f"going on with the rotation to the key {_id(history, new)}, introduced as entry {new.since}")
     else:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 import msgspec
 
+from ledger.acting import acting_options
 from ledger.config import POLICY_BODY_MAX_BYTES, POLICY_PAGE_MAX_VERSIONS
 from ledger.core.document import SiteDocument
 from ledger.core.encoding import encode_time
@@ -24,6 +25,7 @@ from ledger.policies.check import check_command, folder_of, schema_command, summ
 from ledger.policies.difference import described
 
 if TYPE_CHECKING:
+    from ledger.administration import Who
     from ledger.service import Service
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
@@ -41,8 +43,9 @@ policy_command.add_command(schema_command)
 @policy_command.command("publish")
 @click.argument("document", type=click.File("rb"))
 @JSON
+@acting_options
 @DATA
-def policy_publish(document: BinaryIO, as_json: bool, data: Path) -> None:
+def policy_publish(document: BinaryIO, as_json: bool, data: Path, who: Who) -> None:
     """Publish a version of a site's document, and what it names. What is published never changes.
 
     In place of a notice's hash, and of that of a document to be accepted, a file may be named: `{file: banner.json}`,
@@ -53,9 +56,10 @@ def policy_publish(document: BinaryIO, as_json: bool, data: Path) -> None:
 
     async def work(service: Service) -> None:
         site = await service.site(name)
+        acting = service.administration.acting(site.site, who)
         for media_type, body in authored.uploads:
-            await service.publishing.upload(media_type, body)
-        answer, replayed = await service.publishing.publish(site, authored.source)
+            await service.publishing.upload(media_type, body, acting)
+        answer, replayed = await service.publishing.publish(site, authored.source, acting)
         if as_json:
             click.echo(msgspec.json.encode(answer))
             return

@@ -14,6 +14,7 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from ledger import config
+from ledger.administration import Acting
 from ledger.core.document import SiteDocument
 from ledger.core.encoding import decode_decimal, encode_time
 from ledger.core.entry import ZEROS, Kind
@@ -65,8 +66,11 @@ class Publisher:
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
-    async def upload(self, media_type: str, body: bytes) -> Upload:
-        """Keep a document that a version is going to name, under its SHA-256; once however often it is sent."""
+    async def upload(self, media_type: str, body: bytes, acting: Acting | None = None) -> Upload:
+        """Keep a document that a version is going to name, under its SHA-256; once however often it is sent.
+
+        `acting` records the act, here and in `publish`, before anything is kept.
+        """
         is_picture = media_type.startswith("image/")
         limit = config.PICTURE_MAX_BYTES if is_picture else config.NOTICE_MAX_BYTES
         if len(body) > limit:
@@ -77,10 +81,13 @@ class Publisher:
         digest = sha256(body).digest()
         known = await self._reads.document(digest) is not None
         if not known:
+            if acting is not None:
+                told = {"document": digest.hex(), "mediaType": found, "size": str(len(body))}
+                await acting("document.uploaded", told)
             await self._reads.put_document(found, body)
         return Upload(DocumentStored(document=digest.hex(), media_type=found, size_bytes=len(body)), known)
 
-    async def publish(self, site: Site, source: bytes) -> Publication:
+    async def publish(self, site: Site, source: bytes, acting: Acting | None = None) -> Publication:
         """Publish a version of the site document, in YAML or JSON. The same version with the same content is published
         once; with other content it is `VersionTaken`.
         """
@@ -94,6 +101,9 @@ class Publisher:
                 return self._replay(site, known, document)
             check_succession(site.policies, document, self._wall_ms())
             await self._check_documents(document)
+            if acting is not None:
+                digest = sha256(encode_document(document)).hexdigest()
+                await acting("policy.published", {"version": document.version, "document": digest})
             return await self._append(site, document)
 
     @asynccontextmanager

@@ -8,14 +8,17 @@ from collections.abc import AsyncIterator, Sequence
 
 import click
 
+from ledger.administration import Who, open_administration
 from ledger.bus import Bus, BusError
 from ledger.config import Settings
+from ledger.core.admin_act import site_of
 from ledger.core.encoding import encode_time
 from ledger.core.entry import decode
-from ledger.core.errors import ConfigInvalid, Unavailable
+from ledger.core.errors import ConfigInvalid, LedgerError, Unavailable
 from ledger.memory import forget
 from ledger.progress import bar
 from ledger.recover.recovery import Recovery, connect, find_site
+from ledger.store.pool import open_pool
 
 _ACCEPT = """\
 Giving up what is lost of {site}.
@@ -34,14 +37,31 @@ Now restart every server of this ledger: one that saw the lost entries refuses t
 of the stream to go back to {site}:{last}, and the site's controller what was lost and when."""
 
 
-def run_from_stream(settings: Settings, admin_url: str, site: str, bodies: Sequence[bytes], dry_run: bool) -> int:
+def run_from_stream(
+    settings: Settings, admin_url: str, site: str, bodies: Sequence[bytes], dry_run: bool, who: Who | None = None
+) -> int:
     """Append again what the stream holds; 1 if something in it cannot be taken, else 0."""
-    return asyncio.run(_from_stream(settings, admin_url, site, bodies, dry_run))
+    return asyncio.run(_from_stream(settings, admin_url, site, bodies, dry_run, who))
 
 
-def run_accept_loss(settings: Settings, admin_url: str, site: str) -> None:
+def run_accept_loss(settings: Settings, admin_url: str, site: str, who: Who | None = None) -> None:
     """Ask, and give up what is lost."""
-    asyncio.run(_accept_loss(settings, admin_url, site))
+    asyncio.run(_accept_loss(settings, admin_url, site, who))
+
+
+async def _on_record(settings: Settings, site: str, who: Who | None, outcome: str, entries: int) -> None:
+    """The one act that goes on where it cannot be recorded: what brings a ledger back may not wait for it."""
+    if who is None:
+        return
+    pool = await open_pool(settings.database_url, size=2)
+    try:
+        async with open_administration(settings, pool) as administration:
+            act = who.act("log.recovered", {"outcome": outcome, "entries": str(entries)})
+            await administration.record(site_of(site), act)
+    except LedgerError as error:
+        click.echo(f"warning: this is not on record in the administrative log: {error}", err=True)
+    finally:
+        await pool.close()
 
 
 @contextlib.asynccontextmanager
@@ -62,7 +82,9 @@ async def _open(settings: Settings, admin_url: str, site: str, bodies: Sequence[
         await connection.close()
 
 
-async def _from_stream(settings: Settings, admin_url: str, site: str, bodies: Sequence[bytes], dry_run: bool) -> int:
+async def _from_stream(
+    settings: Settings, admin_url: str, site: str, bodies: Sequence[bytes], dry_run: bool, who: Who | None
+) -> int:
     async with _open(settings, admin_url, site, bodies) as recovery:
         with bar("verifying", "entries") as progress:
             survey = await recovery.survey(progress)
@@ -82,6 +104,7 @@ async def _from_stream(settings: Settings, admin_url: str, site: str, bodies: Se
             if dry_run:
                 click.echo("nothing was appended (--dry-run)")
             else:
+                await _on_record(settings, site, who, "from_stream", survey.end - survey.first)
                 with bar("appending", "entries") as progress:
                     await recovery.append(survey, progress)
                 click.echo(
@@ -94,7 +117,7 @@ async def _from_stream(settings: Settings, admin_url: str, site: str, bodies: Se
     return 0 if survey.refused is None else 1
 
 
-async def _accept_loss(settings: Settings, admin_url: str, site: str) -> None:
+async def _accept_loss(settings: Settings, admin_url: str, site: str, who: Who | None) -> None:
     async with _open(settings, admin_url, site, ()) as recovery:
         last = decode(await recovery.last_entry())
         signed = await recovery.signed(settings.anchors / f"{site}.anchor")
@@ -116,6 +139,7 @@ async def _accept_loss(settings: Settings, admin_url: str, site: str) -> None:
             click.echo("The stream is deleted with all it holds; the relay builds it again from the ledger.")
         if click.prompt("Type the site's name to go on", default="", show_default=False) != site:
             raise ConfigInvalid("nothing was done")
+        await _on_record(settings, site, who, "loss_accepted", last.seq + 1)
         if not copy:
             await recovery.discard_stream()
             click.echo("the stream is deleted")

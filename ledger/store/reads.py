@@ -65,6 +65,7 @@ class ApiKeyRow(NamedTuple):
     site_id: int
     key_class: str
     scopes: list[str]
+    label: str
 
 
 class CheckpointerRow(NamedTuple):
@@ -182,7 +183,7 @@ select e.seq, e.entry, o.sealed, o.content
 
 _DOCUMENT = "select media_type, body from ledger.document where hash = $1"
 
-_API_KEY = "select site_id, class, scopes from ledger.api_key where key_hash = $1 and revoked_at is null"
+_API_KEY = "select site_id, class, scopes, label from ledger.api_key where key_hash = $1 and revoked_at is null"
 
 _ACTIVE_SIGNERS = """
 select key_hash from ledger.signer where site_id = $1 and role = 'ingest' and until is null order by since desc

@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from ledger.core.admin_match import Wrong
 from ledger.core.audit import Auditor, Verdict
 from ledger.core.encoding import encode_base64, encode_time
 from ledger.core.entry import Kind
@@ -65,6 +66,41 @@ class Live(Struct, frozen=True, rename="camel"):
     differences: tuple[DifferenceFound, ...] = ()
 
 
+class MismatchFound(Struct, frozen=True, rename="camel"):
+    """An erasure, the entry `seq` of `log`, that does not rest on the act it names. `what` is a stable word."""
+
+    log: str
+    seq: int
+    what: Wrong
+    detail: str
+
+
+class ActPending(Struct, frozen=True, rename="camel"):
+    """An act under which not everything was erased yet: `erased` of `count` events (0: it does not say how many)."""
+
+    position: str
+    act: str
+    count: int
+    erased: int
+
+
+class Admin(Struct, frozen=True, rename="camel"):
+    """What `--admin` found: the audit of the administrative log, and whether each erasure rests on an act in it.
+
+    `matched` erasures named `events` events; of what does not match the first ones, and how many there are; acts not
+    carried out (the first ones and how many); how many acts were flagged. Nothing was matched where a log is faulty.
+    """
+
+    log: Report
+    matched: int = 0
+    events: int = 0
+    mismatch_count: int = 0
+    mismatches: tuple[MismatchFound, ...] = ()
+    pending_count: int = 0
+    pending: tuple[ActPending, ...] = ()
+    flagged: int = 0
+
+
 class Report(Struct, frozen=True, rename="camel", omit_defaults=True):
     """What `verify` says. Times as everywhere outside; `seconds` is how long it took.
 
@@ -88,9 +124,12 @@ class Report(Struct, frozen=True, rename="camel", omit_defaults=True):
     faults: tuple[FaultFound, ...] = ()
     notes: tuple[NoteMade, ...] = ()
     live: Live | None = None
+    admin: Admin | None = None
 
     @property
     def exit_code(self) -> int:
+        if self.admin is not None and (self.admin.mismatch_count or self.admin.log.verdict == Verdict.FAULT):
+            return EXIT_CODES[Verdict.FAULT]
         if self.live is not None and self.live.difference_count:
             return EXIT_CODES[Verdict.FAULT]
         return EXIT_CODES[Verdict(self.verdict)]
@@ -151,6 +190,8 @@ def render(report: Report) -> str:
     lines = [f"{report.verdict}: {MEANING[Verdict(report.verdict)]}"]
     if report.live is not None and report.live.difference_count:
         lines.append("  but the database was edited beside the log: answers from it cannot be trusted")
+    if report.admin is not None and report.admin.mismatch_count:
+        lines.append("  but not every erasure rests on an administrative act: somebody erased what nobody ordered")
     if report.size is not None:
         counts = report.counts
         lines += [
@@ -176,4 +217,27 @@ def render(report: Report) -> str:
         lines += [f"  differs    {each.table}: {each.detail}" for each in live.differences]
         if live.difference_count > len(live.differences):
             lines.append(f"  differs    {live.difference_count - len(live.differences):,} rows more")
+    if report.admin is not None:
+        lines += _render_admin(report.admin)
     return "\n".join(lines)
+
+
+def _render_admin(admin: Admin) -> list[str]:
+    """The administrative log's own report, then what was matched."""
+    log = [f"  {line}" for line in render(admin.log).splitlines()]
+    lines = ["administrative log", *log]
+    if admin.log.verdict != Verdict.SOUND:
+        return [*lines, "  erasures   not compared with their acts"]
+    lines.append(f"  erasures   {admin.matched:,} match their acts ({admin.events:,} events)")
+    for found in admin.mismatches:
+        lines.append(f"  UNMATCHED  entry {found.seq} of {found.log} ({found.what}): {_plain(found.detail)}")
+    if admin.mismatch_count > len(admin.mismatches):
+        lines.append(f"  UNMATCHED  {admin.mismatch_count - len(admin.mismatches):,} more")
+    for each in admin.pending:
+        count = f"{each.erased:,} of {each.count:,} events erased" if each.count else "nothing erased"
+        lines.append(f"  pending    {each.act} at {each.position}: {count} (not carried out yet, or given up)")
+    if admin.pending_count > len(admin.pending):
+        lines.append(f"  pending    {admin.pending_count - len(admin.pending):,} acts more")
+    if admin.flagged:
+        lines.append(f"  flagged    {admin.flagged:,} acts: their instruction was believed unlawful")
+    return lines

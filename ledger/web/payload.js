@@ -73,9 +73,72 @@ const FORM = new Map([
 ]);
 const NEEDED = ["id", "site", "type", "visitor"];
 
+const isLine = (most) => (value) => isText(most)(value) && /^[^\x00-\x1f\x7f]+$/.test(value);
+const isDetails = (value) => {
+  if (typeof value !== "object" || Array.isArray(value)) return false;
+  const entries = Object.entries(value);
+  const fit = ([name, text]) => /^[a-z][A-Za-z0-9]{0,31}$/.test(name) && isLine(4096)(text);
+  return entries.length >= 1 && entries.length <= 16 && entries.every(fit);
+};
+const ADMIN_SUFFIX = ".admin-log";
+const ACTS = new Set([
+  "site.added",
+  "site.closed",
+  "key.created",
+  "key.revoked",
+  "key.introduced",
+  "key.retired",
+  "key.rotated",
+  "master.rotated",
+  "policy.published",
+  "document.uploaded",
+  "cookies.reviewed",
+  "erasure.ordered",
+  "erasure.executed",
+  "erasure.lifted",
+  "erasure.confirmed",
+  "held.opened",
+  "retention.run",
+  "request.registered",
+  "request.forwarded",
+  "request.instructed",
+  "request.answered",
+  "export.made",
+  "export.downloaded",
+  "backup.made",
+  "backup.restored",
+  "log.recovered",
+]);
+const ACT_FORM = new Map([
+  ["act", (value) => ACTS.has(value)],
+  ["actor", isLine(128)],
+  ["address", matches(/^[0-9a-f.:]{2,45}$/)],
+  ["details", isDetails],
+  ["flagged", matches(/^(?:infringes_law|infringes_rights|no_legal_basis|exceeds_contract|unclear)$/)],
+  ["id", FORM.get("id")],
+  ["instruction", isLine(512)],
+  ["occurredAt", isTime],
+  ["role", matches(/^(?:operator|controller|api_key|visitor|ledger)$/)],
+  ["site", FORM.get("site")],
+  ["type", (value) => value === "admin.act"],
+]);
+const ACT_NEEDED = ["act", "actor", "id", "occurredAt", "role", "site", "type"];
+
+export const isAct = (event) => event.type === "admin.act";
+
+/** An administrative act, which every event of an administrative log is (section 7.1). */
+function checkAct(act) {
+  for (const [name, value] of Object.entries(act)) {
+    demand(ACT_FORM.get(name)?.(value), `the payload's member ${JSON.stringify(name)} has not the form of an act's`);
+  }
+  demand(ACT_NEEDED.every((name) => Object.hasOwn(act, name)), "the payload lacks a member that every act has");
+  return act;
+}
+
 /** The event that these bytes are. */
 export function decodeEvent(bytes) {
   const event = decodeCanonical(bytes, "the payload");
+  if (typeof event.site === "string" && event.site.endsWith(ADMIN_SUFFIX)) return checkAct(event);
   for (const [name, value] of Object.entries(event)) {
     demand(FORM.get(name)?.(value), `the payload's member ${JSON.stringify(name)} has not the form of an event's`);
   }

@@ -4,6 +4,7 @@
 import { el } from "./dom.js";
 import { hasEd25519, isAcceptable } from "./ed25519.js";
 import { LOG_KEY, WITNESS_KEY, parseVkey } from "./note.js";
+import { isAct } from "./payload.js";
 import { secondOf, verifyReceipt } from "./receipt.js";
 import { Unsound, decodeBase64, decodeUtf8, demand } from "./strict.js";
 
@@ -176,8 +177,35 @@ function doesNotProve({ verdict, cosigned }) {
   ].filter(Boolean);
 }
 
-function recorded({ verdict, event, receipt }) {
+function told(verdict, rows) {
+  const there = rows.filter(([, value]) => value);
+  return [
+    el("h3", {}, verdict === "verified" ? "What was recorded" : "What the receipt says"),
+    el("dl", { class: "pins" }, there.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])),
+  ];
+}
+
+const ignored = ({ ignored: names }) => names.length > 0 && `${names.join(", ")}: members of the file that no check covers`;
+
+function recordedAct({ verdict, event: act, receipt }) {
+  return told(verdict, [
+    ["Act", `${act.act}, id ${act.id}`],
+    ["Recorded", `${receipt.recordedAt} (by the ledger's clock)`],
+    ["Log", act.site],
+    ["Actor", `${act.actor} (${act.role})`],
+    ["Instruction", act.instruction],
+    ["Flagged", act.flagged && `${act.flagged}: the instruction was believed unlawful`],
+    ...Object.entries(act.details ?? {}),
+    ["Address", act.address],
+    ["Occurred", `${act.occurredAt} (by the server's clock)`],
+    ["Ignored", ignored(receipt)],
+  ]);
+}
+
+function recorded(report) {
+  const { verdict, event, receipt } = report;
   if (verdict === "failed") return [];
+  if (isAct(event)) return recordedAct(report);
   const choices = Object.entries(event.decisions ?? {}).map(([purpose, answer]) =>
     el("li", { class: answer }, el("code", {}, purpose), `${purpose === "*" ? " every optional purpose" : ""} ${answer}`),
   );
@@ -210,12 +238,9 @@ function recorded({ verdict, event, receipt }) {
     ["Imported", event.original],
     ["Occurred", event.occurredAt && `${event.occurredAt} (by the visitor's clock)`],
     ["Sent", event.sentAt && `${event.sentAt} (by the visitor's clock)`],
-    ["Ignored", receipt.ignored.length > 0 && `${receipt.ignored.join(", ")}: members of the file that no check covers`],
-  ].filter(([, value]) => value);
-  return [
-    el("h3", {}, verdict === "verified" ? "What was recorded" : "What the receipt says"),
-    el("dl", { class: "pins" }, rows.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])),
+    ["Ignored", ignored(receipt)],
   ];
+  return told(verdict, rows);
 }
 
 function checkRow({ name, result, detail, bytes }) {

@@ -20,7 +20,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 
 import ledger
 from ledger import credentials, messages
-from ledger.core import certificate, document, event, opening
+from ledger.core import admin_act, certificate, document, event, opening
 from ledger.core.policy import decode_document, encode_document, parse_site_document
 from ledger.requests import messages as requests
 from ledger.verify import report
@@ -34,7 +34,7 @@ SCALARS: dict[type, set[int]] = {
     float: {FieldDescriptor.TYPE_DOUBLE},
     bytes: {FieldDescriptor.TYPE_BYTES},
 }
-MODULES = (event, certificate, document, messages, requests, opening, credentials, report)
+MODULES = (admin_act, event, certificate, document, messages, requests, opening, credentials, report)
 SITES = Path(ledger.__file__).parent / "sites"
 
 
@@ -264,6 +264,13 @@ EXAMPLES: list[msgspec.Struct] = [
     EVENT,
     event.EventInput("consent.withdrawn", VISITOR, {"*": "denied"}, "withdraw", id=ID, component="settings"),
     event.ErasureRecord("s.example", "legal_order", "2026-11-21T03:00:00.000Z", "AA==", "order 7"),
+    admin_act.AdminAct(
+        *(ID, "s.example.admin-log", "erasure.executed", "ada", "operator", "2026-11-21T03:00:00.000Z", "admin.act"),
+        instruction="order 7",
+        details={"reason": "legal_order", "evidence": "0" * 64, "count": "2"},
+        address="192.0.2.7",
+        flagged="unclear",
+    ),
     RECEIPT,
     msgspec.structs.replace(RECEIPT, seq=0, proof="c2sp.org/tlog-proof@v1\n"),
     messages.ReceiptMinimal(ID, "s.example", 7, "s.example:7"),
@@ -339,6 +346,13 @@ EXAMPLES: list[msgspec.Struct] = [
     report.DifferenceFound("state", "the row of visitor 00ff… is not what its events fold to"),
     report.Live(9, 3, 1, (report.DifferenceFound("tile", "tile/0/000 is another one"),)),
     report.Counts(genesis=1, events=7),
+    report.MismatchFound("s.example", 7, "orphan", "it names no act"),
+    report.ActPending("s.example.admin-log:3", "erasure.ordered", 2, 1),
+    report.Admin(
+        report.Report("sound", 0, 0.25),
+        *(1, 2, 1, (report.MismatchFound("s.example", 7, "orphan", "it names no act"),)),
+        *(1, (report.ActPending("s.example.admin-log:3", "erasure.ordered", 2, 1),), 1),
+    ),
     report.Report("fault", 1, 0.25, root_key="pinned", size=9, faults=(report.FaultFound(2, "it is missing"),)),
 ]
 EXAMPLES += REQUESTS

@@ -18,6 +18,7 @@ from tlog_scales.signing import Vkey
 from tlog_scales.tlog import Checkpoint, ConsistencyProof, InclusionProof
 
 from ledger.config import Settings
+from ledger.core.admin_act import admin_log_of
 from ledger.core.merkle import leaf_hash
 from ledger.core.tlog_proof import parse_proof
 from ledger.provision import SiteCredentials
@@ -76,6 +77,18 @@ def audit(url: str, site: SiteCredentials, witnesses: list[str], receipts: list[
         metamorphic.checkpoint_verify_consistency(note, served.serialize(), [site.log_vkey], hashes)
 
 
+def audit_administration(url: str, site: SiteCredentials) -> None:
+    """The same of the administrative log, as far as nobody holds a receipt of it."""
+    log = site._replace(site=admin_log_of(site.site), log_vkey=site.admin_log_vkey)
+    served = reader(url, log, 0).get_checkpoint()
+    served.verify(Vkey.from_string(log.log_vkey))
+    tiles = reader(url, log, served.size)
+    assert tiles.calculate_root_hash() == served.root_hash
+    for seq in range(served.size):
+        leaf, hashes = leaf_hash(tiles.get_entry(seq)), tiles.get_inclusion_proof(seq, served.size).node_hashes
+        metamorphic.checkpoint_verify_inclusion(served.serialize(), [log.log_vkey], seq, leaf, hashes)
+
+
 async def test_what_a_running_ledger_gives_out_satisfies_tools_that_know_nothing_of_it(
     settings: Settings, tmp_path: Path
 ) -> None:
@@ -101,6 +114,7 @@ async def test_without_witnesses_a_post_gets_its_proof_as_well(settings: Setting
         browser = Browser(session, server.url, site)
         receipts = await asyncio.gather(*(proven(browser) for _ in range(40)))
         await asyncio.to_thread(audit, server.url, site, [], receipts[:3])
+        await asyncio.to_thread(audit_administration, server.url, site)
         for receipt in receipts:
             parse_proof(receipt["proof"].encode()).check(b64decode(receipt["leafHash"]))
         again = await browser.call("GET", f"receipts/{receipts[0]['id']}", secret=True)

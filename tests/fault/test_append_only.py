@@ -207,7 +207,15 @@ async def test_the_service_executes_what_it_needs_and_nothing_else(
               and has_function_privilege('ledger_service', p.oid, 'execute')"""
     )
     assert {row["proname"] for row in allowed} == {
-        *("append_events", "append_one", "create_site", "put_document", "create_api_key", "revoke_api_key"),
+        *(
+            "append_events",
+            "append_one",
+            "create_site",
+            "create_admin_log",
+            "put_document",
+            "create_api_key",
+            "revoke_api_key",
+        ),
         *("write_state", "begin_projection", "flip_projection", "sweep_states", "settle"),
         *("write_due", "pass_due", "append_lapses"),
         *("put_checkpoint", "put_cosignatures", "report_checkpointer", "thin_checkpoints"),

@@ -106,6 +106,22 @@ ERASURE = {
     "requestedAt": TIME,
     "site": "(?s:.+)",
 }
+LINE = r"[^\x00-\x1f\x7f]"
+ACT = {
+    "act": r"site\.(added|closed)|key\.(created|revoked|introduced|retired|rotated)|master\.rotated|policy\.published"
+    r"|document\.uploaded|cookies\.reviewed|erasure\.(ordered|executed|lifted|confirmed)|held\.opened|retention\.run"
+    r"|request\.(registered|forwarded|instructed|answered)|export\.(made|downloaded)|backup\.(made|restored)"
+    r"|log\.recovered",
+    "actor": LINE + "{1,128}",
+    "address": "[0-9a-f.:]{2,45}",
+    "flagged": "infringes_law|infringes_rights|no_legal_basis|exceeds_contract|unclear",
+    "id": EVENT["id"],
+    "instruction": LINE + "{1,512}",
+    "occurredAt": TIME,
+    "role": "operator|controller|api_key|visitor|ledger",
+    "site": EVENT["site"],
+    "type": r"admin\.act",
+}
 PURPOSE = r"\*|[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}"
 
 
@@ -150,6 +166,8 @@ def parse_payload(data: bytes, kind: int, seq: int) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise Fault(10, "a payload that is not JSON as it should be", seq) from error
     demand(good, 10, "a payload that is not in its one encoding", seq)
+    if kind == 1 and str(payload.get("site", "")).endswith(".admin-log"):
+        return parse_act(payload, seq)
     members = set(payload)
     maps = {name: payload.pop(name) for name in ("decisions", "lapsed") if kind == 1 and name in payload}
     flags = [payload.pop(name) for name in ("conditional", "gpc") if kind == 1 and name in payload]
@@ -169,6 +187,20 @@ def parse_payload(data: bytes, kind: int, seq: int) -> dict[str, Any]:
     else:
         demand(payload.keys() == ERASURE.keys(), 10, "not an erasure record", seq)
     return payload
+
+
+def parse_act(act: dict[str, Any], seq: int) -> dict[str, Any]:
+    details = act.pop("details", None)
+    for name, value in act.items():
+        fits = name in ACT and isinstance(value, str) and re.fullmatch(ACT[name], value) is not None
+        demand(fits and (ACT[name] != TIME or is_time(value)), 10, f"the act's {name}", seq)
+    demand(act.keys() >= ACT.keys() - {"address", "flagged", "instruction"}, 10, "not an act", seq)
+    if details is not None:
+        demand(isinstance(details, dict) and len(details) <= 16, 10, "the act's details", seq)
+        for name, text in details.items():
+            fits = isinstance(text, str) and re.fullmatch(LINE + "{1,4096}", text) is not None
+            demand(fits and re.fullmatch("[a-z][A-Za-z0-9]{0,31}", name) is not None, 10, f"the detail {name}", seq)
+    return act
 
 
 # --- 9, 15 The audit ------------------------------------------------------------------------------------------------

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+import ledger
 from ledger.core import entry, note, opening
-from ledger.core.errors import LedgerError
+from ledger.core.admin_act import DETAILS, ActWord, AdminAct, Flag, Role, decode_logged
+from ledger.core.errors import LedgerError, Malformed
 from ledger.core.event import ErasureRecord, Event, decode_event, decode_payload
 from tests.vectors import spec_notes, spec_verifier
 from tests.vectors.spec_notes import Fault
@@ -41,6 +44,15 @@ OTHER_EVENTS = [
     b'{"authentication":"ledger",' + COMMON + b'"lapsed":{"a":7},"site":"x","type":"consent.expired",' + END,
     b'{"authentication":"ledger",' + COMMON + b'"lapsed":{"a":7,"b":9007199254740991},"site":"x",'
     b'"type":"consent.invalidated",' + END,
+]
+ACTS = [
+    b'{"act":"site.added","actor":"ada",' + COMMON + b'"occurredAt":"2026-11-21T03:00:00.000Z","role":"operator",'
+    b'"site":"x.admin-log","type":"admin.act"}',
+    b'{"act":"erasure.ordered","actor":"\xd0\xb4 [\\"k\\"]","address":"2001:db8::7","details":{"count":"2","reason":'
+    b'"retention"},"flagged":"no_legal_basis",'
+    + COMMON
+    + b'"instruction":"ticket 7","occurredAt":"2026-11-21T03:00:00.000Z","role":"api_key","site":"x.admin-log",'
+    b'"type":"admin.act"}',
 ]
 RECORD = WIRE["entries"][8]["payload"].encode()
 LINE = b'{"seq":7,"salt":"' + b"A" * 43 + b'=","payload":"e30="}'
@@ -112,6 +124,44 @@ def test_events(data: bytes) -> None:
     ours = refuses(lambda: decode_payload(data, Event), LedgerError)
     assert refuses(lambda: decode_event(data), LedgerError) == ours
     assert refuses(lambda: spec_verifier.parse_payload(data, 1, 0), Fault) == ours
+
+
+@many
+@given(edited(*ACTS))
+@example(ACTS[0].replace(b"operator", b"visitors"))
+@example(ACTS[1].replace(b"ordered", b"forgotten"))
+@example(ACTS[1].replace(b"ticket 7", b"ticket\\n7"))
+@example(ACTS[1].replace(b"T03", b"T24"))
+def test_administrative_acts(data: bytes) -> None:
+    ours = refuses(lambda: decode_logged(data, "x.admin-log"), LedgerError)
+    theirs = refuses(lambda: spec_verifier.parse_payload(data, 1, 0), Fault)
+    site = re.search(rb'"site":"(.*?)"', data)
+    if site is not None and site[1].endswith(b".admin-log"):  # else it is read as another event
+        assert theirs == ours
+
+
+@pytest.mark.parametrize("data", ACTS)
+def test_an_act_is_one_in_an_administrative_log_alone(data: bytes) -> None:
+    assert isinstance(decode_logged(data, "x.admin-log"), AdminAct)
+    assert spec_verifier.parse_payload(data, 1, 0)
+    with pytest.raises(Malformed):
+        decode_logged(data, "x.example")
+    with pytest.raises(Malformed):
+        decode_logged(EVENT, "x.admin-log")
+
+
+def test_the_words_of_acts_are_the_same_everywhere() -> None:
+    script = (Path(ledger.__file__).parent / "web" / "payload.js").read_text()
+    text = (Path(__file__).parents[2] / "proto" / "SPEC.md").read_text()
+    for word in get_args(ActWord):
+        assert re.fullmatch(spec_verifier.ACT["act"], word)
+        assert f'"{word}"' in script
+        assert f"`{word}`" in text
+    assert DETAILS.keys() == set(get_args(ActWord))
+    for enumeration in (Role, Flag):
+        words = "|".join(get_args(enumeration))
+        assert words in (spec_verifier.ACT["role"], spec_verifier.ACT["flagged"])
+        assert words in script
 
 
 @pytest.mark.parametrize("data", [EVENT, FULL_EVENT, *OTHER_EVENTS])

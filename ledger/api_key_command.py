@@ -1,0 +1,88 @@
+"""`consent-ledger api-key`: keys of frontends and analytics. What a key may do is ledger/http/auth."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import asyncpg
+import click
+
+from ledger.acting import acting_options
+from ledger.config import Settings
+from ledger.core.errors import ConfigInvalid
+from ledger.locate import DATA, find_settings
+
+if TYPE_CHECKING:
+    from ledger.administration import Administration, Who
+
+_SITE_ID = "select site_id from ledger.site where site = $1 and admin_of is null"
+
+
+@click.group("api-key")
+def api_key_command() -> None:
+    """Keys of frontends and analytics."""
+
+
+@api_key_command.command("create")
+@click.argument("site_name", metavar="SITE")
+@click.option("--class", "key_class", type=click.Choice(["publishable", "secret"]), required=True)
+@click.option("--scope", "scopes", multiple=True, type=click.Choice(["events", "check", "audit", "admin"]))
+@click.option("--label", default="", help="What the key is for; acts by it are told under this name.")
+@acting_options
+@DATA
+def api_key_create(site_name: str, key_class: str, scopes: tuple[str, ...], label: str, data: Path, who: Who) -> None:
+    """Make a key and print it: it is stored hashed and never told again."""
+    from ledger import provision  # noqa: PLC0415
+
+    if key_class == "publishable" and scopes:
+        raise click.UsageError("publishable keys have no scopes of their own")
+    if key_class == "secret" and not scopes:
+        raise click.UsageError("a secret key needs at least one --scope")
+
+    async def work(pool: asyncpg.Pool, administration: Administration) -> None:
+        site_id: int | None = await pool.fetchval(_SITE_ID, site_name)
+        if site_id is None:
+            raise ConfigInvalid(f"this ledger has no site {site_name}; `consent-ledger site list` shows those it has")
+        granted = scopes or provision.PUBLISHABLE_SCOPES
+        acting = administration.acting(site_name, who)
+        click.echo(await provision.create_api_key(pool, site_id, key_class, granted, label, acting))
+
+    _with_administration(find_settings(data), work)
+
+
+@api_key_command.command("revoke")
+@acting_options
+@DATA
+def api_key_revoke(data: Path, who: Who) -> None:
+    """Revoke a key, read from standard input so that it stays out of the shell's history."""
+    from ledger import provision  # noqa: PLC0415
+
+    key = sys.stdin.readline().strip()
+
+    async def work(pool: asyncpg.Pool, administration: Administration) -> None:
+        site_name = await provision.site_of_api_key(pool, key)
+        if site_name is None:
+            raise ConfigInvalid("no living key like this one")
+        await provision.revoke_api_key(pool, key, administration.acting(site_name, who))
+        click.echo("revoked; servers notice within a few seconds")
+
+    _with_administration(find_settings(data), work)
+
+
+def _with_administration(settings: Settings, work: Callable[[asyncpg.Pool, Administration], Awaitable[None]]) -> None:
+    from ledger.administration import open_administration  # noqa: PLC0415
+    from ledger.store.pool import open_pool  # noqa: PLC0415
+
+    async def run() -> None:
+        pool = await open_pool(settings.database_url, size=2, timeout_seconds=60)
+        try:
+            async with open_administration(settings, pool) as administration:
+                await work(pool, administration)
+        finally:
+            await pool.close()
+
+    asyncio.run(run())

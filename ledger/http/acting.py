@@ -1,0 +1,38 @@
+"""Who stands behind a call that is an administrative act: the key's name, its address, and the instruction it cites.
+
+A caller may name the instruction in the header `Consent-Instruction`, and in `Consent-Instruction-Flag` why it is
+believed unlawful; both go on record beside the act and have no other effect.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from aiohttp import web
+
+from ledger.administration import Acting, Who
+from ledger.core.admin_act import Flag, InstructionText
+from ledger.core.errors import InputRefused
+from ledger.http.auth import Admitted
+from ledger.http.edge import Edge
+
+INSTRUCTION = "Consent-Instruction"
+FLAG = "Consent-Instruction-Flag"
+
+
+def who_acts(request: web.Request, edge: Edge, admitted: Admitted) -> Who:
+    """The caller as the administrative log tells of him. `InputRefused` for a header that has not its form."""
+    address = edge.regions.address(request.remote, request.headers)
+    instruction, flag = request.headers.get(INSTRUCTION), request.headers.get(FLAG)
+    try:
+        cited = None if instruction is None else msgspec.convert(instruction, InstructionText)
+        flagged = None if flag is None else msgspec.convert(flag, Flag)
+    except msgspec.ValidationError as error:
+        raise InputRefused(
+            "invalid-parameter", f"{INSTRUCTION} is a text of 1 to 512 characters, {FLAG} a word: {error}."
+        ) from error
+    return Who(admitted.principal.name, "api_key", cited, address, flagged)
+
+
+def acting_of(request: web.Request, edge: Edge, admitted: Admitted) -> Acting:
+    """Records acts of the caller about the site of the call."""
+    return edge.service.administration.acting(admitted.site.site, who_acts(request, edge, admitted))
