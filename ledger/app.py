@@ -32,6 +32,7 @@ from ledger.region import RegionFinder
 from ledger.relay import Relay
 from ledger.requests.delivering import RequestWorker
 from ledger.requests.figures import RequestCollector
+from ledger.scrub import Scrubber
 from ledger.service import Service
 from ledger.site import SiteRegistry
 from ledger.store.pool import open_pool
@@ -175,6 +176,9 @@ async def run_worker(settings: Settings) -> None:
         tasks.append(
             asyncio.create_task(hold(settings.database_url, "backup keeper", keeper.run), name="backup keeper")
         )
+    scrubber = Scrubber(settings)
+    registry.register(scrubber)
+    tasks.append(asyncio.create_task(hold(settings.database_url, "scrubber", scrubber.run), name="scrubber"))
     if settings.worker_port:
         start_http_server(settings.worker_port, addr=settings.host, registry=registry)
     try:

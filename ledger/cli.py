@@ -42,6 +42,7 @@ _ELSEWHERE = {
     "receipt": ("ledger.receipt_command", "receipt_command"),
     "request": ("ledger.requests.command", "request_command"),
     "restore": ("ledger.backup.command", "restore_command"),
+    "scrub": ("ledger.scrub_command", "scrub_command"),
     "verify": ("ledger.verify_command", "verify_command"),
     "witness": ("ledger.witness.command", "witness_command"),
 }

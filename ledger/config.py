@@ -523,3 +523,18 @@ ADMIN_ERASE_BATCH_ACTS = 1_000
 """Acts that one erasure entry of an administrative log names at most."""
 VERIFY_PENDING_SHOWN_ACTS = 20
 """Acts not carried out yet that `verify --admin` lists; the rest are counted."""
+# Scrubbing: writing tables anew, from which something was erased
+SCRUB_LOOK_SECONDS = 10.0
+"""How often it is looked whether something was deleted since."""
+SCRUB_LOCK_TIMEOUT_SECONDS = 1.0
+"""For so long a rewriting waits for those who read; whoever comes meanwhile waits behind it."""
+SCRUB_LOCK_ATTEMPTS = 20
+SCRUB_LOCK_PAUSE_SECONDS = 1.0
+"""Between attempts, so that appends go on beside."""
+SCRUB_WORKER_MAX_BYTES = 256 * 1024 * 1024
+"""A larger table the worker leaves to `consent-ledger scrub`, in an hour of your choice: all wait while one is written
+anew, which takes some seconds for each 100 MB."""
+SCRUB_MAX_SECONDS = 3_600.0
+"""After which a rewriting is given up."""
+SCRUB_LATE_FACTOR = 2.0
+"""So many times LEDGER_SCRUB_HOURS after it was due, `doctor` tells of what is not rewritten yet."""

@@ -26,6 +26,7 @@ from ledger.core.document_advice import advise
 from ledger.core.entry import key_hash
 from ledger.core.errors import ConfigInvalid, LedgerError
 from ledger.core.policy import PolicyHistory
+from ledger.horizon import horizons
 from ledger.keys.files import keys_here, paths_of, root_path, site_directory
 from ledger.keys.sealed import ROLES
 from ledger.region import built_at
@@ -96,6 +97,8 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
     try:
         async for finding in _database(connection):
             yield finding
+        for horizon in await horizons(connection, settings.scrub_hours):
+            yield Finding(Verdict.GOOD if horizon.good else Verdict.ADVICE, horizon.what, horizon.detail)
         for row in await connection.fetch(_SITES):
             async for finding in _site(connection, settings, row):
                 yield finding

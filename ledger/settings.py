@@ -13,6 +13,8 @@ from ledger.core.errors import ConfigInvalid, Malformed
 from ledger.core.sealing import Master
 from ledger.core.whereabouts import parse_networks
 
+_SCRUB_HOURS_MAX = 24 * 28
+
 
 @dataclass(frozen=True)
 class Variable:
@@ -49,6 +51,11 @@ VARIABLES = (
     Variable("LEDGER_REGION_HEADER", "", "header in which a trusted proxy tells the region (ISO 3166): `CF-IPCountry`"),
     Variable("LEDGER_GEOIP_DB", "", "path of a MaxMind-format file: the region by address; read anew when replaced"),
     Variable("LEDGER_REQUEST_WEBHOOK", "", "URL at which the controller is told of people's requests"),
+    Variable(
+        "LEDGER_SCRUB_HOURS",
+        "24",
+        "how often tables are written anew from which something was erased; 0: soon after every erasure",
+    ),
     Variable("LEDGER_DEMO", "", "path of an `up`'s credentials.json: serve the demo page with its publishable keys"),
 )
 
@@ -76,6 +83,7 @@ class Settings:
     public_url: str = ""
     request_webhook: str = field(default="", repr=False)
     master_key_version: int = 1
+    scrub_hours: int = 24
 
     @property
     def masters(self) -> tuple[Master, ...]:
@@ -107,6 +115,7 @@ class Settings:
             "LEDGER_TRUSTED_PROXIES": self.trusted_proxies,
             "LEDGER_REGION_HEADER": self.region_header,
             "LEDGER_GEOIP_DB": str(self.geoip_db) if self.geoip_db else "",
+            "LEDGER_SCRUB_HOURS": str(self.scrub_hours),
         }
 
 
@@ -143,6 +152,7 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         trusted_proxies=_networks(values, "LEDGER_TRUSTED_PROXIES"),
         region_header=_region_header(values),
         geoip_db=Path(values["LEDGER_GEOIP_DB"]) if values["LEDGER_GEOIP_DB"] else None,
+        scrub_hours=_hours(values, "LEDGER_SCRUB_HOURS"),
     )
 
 
@@ -175,6 +185,13 @@ def _region_header(values: Mapping[str, str]) -> str:
     if name and not values["LEDGER_TRUSTED_PROXIES"].strip(" ,"):
         raise ConfigInvalid("LEDGER_REGION_HEADER needs LEDGER_TRUSTED_PROXIES: from others the header is not believed")
     return name
+
+
+def _hours(values: Mapping[str, str], name: str) -> int:
+    text = values[name]
+    if not text.isascii() or not text.isdigit() or int(text) > _SCRUB_HOURS_MAX:
+        raise ConfigInvalid(f"{name} is a number of hours from 0 to {_SCRUB_HOURS_MAX}")
+    return int(text)
 
 
 def _port(values: Mapping[str, str], name: str) -> int:

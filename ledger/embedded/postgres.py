@@ -34,7 +34,7 @@ SETTINGS: Mapping[str, str] = {
     "fsync": "on",
     "synchronous_commit": "on",
     "wal_init_zero": "off",  # filling new WAL files with zeros makes p99.9 of a commit 48 ms instead of 3 ms
-    "min_wal_size": "256MB",  # and so many are kept and used again
+    "wal_recycle": "off",  # a file that is used again keeps what was in it, also of those who were erased since
     "max_wal_size": "2GB",
     **(
         {"recovery_init_sync_method": "syncfs"} if sys.platform == "linux" else {}

@@ -126,8 +126,8 @@ async def _apply(connection: asyncpg.Connection, only: Collection[str] | None) -
     await connection.execute(_OWN)
     await connection.execute("reset role")
     if superuser:  # also where all is applied: the run before may have been by somebody else
-        guard = files("ledger.store").joinpath("guard.sql").read_text(encoding="utf-8")
-        await connection.execute(guard)
+        for name in ("guard.sql", "wal.sql"):
+            await connection.execute(files("ledger.store").joinpath(name).read_text(encoding="utf-8"))
     guarded: bool = await connection.fetchval(
         "select count(*) = 2 from pg_event_trigger where evtname in ('ledger_refuse_ddl', 'ledger_refuse_drop')"
     )

@@ -26,6 +26,7 @@ APPEND_ONLY = (
 )
 BESIDE = (
     "request",
+    "scrub",
     *("signer", "api_key", "projection", "state", "unfolded", "migration", "tile", "checkpoint", "checkpointer"),
     *("observed_cookie", "download", "consumer", "data_key"),
     *("erasure", "erasure_entry", "block", "mark", "held", "kept", "related"),
@@ -222,6 +223,7 @@ async def test_the_service_executes_what_it_needs_and_nothing_else(
         *("u64", "leaf_hash", "entry_ms", "entry_kind", "entry_commit", "entry_bytes", "core_hash"),
         *("vkey_public", "log_keys"),
         "add_data_key",
+        *("erasures_so_far", "record_scrub"),
         *("observe_cookies", "forget_cookies", "review_cookies"),
         *("request_at", "register_request", "prove_request", "advance_request", "request_told", "forget_requests"),
         *("put_download", "spend_download", "sweep_downloads", "add_consumer", "remove_consumer", "confirm_erasures"),
