@@ -30,7 +30,7 @@ class Advice(NamedTuple):
 
 def advise(document: SiteDocument) -> tuple[Advice, ...]:
     """Everything to think over, in the document's order; each place at most once for one reason."""
-    found = (*_residency(document), *_reask(document))
+    found = (*_residency(document), *_reask(document), *_records(document))
     for name in document.order:
         if document.offers(name):
             found += tuple(_purpose(document, name, document.purposes[name]))
@@ -79,6 +79,30 @@ def _reask(document: SiteDocument) -> _Found:
                     "expected",
                 )
                 break
+
+
+def _records(document: SiteDocument) -> _Found:
+    """Records that go while they count, or never."""
+    for name in document.order:
+        if not document.asks(name):
+            continue
+        purpose, lasts = document.purposes[name], document.renewal_of(name)
+        accepted = purpose.retention if purpose.kind == "acceptance" else None
+        kept = accepted or purpose.record_retention or document.record_retention
+        path: Path = ("purposes", name, "retention" if accepted else "recordRetention")
+        if accepted is None and purpose.record_retention is None:
+            path = ("recordRetention",)
+        if kept is None:
+            continue
+        if accepted or document.record_retention_counted == "act":
+            if approximate_days(kept) < approximate_days(lasts):
+                yield path, f"the record of a grant goes {kept} after the act, though the grant lasts {lasts}"
+        elif (purpose.reask_after or document.reask_after).refusal is None:
+            yield (
+                path,
+                "counts from when an answer stopped to count, and a refusal counts for good: name reaskAfter.refusal, "
+                "or count from the act (recordRetentionCounted)",
+            )
 
 
 def _reask_in(document: SiteDocument, name: str, purpose: Purpose, country: str) -> tuple[Path, ReaskAfter]:

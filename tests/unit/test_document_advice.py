@@ -34,6 +34,8 @@ def test_a_document_without_anything_to_think_over_is_left_in_peace() -> None:
          "reaskAfterIn.FR.refusal", "P1M"),
         ([("reaskAfterIn", {"EU": {"refusal": "P5M"}, "EEA": {"refusal": "P1M"}})], "reaskAfterIn.EU.refusal", "P5M"),
         ([(f"{A}/reaskAfter", {"refusal": "P1M"})], "purposes.analytics.reaskAfter.refusal", "P1M"),
+        ([("recordRetention", "P6M"), ("recordRetentionCounted", "act")], "recordRetention", "lasts P12M"),
+        ([(f"{A}/recordRetention", "P1Y"), ("reaskAfter", {})], "purposes.analytics.recordRetention", "for good"),
         ([("residency", ["KZ"]), ("storedIn", ["DE"])], "storedIn", "lies in DE, but KZ"),
         ([("residency", ["KZ"])], "storedIn", "does not say"),
         ([("controller/country", "KZ")], "residency", "94-V"),

@@ -278,6 +278,7 @@ class TestNera:
     def test_n5_periods_of_retention(self) -> None:
         document = site(self.NAME)
         assert (document.record_retention, document.purposes["analytics"].retention) == ("P1Y", "P12M")
+        assert document.record_retention_counted == "act"  # the text names no other beginning
 
     def test_n6_n12_rights_are_answered_within_thirty_days_and_an_authority_is_named(self) -> None:
         document = site(self.NAME)
