@@ -1,29 +1,18 @@
 // The page: a person plays the visitor, and sees what the ledger keeps and what it answers.
 // What is shown is built node by node, so nothing that comes from a document or an answer is ever markup.
 
-import { newEventId, newVisitor } from "./bytes.js";
+import { answerRows } from "./answers.js";
+import { purposeRow, showNotice } from "./banner.js";
+import { newEventId } from "./bytes.js";
 import { entryCard } from "./cards.js";
 import { Client, Refused, loadSites } from "./client.js";
+import { commandBlocks } from "./commands.js";
 import { el } from "./dom.js";
+import * as identity from "./identity.js";
+import { Rights } from "./rights.js";
 
 const MAX_ENTRIES = 50;
-const REASONS = {
-  granted: "You agreed.",
-  refused: "You said no.",
-  withdrawn: "You took your consent back.",
-  never_asked: "You have not been asked yet, and silence is no consent.",
-  not_required: "Strictly necessary, so nobody asks.",
-  opt_out_default: "Where you are, it is on until you object.",
-  expired: "Your consent is too old, so it has to be asked for again.",
-  policy_changed: "The policy has changed since you agreed.",
-  gpc: "Your browser sends Global Privacy Control, which counts as a no.",
-  suppressed: "This visitor is on the suppression list.",
-  conflict: "You agreed elsewhere on your account, but said no in this browser, so you have to be asked.",
-  withdrawal_barred: "You took your consent back, but this one cannot be withdrawn yet.",
-  age_unconfirmed: "Your age has to be confirmed first, or a guardian has to agree.",
-  no_policy: "The site has no policy in force.",
-  unknown_purpose: "The policy has no such purpose.",
-};
+const KEYS_KEPT_MS = 30 * 24 * 3600 * 1000;
 const $ = (id) => document.getElementById(id);
 
 // --- What the page knows ----------------------------------------------------------------------------------------------
@@ -33,6 +22,8 @@ let client = null;
 let policy = null;
 let notice = null; // what the policy says that visitors are shown; its hash is cited by every choice made before it
 let visitor = "";
+let rights = null; // what the visitor asked for about the data itself
+let request = null; // the newest such request, as rights.js keeps it
 let entries = []; // newest first: {event, receipt, sent: [text]}
 let unsent = null; // an event that got no answer; it keeps its id
 let decisions = {};
@@ -43,22 +34,41 @@ const storageKey = () => `consent-ledger:${client.site}`;
 /** The tab remembers the visitor, as a cookie of the site would; a browser that forbids it forgets on reload. */
 function remember() {
   try {
-    sessionStorage.setItem(storageKey(), JSON.stringify({ visitor, entries: entries.slice(0, MAX_ENTRIES), unsent }));
+    sessionStorage.setItem(storageKey(), JSON.stringify({ visitor, entries: entries.slice(0, MAX_ENTRIES), unsent, request }));
   } catch (forbidden) {
     console.info("nothing is remembered here:", forbidden.name);
   }
 }
 
-function recall() {
+async function recall() {
   let stored = null;
   try {
     stored = JSON.parse(sessionStorage.getItem(storageKey()));
   } catch (forbidden) {
     console.info("nothing is remembered here:", forbidden.name);
   }
-  visitor = stored?.visitor ?? newVisitor();
+  visitor = stored?.visitor ?? (await identity.mint()).visitor;
   entries = stored?.entries ?? [];
   unsent = stored?.unsent ?? null;
+  request = stored?.request ?? null;
+}
+
+/** Become somebody else: what was done before belongs to another visitor. */
+async function begin() {
+  await identity.forget(visitor);
+  visitor = (await identity.mint()).visitor;
+  entries = [];
+  unsent = null;
+  decisions = {};
+  fold(false);
+  remember();
+  await showVisitor();
+}
+
+/** The ledger forgot this visitor, and takes nothing of it any more: as a site's page would, take a new id. */
+async function forgotten() {
+  await begin();
+  say("You were forgotten. You are a new visitor now.");
 }
 
 /** The purposes on offer, required ones first (the document has them by id). */
@@ -111,7 +121,7 @@ async function record(event) {
     say(`Entry ${receipt.seq} is in the log.`);
     await ask(receipt.position);
   } catch (error) {
-    failed(error, event);
+    await failed(error, event);
   } finally {
     busy(false);
     remember();
@@ -121,11 +131,12 @@ async function record(event) {
   }
 }
 
-function failed(error, event) {
+async function failed(error, event) {
   if (!(error instanceof Refused)) throw error;
   if (!error.temporary) unsent = null;
   if (error.problem?.recorded) add(event, error.problem.recorded);
   complain(error);
+  if (error.gone) await forgotten();
 }
 
 function add(event, receipt) {
@@ -193,6 +204,7 @@ async function save(entry) {
 async function ask(position) {
   try {
     const answer = await client.consent(visitor, { position, gpc: $("gpc").checked });
+    if (answer.erased) return await forgotten();
     decisions = answer.decisions;
     showAnswers(answer);
     showBanner();
@@ -200,6 +212,8 @@ async function ask(position) {
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
     complain(error);
+    const waiting = request?.kind === "erasure" && request.status.closedAt === undefined;
+    if (error.gone && !waiting) await forgotten(); // who asked to be forgotten here sees it done
   }
 }
 
@@ -240,76 +254,17 @@ function showBanner() {
   }
 }
 
-/** The words that the policy's notice has on record: what is cited is what stands here. */
-function showNotice() {
-  const said = text(notice?.texts) || { title: `Cookies on ${client.site}`, body: [], labels: {} };
-  $("banner-title").textContent = said.title;
-  $("banner-text").replaceChildren(...(said.body ?? []).map((paragraph) => el("p", {}, paragraph)));
-  const controls = { accept: "accept_all", refuse: "only_necessary", customise: "customize", withdraw: "withdraw" };
-  for (const [id, action] of Object.entries(controls)) {
-    const button = $(id);
-    button.dataset.plain ??= button.textContent;
-    button.textContent = said.labels[action] ?? button.dataset.plain;
-  }
-  for (const id of ["banner-title", "banner-text", ...Object.keys(controls)]) {
-    if (notice) $(id).lang = language;
-    else $(id).removeAttribute("lang");
-  }
-}
-
 function showPolicy() {
-  showNotice();
+  showNotice(notice, { site: client.site, text, language });
   const { version, effectiveAt, url } = policy.policy;
   const link = el("a", { href: url, target: "_blank", rel: "noopener noreferrer" }, "the full policy");
   $("banner-policy").replaceChildren(`Policy version ${version}, in force since ${effectiveAt.slice(0, 10)}: `, link, ".");
-  $("purpose-list").replaceChildren(...offered().map(([id, purpose]) => purposeRow(id, purpose)));
-}
-
-function purposeRow(id, purpose) {
-  const box = el("input", {
-    type: "checkbox",
-    id: `purpose-${id}`,
-    "aria-describedby": `about-${id}`,
-    checked: Boolean(purpose.required),
-    disabled: Boolean(purpose.required),
-  });
-  const stored = (purpose.cookies ?? []).map((cookie) => cookie.name ?? cookie.pattern).filter(Boolean);
-  const details = stored.length ? el("p", { class: "fine" }, `Stores ${stored.join(", ")}.`) : null;
-  return el(
-    "div",
-    { class: "purpose" },
-    box,
-    el("label", { for: box.id, lang: language }, text(purpose.title), purpose.required ? el("span", { class: "tag" }, "always on") : null),
-    el("div", { id: `about-${id}` }, el("p", { lang: language }, text(purpose.description)), details),
-  );
+  $("purpose-list").replaceChildren(...offered().map(([id, purpose]) => purposeRow(id, purpose, { text, language })));
 }
 
 function showAnswers(answer) {
-  const order = [...offered().map(([id]) => id), ...Object.keys(answer.decisions)];
-  const asked = [...new Set(order)].filter((id) => id in answer.decisions);
-  const rows = asked.map((id) => {
-    const told = answer.decisions[id];
-    const more = [
-      told.status,
-      told.regime,
-      told.validUntil ? `until ${told.validUntil.slice(0, 10)}` : null,
-      told.seq === undefined ? null : `by entry ${told.seq}`,
-      told.ask ? "ask the visitor" : null,
-    ];
-    const purpose = policy.purposes[id];
-    return el(
-      "tr",
-      { "data-purpose": id },
-      el("th", { scope: "row" }, el("span", { lang: language }, purpose ? text(purpose.title) : id), el("code", {}, id)),
-      el("td", {}, el("strong", { class: told.decision }, told.decision)),
-      el(
-        "td",
-        {},
-        el("span", {}, REASONS[told.reason] ?? told.reason),
-        el("span", { class: "fine" }, [told.reason, ...more].filter(Boolean).join(" · ")),
-      ),
-    );
-  });
+  const titled = (id) => (policy.purposes[id] ? text(policy.purposes[id].title) : id);
+  const rows = answerRows(answer.decisions, offered().map(([id]) => id), titled, language);
   $("answers").replaceChildren(...rows);
   $("position").textContent = `As of ${answer.position}`;
 }
@@ -324,38 +279,11 @@ async function showEntries() {
   for (const details of $("entries").querySelectorAll("details")) details.open = open.has(details.dataset.key);
 }
 
-// --- Commands to copy -------------------------------------------------------------------------------------------------
-
 function showCommands() {
-  const { publishable, logId, logVkey } = sites[client.site];
-  const base = `${location.origin}/v1/sites/${client.site}`;
-  const key = `-H 'Authorization: Bearer ${publishable}'`;
-  const refusal = { type: "consent.refused", visitor, decisions: { "*": "denied" }, action: "api" };
-  const commands = [
-    ["Say no to everything", [`curl -s ${base}/events`, key, "-H 'Content-Type: application/json'", `-d '${JSON.stringify(refusal)}'`]],
-    ["Ask as analytics does", [`curl -s ${base}/consent`, key, `-H 'Consent-Visitor: ${visitor}'`]],
-    [
-      "Export the log and audit it offline",
-      [`consent-ledger export ${client.site} bundle &&`, "consent-ledger verify bundle", `--log-vkey '${logVkey}'`, `--log-id ${logId}`],
-    ],
-  ];
-  $("commands").replaceChildren(...commands.map(([title, parts]) => commandBlock(title, parts.join(" \\\n  "))));
-  $("log-id").textContent = logId;
-  $("log-vkey").textContent = logVkey;
-}
-
-function commandBlock(title, command) {
-  const button = el("button", { type: "button", class: "quiet", "aria-label": `Copy: ${title}` }, "Copy");
-  button.addEventListener("click", async () => {
-    try {
-      await navigator.clipboard.writeText(command);
-      button.textContent = "Copied";
-    } catch {
-      button.textContent = "Select and copy";
-    }
-    setTimeout(() => (button.textContent = "Copy"), 2000);
-  });
-  return el("div", { class: "command" }, el("p", { class: "row" }, el("b", {}, title), button), el("pre", { tabindex: 0 }, command));
+  const keys = sites[client.site];
+  $("commands").replaceChildren(...commandBlocks(client.site, keys, visitor));
+  $("log-id").textContent = keys.logId;
+  $("log-vkey").textContent = keys.logVkey;
 }
 
 // --- Beginning --------------------------------------------------------------------------------------------------------
@@ -376,13 +304,26 @@ async function openSite(site) {
     return;
   }
   language = chooseLanguage(policy.languages);
-  recall();
+  await recall();
   remember();
   await showVisitor();
 }
 
 async function showVisitor() {
   $("visitor").textContent = visitor;
+  rights?.close();
+  const page = {
+    say,
+    complain,
+    forgotten,
+    remember: (told) => {
+      request = told;
+      remember();
+    },
+  };
+  const [origin] = sites[client.site].logVkey.split("+");
+  rights = new Rights(client, origin, visitor, request, page);
+  await rights.open();
   showPolicy();
   showCommands();
   showUnsent();
@@ -415,15 +356,14 @@ function listen() {
   $("ask").addEventListener("click", () => ask());
   $("gpc").addEventListener("change", () => ask());
   $("new-visitor").addEventListener("click", async () => {
-    visitor = newVisitor();
-    entries = [];
-    unsent = null;
-    decisions = {};
-    fold(false);
-    remember();
-    await showVisitor();
+    request = null;
+    await begin();
     say("You are a new visitor now.");
   });
+  $("ask-access").addEventListener("click", () => rights.make("access"));
+  $("ask-erasure").addEventListener("click", () => rights.make("erasure"));
+  $("request-look").addEventListener("click", () => rights.look());
+  $("request-download").addEventListener("click", () => rights.download("json"));
 }
 
 async function start() {
@@ -434,6 +374,7 @@ async function start() {
     complain(error);
     return;
   }
+  await identity.forgetOlder(Date.now() - KEYS_KEPT_MS);
   const names = Object.keys(sites);
   if (names.length === 0) {
     complain(new Refused({ title: "No website", detail: "This ledger has no site yet; add one and reload the page." }));

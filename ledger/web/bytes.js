@@ -46,11 +46,6 @@ export function parseEntry(bytes) {
   return [...fields, { name: "public", start: HEAD_BYTES, bytes: bytes.slice(HEAD_BYTES) }];
 }
 
-/** 128 random bits, the id by which a site knows this browser. */
-export function newVisitor() {
-  return toHex(crypto.getRandomValues(new Uint8Array(16)));
-}
-
 /** A UUID of version 7 (RFC 9562): milliseconds, then random bits. */
 export function newEventId(now) {
   const bytes = crypto.getRandomValues(new Uint8Array(16));

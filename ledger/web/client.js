@@ -9,6 +9,11 @@ export class Refused extends Error {
     this.problem = problem;
   }
 
+  /** Whether the visitor, or the event, was forgotten: a page mints a new visitor id then. */
+  get gone() {
+    return this.problem?.status === 410;
+  }
+
   /** Whether the same request may succeed later. */
   get temporary() {
     return this.problem === null || this.problem.status >= 500 || this.problem.status === 408;
@@ -73,5 +78,29 @@ export class Client {
     const headers = { ...this.headers, "Consent-Visitor": visitor };
     if (position) headers["Consent-Min-Position"] = position;
     return (await call(`${this.base}/consent${gpc ? "?gpc=1" : ""}`, { headers })).body;
+  }
+
+  async post(path, body, headers = {}) {
+    const sent = { ...this.headers, ...headers, "Content-Type": "application/json" };
+    return (await call(`${this.base}/${path}`, { method: "POST", headers: sent, body: JSON.stringify(body) })).body;
+  }
+
+  /** What the browser has to sign so that a request `{visitor, kind}` is made, or one `{visitor, id}` is shown. */
+  challenge(asked) {
+    return this.post("requests", asked);
+  }
+
+  prove(id, proof) {
+    return this.post(`requests/${id}/proof`, proof);
+  }
+
+  /** How a request stands. */
+  async request(id, token) {
+    return (await call(`${this.base}/requests/${id}`, { headers: { ...this.headers, "Consent-Request-Token": token } })).body;
+  }
+
+  /** A link `{url}` that fetches what was asked for, once. */
+  download(id, token, wanted) {
+    return this.post(`requests/${id}/download`, wanted, { "Consent-Request-Token": token });
   }
 }

@@ -1,0 +1,151 @@
+// What a person may ask for from this browser: what is held of them, and to be forgotten. The browser proves with the key
+// of its visitor id that it is this visitor; then the request is followed until it is answered.
+
+import { Refused } from "./client.js";
+import { commandBlock } from "./commands.js";
+import { el } from "./dom.js";
+import { answer, canProve } from "./identity.js";
+
+const LOOK_MS = 2_000;
+const KINDS = { access: "What do you hold of me?", erasure: "Forget me" };
+const STATES = {
+  proven: "This browser proved to be the visitor. Now the controller has to be told.",
+  forwarded: "The controller was told, and has to instruct.",
+  instructed: "The controller instructed to do it.",
+  answered: "Answered.",
+  refused: "Refused by the controller.",
+};
+const DONE = { access: "Your data can be fetched.", erasure: "You were forgotten: what the ledger held of you is gone." };
+const TOKEN_REFUSED = "request-token-refused";
+
+const $ = (id) => document.getElementById(id);
+
+/**
+ * The rights of one visitor of one site. `page` is the rest of the page: `say` and `complain` tell, `remember(request)`
+ * keeps what is to survive a reload, `forgotten()` is called once the visitor was erased.
+ */
+export class Rights {
+  constructor(client, origin, visitor, request, page) {
+    this.client = client;
+    this.origin = origin;
+    this.visitor = visitor;
+    this.request = request; // {id, kind, visitor, token, status}, or null
+    this.page = page;
+    this.timer = null;
+  }
+
+  /** Show how things stand, and go on following a request. */
+  async open() {
+    const provable = await canProve(this.visitor);
+    $("rights-proof").textContent = provable
+      ? "This browser holds the key whose hash is the visitor id, so it can prove to be this visitor. The id alone proves nothing."
+      : "This browser keeps no key for its visitor id, so it can prove nothing. Turn to the controller, who can find out otherwise who you are.";
+    for (const id of ["ask-access", "ask-erasure"]) $(id).disabled = !provable;
+    this.show();
+    this.follow();
+  }
+
+  /** Stop following: the page shows another visitor. */
+  close() {
+    clearTimeout(this.timer);
+    this.timer = null;
+    this.closed = true;
+  }
+
+  /** Make a request. The challenge is answered here. */
+  async make(kind) {
+    await this.attempt(async () => {
+      await this.prove({ kind });
+      this.page.say("This browser proved to be the visitor: the request is in the register.");
+    });
+  }
+
+  /** Whether this browser can still prove to be who made the request. */
+  async provable() {
+    return this.request.visitor === this.visitor && (await canProve(this.visitor));
+  }
+
+  async prove(asked) {
+    const challenge = await this.client.challenge({ visitor: this.visitor, ...asked });
+    const proven = await this.client.prove(challenge.id, await answer(this.visitor, challenge, this.origin));
+    const { request: status, token } = proven;
+    this.keep({ id: status.id, kind: status.kind, visitor: this.visitor, token, status });
+  }
+
+  keep(request) {
+    if (this.closed) return;
+    const ended = this.request?.status.closedAt === undefined && request.status.closedAt !== undefined;
+    this.request = request;
+    this.page.remember(request);
+    this.show();
+    this.follow();
+    const erased = request.kind === "erasure" && request.status.state === "answered";
+    if (ended && erased && request.visitor === this.visitor) this.page.forgotten();
+  }
+
+  follow() {
+    clearTimeout(this.timer);
+    if (this.closed || this.request === null || this.request.status.closedAt !== undefined) return;
+    this.timer = setTimeout(() => this.look(), LOOK_MS);
+  }
+
+  /** How the request stands now. A token that has expired is renewed by a new proof. */
+  async look() {
+    await this.attempt(async () => {
+      try {
+        this.keep({ ...this.request, status: await this.client.request(this.request.id, this.request.token) });
+      } catch (error) {
+        const expired = error instanceof Refused && error.problem?.type.endsWith(TOKEN_REFUSED);
+        if (!expired || !(await this.provable())) throw error;
+        await this.prove({ id: this.request.id });
+      }
+    });
+    this.follow();
+  }
+
+  /** Fetch what is held: the link works once, so it is used at once. */
+  async download(format) {
+    await this.attempt(async () => {
+      const { url } = await this.client.download(this.request.id, this.request.token, { format });
+      el("a", { href: url, download: "" }).click();
+      this.page.say("The download has begun.");
+      await this.look();
+    });
+  }
+
+  async attempt(work) {
+    try {
+      await work();
+      this.page.complain(null);
+    } catch (error) {
+      if (this.closed) return;
+      if (!(error instanceof Refused)) throw error;
+      this.page.complain(error);
+    }
+  }
+
+  show() {
+    const { request } = this;
+    $("request").hidden = request === null;
+    if (request === null) return;
+    const { status, kind, id } = request;
+    $("request").dataset.state = status.state;
+    $("request-title").textContent = KINDS[kind] ?? kind;
+    $("request-state").textContent = status.state === "answered" ? (DONE[kind] ?? STATES.answered) : (STATES[status.state] ?? status.state);
+    $("request-due").textContent = `${status.dueAt.slice(0, 16).replace("T", " ")} UTC${status.late ? ", which has passed" : ""}`;
+    $("request-id").textContent = id;
+    $("request-steps").replaceChildren(
+      ...(status.steps ?? []).map((step) =>
+        el("li", {}, `${step.at.slice(11, 19)} UTC: ${step.state}, by the ${step.by}`, step.reason ? el("span", { class: "fine" }, ` (${step.reason})`) : null),
+      ),
+    );
+    $("request-download").hidden = !(kind === "access" && ["instructed", "answered"].includes(status.state));
+    const { site } = this.client;
+    const open = status.closedAt === undefined;
+    const lead = [
+      `consent-ledger request forward ${site} ${id}`,
+      `consent-ledger request instruct ${site} ${id} --instruction DEMO-1`,
+    ];
+    $("request-commands").replaceChildren(...(open ? [commandBlock("As the controller, in a terminal", lead.join(" &&\n"))] : []));
+  }
+}
