@@ -21,6 +21,7 @@ from ledger.checkpointer.run import Checkpointer
 from ledger.config import Settings
 from ledger.core.errors import ConfigInvalid, LedgerError
 from ledger.credentials import read_credentials
+from ledger.data_keys import KeyMaker
 from ledger.embedded.child import follow_parent
 from ledger.http.app import create_app
 from ledger.http.server import serving
@@ -159,6 +160,8 @@ async def run_worker(settings: Settings) -> None:
         relay = Relay(pool, vaults, settings.nats_url)
         registry.register(relay)
         tasks.append(asyncio.create_task(hold(settings.database_url, "relay", relay.run), name="relay"))
+    key_maker = KeyMaker(settings, pool)
+    registry.register(key_maker)
     checkpointer = Checkpointer(settings, pool)
     registry.register(checkpointer)
     tasks.append(
@@ -172,6 +175,7 @@ async def run_worker(settings: Settings) -> None:
     tasks.append(asyncio.create_task(hold(settings.database_url, "requests", requests.run), name="requests"))
     if settings.backup_dir is not None:
         keeper = Keeper(settings, pool)
+    tasks.append(asyncio.create_task(hold(settings.database_url, "data keys", key_maker.run), name="data keys"))
         registry.register(keeper)
         tasks.append(
             asyncio.create_task(hold(settings.database_url, "backup keeper", keeper.run), name="backup keeper")

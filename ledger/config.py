@@ -449,6 +449,12 @@ DATA_KEY_ATTEMPTS = 8
 # Backups
 BACKUP_PART_BYTES = 64 * 1024
 """Of what is sealed at a time, and of what is read at a time from where it comes."""
+DATA_KEY_PERIOD_DAYS = 30
+"""How long one key seals openings: what was sealed before can be forgotten for good once nothing of it is left."""
+DATA_KEY_MAX_ENTRIES = 2**30
+"""A new one is made earlier where this many entries came; the database refuses twice as many."""
+DATA_KEY_LOOK_SECONDS = 60.0
+"""How often the worker looks whether a new key is due, or an old one can be destroyed."""
 BACKUP_MAX_MEMBERS = 100_000
 BACKUP_MEMBER_MAX_BYTES = 64 * 1024 * 1024
 """Of everything in a backup but the database: it is held in memory when it is put back."""

@@ -35,6 +35,7 @@ from ledger.store.lapses import lapse_trouble, lateness
 from ledger.store.migrate import migrations
 from ledger.store.pool import open_pool
 from ledger.store.reads import CheckpointerRow, Reads, checkpoint_trouble
+from ledger.vault import read_vault
 
 
 class Verdict(Enum):
@@ -78,6 +79,11 @@ _ACTIVE_LOG_KEYS = "select array_agg(k.public) from ledger.log_keys($1) k where 
 _CHECKPOINTER = """
 select state, reason, detail, witnesses, extract(epoch from now() - seen_at)::float8 as silent
   from ledger.checkpointer where site_id = $1
+"""
+_DATA_KEYS = """
+select k.master_version as version, extract(epoch from now() - k.created_at)::float8 as age_seconds,
+       (select max(e.seq) + 1 from ledger.entry e where e.site_id = k.site_id) - k.since_seq as entries
+  from ledger.data_key k where k.site_id = $1 and k.role = 'opening' order by k.key_no desc limit 1
 """
 _REQUESTS = """
 select count(*), count(*) filter (where r.due_at < clock_timestamp()),
@@ -180,6 +186,25 @@ def _requests(site: str, waiting: int, overdue: int, left_seconds: float) -> Fin
     return Finding(Verdict.GOOD, name, f"{waiting} wait{urgent}")
 
 
+async def _data_keys(connection: asyncpg.Connection, settings: Settings, site_id: int, site: str) -> Finding:
+    """Whether the keys that seal a site's rows open, how old the one in use is, and how far it is used up."""
+    name, key = f"{site} data keys", await connection.fetchrow(_DATA_KEYS, site_id)
+    try:
+        await read_vault(connection, site_id, settings.masters)
+    except ConfigInvalid as error:
+        return Finding(Verdict.BAD, name, str(error))
+    days, entries = key["age_seconds"] / 86_400, key["entries"]
+    told = f"under version {key['version']} of the master secret; the key in use is {days:.1f} days old, "
+    told += f"{entries:,} of {2 * config.DATA_KEY_MAX_ENTRIES:,} entries are sealed"
+    if days > config.DATA_KEY_PERIOD_DAYS + 1 or entries > config.DATA_KEY_MAX_ENTRIES * 1.5:
+        return Finding(Verdict.BAD, name, f"{told}: the next one is overdue; is a worker running?")
+    if settings.next_master_secret:
+        rotated = key["version"] > settings.master_key_version
+        todo = "make it LEDGER_MASTER_SECRET, with its version" if rotated else "run `consent-ledger key rotate-master`"
+        return Finding(Verdict.ADVICE, name, f"{told}. LEDGER_NEXT_MASTER_SECRET waits: {todo}")
+    return Finding(Verdict.GOOD, name, told)
+
+
 async def _keys(connection: asyncpg.Connection, settings: Settings, row: asyncpg.Record) -> AsyncIterator[Finding]:
     site = row["site"]
     reported = await connection.fetchrow(_CHECKPOINTER, row["site_id"])
@@ -195,6 +220,7 @@ async def _keys(connection: asyncpg.Connection, settings: Settings, row: asyncpg
         f"{site} checkpoints",
         "signed" if trouble is None else f"{trouble} (`consent-ledger checkpoint status {site}` tells more)",
     )
+    yield await _data_keys(connection, settings, row["site_id"], site)
     active = set(await connection.fetchval(_ACTIVE, row["site_id"]) or ())
     here = {role: keys_here(settings, site, role) for role in ROLES}
     if any(key_hash(key.public) in active for key in here["ingest"].keys.values()):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ledger.core.encoding import decode_base64, encode_base64
 from ledger.core.errors import ConfigInvalid, Malformed
-from ledger.core.sealing import Master
+from ledger.core.sealing import SECRET_BYTES, Master
 from ledger.core.whereabouts import parse_networks
 
 _SCRUB_HOURS_MAX = 24 * 28
@@ -36,6 +36,10 @@ VARIABLES = (
         "32 random bytes in base64: opens the data keys, under which rows are sealed, and the key files",
     ),
     Variable("LEDGER_ORIGIN_PREFIX", "ledger.localhost", "prefix of the log origins of sites added from now on"),
+    Variable("LEDGER_MASTER_KEY_VERSION", "1", "number of that master secret: one more each time it is replaced"),
+    Variable(
+        "LEDGER_NEXT_MASTER_SECRET", "", "the one that is to replace it, as long as `key rotate-master` is under way"
+    ),
     Variable("LEDGER_HOST", "127.0.0.1", "address to listen on"),
     Variable("LEDGER_PORT", "8080", "port to listen on"),
     Variable("LEDGER_PUBLIC_URL", "", "its address for others, for links in records; empty: as whoever asks wrote it"),
@@ -87,11 +91,20 @@ class Settings:
 
     @property
     def masters(self) -> tuple[Master, ...]:
-        """The master secrets that this process knows, the newest first: it is the one to wrap and seal with."""
-        return (Master(self.master_key_version, self.master_secret),)
+        """The master secrets that this process knows, the one in force first, then the one that is to replace it."""
+        known = [Master(self.master_key_version, self.master_secret)]
+        if self.next_master_secret:
+            known.append(Master(self.master_key_version + 1, self.next_master_secret))
+        return tuple(known)
+
+    @property
+    def master_secrets(self) -> tuple[bytes, ...]:
+        """The same without their versions: whatever opens a key file is right."""
+        return tuple(master.secret for master in self.masters)
 
     @property
     def anchors(self) -> Path:
+    next_master_secret: bytes = field(default=b"", repr=False)
         """Where the last signed checkpoints lie, outside the database."""
         return self.anchor_dir or self.keys_dir.parent / "anchor"
 
@@ -110,6 +123,8 @@ class Settings:
             "LEDGER_WORKER_PORT": str(self.worker_port),
             "LEDGER_ANCHOR_DIR": str(self.anchor_dir) if self.anchor_dir else "",
             "LEDGER_BACKUP_DIR": str(self.backup_dir) if self.backup_dir else "",
+            "LEDGER_MASTER_KEY_VERSION": str(self.master_key_version),
+            "LEDGER_NEXT_MASTER_SECRET": encode_base64(self.next_master_secret) if self.next_master_secret else "",
             "LEDGER_WITNESS_POLICY": str(self.witness_policy) if self.witness_policy else "",
             "LEDGER_DEMO": str(self.demo) if self.demo else "",
             "LEDGER_TRUSTED_PROXIES": self.trusted_proxies,
@@ -127,12 +142,10 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         if value is None and variable.name != "LEDGER_ADMIN_DATABASE_URL":
             raise ConfigInvalid(f"set {variable.name} ({variable.meaning}), or pass --data DIR of an `up`")
         values[variable.name] = value or ""
-    try:
-        secret = decode_base64(values["LEDGER_MASTER_SECRET"])
-    except Malformed as error:
-        raise ConfigInvalid("LEDGER_MASTER_SECRET is not base64: `openssl rand -base64 32` makes one") from error
-    if len(secret) != 32:
-        raise ConfigInvalid("LEDGER_MASTER_SECRET has to be 32 bytes: `openssl rand -base64 32` makes one")
+    secret = _secret(values, "LEDGER_MASTER_SECRET")
+    following = _secret(values, "LEDGER_NEXT_MASTER_SECRET") if values["LEDGER_NEXT_MASTER_SECRET"] else b""
+    if following == secret:
+        raise ConfigInvalid("LEDGER_NEXT_MASTER_SECRET is the secret that it is to replace: make a new one")
     return Settings(
         database_url=values["LEDGER_DATABASE_URL"],
         admin_database_url=values["LEDGER_ADMIN_DATABASE_URL"],
@@ -150,6 +163,8 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         backup_dir=Path(values["LEDGER_BACKUP_DIR"]) if values["LEDGER_BACKUP_DIR"] else None,
         demo=Path(values["LEDGER_DEMO"]) if values["LEDGER_DEMO"] else None,
         trusted_proxies=_networks(values, "LEDGER_TRUSTED_PROXIES"),
+        master_key_version=_version(values, "LEDGER_MASTER_KEY_VERSION"),
+        next_master_secret=following,
         region_header=_region_header(values),
         geoip_db=Path(values["LEDGER_GEOIP_DB"]) if values["LEDGER_GEOIP_DB"] else None,
         scrub_hours=_hours(values, "LEDGER_SCRUB_HOURS"),
@@ -168,6 +183,23 @@ def _webhook(values: Mapping[str, str], name: str) -> str:
     if url and re.fullmatch(r"https?://[!-~]{1,2000}", url) is None:
         raise ConfigInvalid(f"{name} is an address like https://controller.example.com/requests")
     return url
+
+def _secret(values: Mapping[str, str], name: str) -> bytes:
+    try:
+        secret = decode_base64(values[name])
+    except Malformed as error:
+        raise ConfigInvalid(f"{name} is not base64: `openssl rand -base64 32` makes one") from error
+    if len(secret) != SECRET_BYTES:
+        raise ConfigInvalid(f"{name} has to be 32 bytes: `openssl rand -base64 32` makes one")
+    return secret
+
+
+def _version(values: Mapping[str, str], name: str) -> int:
+    text = values[name]
+    if re.fullmatch(r"[1-9][0-9]{0,8}", text) is None:
+        raise ConfigInvalid(f"{name} is a number from 1 on")
+    return int(text)
+
 
 
 def _networks(values: Mapping[str, str], name: str) -> str:

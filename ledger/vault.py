@@ -32,6 +32,7 @@ from ledger.core.sealing import (
     wrap,
 )
 from ledger.store.ask import ask
+from ledger.store.errors import MASTER_REPLACED, sqlstate
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,10 @@ select k.site_id, k.key_no, k.role, k.master_version, k.wrapped, e.entry as gene
  where $1::integer is null or k.site_id = $1
  order by k.site_id, k.key_no
 """
-_NEXT_NO = "select coalesce(max(key_no), 0) + 1 from ledger.data_key where site_id = $1"
+_NEXT = """
+select coalesce(max(k.key_no) filter (where k.site_id = $1), 0) + 1 as key_no, max(k.master_version) as version
+  from ledger.data_key k
+"""
 _ADD_KEY = "select ledger.add_data_key($1, $2, $3, $4, $5)"
 
 
@@ -100,11 +104,7 @@ class Vault:
         assert row.wrapped is not None
         secret = masters.get(row.master_version)
         if secret is None:
-            known = ", ".join(map(str, sorted(masters)))
-            raise ConfigInvalid(
-                f"the data keys are wrapped under version {row.master_version} of LEDGER_MASTER_SECRET, and version "
-                f"{known} is known here: set LEDGER_MASTER_SECRET and LEDGER_MASTER_KEY_VERSION to the newest one"
-            )
+            raise unknown_version(row.master_version, masters.items())
         try:
             name = KeyName(self.log_id, row.key_no, row.role)
             key = unwrap(row.wrapped, name, Master(row.master_version, secret))
@@ -140,6 +140,15 @@ class Vault:
         assert self._register is not None
         return self._register.seal(column, binding, plaintext)
 
+    def seal_under(self, key_no: int, column: str, binding: bytes, plaintext: bytes) -> bytes:
+        """The same under one certain key, made for what it is to be destroyed with; `Unavailable` where it is not known
+        yet."""
+        cipher = self._ciphers.get(key_no)
+        if cipher is None:
+            self._unknown()
+            raise Unavailable("data-key-unknown", "A data key of this site is not known to this server yet; try again.")
+        return cipher.seal(column, binding, plaintext)
+
     def open(self, column: str, binding: bytes, sealed: bytes) -> bytes:
         """What was sealed. `SealBroken` or `Unavailable` as for an opening."""
         return self._cipher(sealed).open(column, binding, sealed)
@@ -154,6 +163,15 @@ class Vault:
             raise SealBroken(f"the data key {key_no} that sealed these bytes was destroyed")
         self._unknown()
         raise Unavailable("data-key-unknown", "A data key of this site is not known to this server yet; try again.")
+
+
+def unknown_version(version: int, masters: Iterable[tuple[int, bytes]]) -> ConfigInvalid:
+    """Keys are wrapped under a master secret that this process was not told."""
+    known = ", ".join(str(version) for version, _ in masters)
+    return ConfigInvalid(
+        f"the data keys are wrapped under version {version} of the master secret, and version {known} is known here: "
+        "set LEDGER_MASTER_SECRET and LEDGER_MASTER_KEY_VERSION to the one in force"
+    )
 
 
 class Vaults:
@@ -233,15 +251,27 @@ async def make_first_keys(connection: Fetches, site_id: int, log_id: bytes, mast
         await make_key(connection, site_id, log_id, role, master)
 
 
-async def make_key(connection: Fetches, site_id: int, log_id: bytes, role: Role, master: Master) -> int | None:
-    """A new data key of a site; its number, or None where the site has the one key of that role already."""
+async def make_key(connection: Fetches, site_id: int, log_id: bytes, role: Role, *masters: Master) -> int | None:
+    """A new data key of a site; its number, or None where the site has the one key of that role already.
+
+    Of the master secrets the one is taken under which the database's keys are wrapped by now; `ConfigInvalid` where it
+    is not among them.
+    """
     key = os.urandom(KEY_BYTES)
     for _ in range(config.DATA_KEY_ATTEMPTS):
-        key_no = await connection.fetchval(_NEXT_NO, site_id)
-        assert isinstance(key_no, int)
-        wrapped = wrap(key, KeyName(log_id, key_no, role), master)
-        if await connection.fetchval(_ADD_KEY, site_id, key_no, role, master.version, wrapped):
-            return key_no
+        (following,) = await connection.fetch(_NEXT, site_id)
+        key_no: int = following["key_no"]
+        version: int = following["version"] or masters[0].version
+        secret = dict(masters).get(version)
+        if secret is None:
+            raise unknown_version(version, masters)
+        wrapped = wrap(key, KeyName(log_id, key_no, role), Master(version, secret))
+        try:
+            if await connection.fetchval(_ADD_KEY, site_id, key_no, role, version, wrapped):
+                return key_no
+        except asyncpg.PostgresError as error:
+            if sqlstate(error) != MASTER_REPLACED:
+                raise
     if role in ("lookup", "register"):
         return None
     raise Unavailable("data-key-unknown", "Others make data keys of this site all the time; try again.")

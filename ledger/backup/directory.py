@@ -110,6 +110,7 @@ def _installation(directory: DataDirectory, judged: Judged, master: Master) -> I
             service_password=secrets.token_hex(_PASSWORD_BYTES),
             nats_password=secrets.token_hex(_PASSWORD_BYTES),
             master_secret=secret,
+            master_key_version=master.version,
             origin_prefix=was.origin_prefix,
         )
     there = msgspec.structs.replace(

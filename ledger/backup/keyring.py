@@ -23,7 +23,10 @@ select s.origin, k.key_no, k.role, k.master_version, k.wrapped, k.since_seq, k.c
 """
 _PUT = """
 insert into ledger.data_key (site_id, key_no, role, master_version, wrapped, since_seq, created_at, destroyed_at)
-    select s.site_id, $2, $3, $4, $5, $6, $7, $8 from ledger.site s where s.origin = $1
+    select s.site_id, $2, $3, $4, $5, least($6, coalesce(e.size, 0)), $7, $8
+      from ledger.site s
+      left join lateral (select max(e.seq) + 1 as size from ledger.entry e where e.site_id = s.site_id) e on true
+     where s.origin = $1
     on conflict (site_id, key_no) do nothing
 """
 
@@ -90,7 +93,8 @@ def check_keyring(keyring: Keyring, about: About, versions: Sequence[int]) -> No
 
 
 async def put_keyring(connection: asyncpg.Connection, keyring: Keyring) -> None:
-    """Into a database that has none. Of sites that it does not have nothing is put."""
+    """Into a database that has none, once its entries are there: a key that was made beyond them seals from their end
+    on. Of sites that it does not have nothing is put."""
     for origin, keys in keyring.keys.items():
         for key in keys:
             await connection.execute(_PUT, origin, *msgspec.structs.astuple(key))

@@ -41,6 +41,8 @@ class Installation(msgspec.Struct, frozen=True):
     nats_password: str
     master_secret: str
     origin_prefix: str
+    master_key_version: int = 1
+    next_master_secret: str = ""
     postgres_port: int = 0
     nats_port: int = 0
     sites: dict[str, SiteKeys] = msgspec.field(default_factory=dict)
@@ -131,6 +133,28 @@ class DataDirectory:
     def save(self, installation: Installation) -> None:
         _write_secret(self._installation, installation)
 
+    def prepare_next_master(self) -> bool:
+        """Make the secret that is to replace the master secret; `up` does that when it starts next. False: it was made
+        before, and waits."""
+        installation = self._made()
+        if installation.next_master_secret:
+            return False
+        made = encode_base64(secrets.token_bytes(_MASTER_SECRET_BYTES))
+        self.save(msgspec.structs.replace(installation, next_master_secret=made))
+        return True
+
+    def take_next_master(self) -> Installation:
+        """Everything is sealed under the next master secret: forget the one before it."""
+        installation = self.installation()
+        taken = msgspec.structs.replace(
+            installation,
+            master_secret=installation.next_master_secret,
+            master_key_version=installation.master_key_version + 1,
+            next_master_secret="",
+        )
+        self.save(taken)
+        return taken
+
     def admin_database_url(self) -> str:
         """The superuser's URL while `up` runs here; `ConfigInvalid` where no `up` ever ran."""
         installation = self._made()
@@ -146,6 +170,8 @@ class DataDirectory:
             nats_url=nats_url(installation.nats_password, installation.nats_port),
             keys_dir=self.keys,
             master_secret=decode_base64(installation.master_secret),
+            master_key_version=installation.master_key_version,
+            next_master_secret=decode_base64(installation.next_master_secret),
             origin_prefix=installation.origin_prefix,
             witness_policy=self.witnesses if self.witnesses.exists() else None,
         )

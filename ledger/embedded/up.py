@@ -16,6 +16,7 @@ from typing import Protocol
 import msgspec
 
 from ledger import config
+from ledger.administration import Who, actor_here
 from ledger.backup.marker import refuse_unfinished_directory
 from ledger.core.errors import ConfigInvalid
 from ledger.credentials import Credentials, write_credentials
@@ -28,6 +29,7 @@ from ledger.embedded.postgres import Postgres
 from ledger.embedded.records import end_orphans
 from ledger.embedded.screen import Screen
 from ledger.embedded.server import Server
+from ledger.keys.master import rotate_master
 
 _WATCH_SECONDS = 0.1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -104,6 +106,11 @@ class Tree:
         await postgres.initialise()
         await self._start("PostgreSQL", postgres)
         await prepare_database(postgres, installation.service_password)
+        if installation.next_master_secret:
+            who = Who(actor_here(), "operator")
+            done = await rotate_master(directory.settings(), directory.admin_database_url(), who)
+            installation = directory.take_next_master()
+            screen.note(f"the master secret was replaced: everything is under version {done.version} now")
         settings = replace(directory.settings(), port=self._port or free_port(), demo=directory.credentials)
         installation = await found_examples(directory, installation, settings)
         server = Server(settings, directory.log("serve"), directory.run)

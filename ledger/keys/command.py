@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ import click
 
 from ledger.acting import acting_options
 from ledger.checkpointer.records import signed_size
-from ledger.config import Settings
+from ledger.config import Settings, load_settings
 from ledger.core import keys
 from ledger.core.admin_act import site_of
 from ledger.core.encoding import decode_base64, encode_base64
@@ -29,7 +30,7 @@ from ledger.keys import rotation
 from ledger.keys.operations import LogKeys, introduced_key, role_of
 from ledger.keys.root import load_root, take_offline
 from ledger.keys.sealed import ROLES, SealedKey, key_id
-from ledger.locate import DATA, find_settings
+from ledger.locate import DATA, find_admin_url, find_settings
 from ledger.store.pool import open_pool
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def key_new(site_name: str, role: str, data: Path) -> None:
                 err=True,
             )
             return
-        key = key_files.open_key_file(path, settings.master_secret)
+        key = key_files.open_key_file(path, *settings.master_secrets)
         public = rotation.introduction(await log.history(), role, key)
         click.echo(f"file          {path}\nkey id        {sealed.key_id}")
         if role == "log":
@@ -165,6 +166,35 @@ def key_retire(site_name: str, key: str, root_file: Path | None, yes: bool, forc
         click.echo(f"retired{' before' if done.already else ''} as entry {done.seq}")
 
     _run(settings, site_name, work, who)
+
+
+@key_command.command("rotate-master")
+@acting_options
+@DATA
+def key_rotate_master(data: Path, who: Who) -> None:
+    """Replace the master secret: wrap every data key, and seal every key file of this machine, under the next one.
+
+    Stored rows stay as they are. The next secret is LEDGER_NEXT_MASTER_SECRET, which every process has to know before;
+    afterwards it becomes LEDGER_MASTER_SECRET, and LEDGER_MASTER_KEY_VERSION one more. Of an `up` the next secret is
+    made here, and taken into use when it starts next. Whatever ends this, run it again.
+    """
+    from ledger.embedded.installation import DataDirectory  # noqa: PLC0415 - commands start fast
+    from ledger.keys.master import next_master, rotate_master  # noqa: PLC0415
+
+    if not os.environ.get("LEDGER_DATABASE_URL"):
+        made = DataDirectory(data).prepare_next_master()
+        click.echo(f"the next master secret {'is made' if made else 'was made before'}")
+        click.echo("Stop `up` and start it again: it takes it into use before it serves.", err=True)
+        return
+    settings, admin_url = load_settings(), find_admin_url(data)
+    next_master(settings)
+    done = asyncio.run(rotate_master(settings, admin_url, who))
+    click.echo(f"{done.data_keys} data keys and {len(done.key_files)} key files are under version {done.version} now")
+    click.echo(
+        f"Run this on every other machine that has key files. Then set LEDGER_MASTER_SECRET to the next secret and "
+        f"LEDGER_MASTER_KEY_VERSION to {done.version}, take LEDGER_NEXT_MASTER_SECRET away, and restart every process.",
+        err=True,
+    )
 
 
 @key_command.command("rotate")
@@ -322,7 +352,7 @@ def _find_introduction(settings: Settings, history: KeyHistory, site: str, wante
         if sealed.role != "root" and wanted in (sealed.key_id, path.name):
             if sealed.origin != history.origin:
                 raise ConfigInvalid(f"{path} is a key of another log, {sealed.origin}: no key is of two logs")
-            key = key_files.open_key_file(path, settings.master_secret)
+            key = key_files.open_key_file(path, *settings.master_secrets)
             return rotation.introduction(history, sealed.role, key)
     try:
         public = decode_base64(wanted)

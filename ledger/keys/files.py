@@ -24,7 +24,7 @@ from ledger import config
 from ledger.config import Settings
 from ledger.core.ed25519 import SEED_BYTES, SigningKey
 from ledger.core.errors import ConfigInvalid, LedgerError
-from ledger.keys.sealed import SealedKey, parse_sealed_key, seal, unseal
+from ledger.keys.sealed import SealedKey, is_sealed_under, parse_sealed_key, seal, unseal
 
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP)
 
@@ -64,7 +64,7 @@ def keys_here(settings: Settings, site: str, role: str) -> KeysHere:
             sealed = read_key_file(path)
             if (sealed.origin.rpartition("/")[2], sealed.role) != (site, role):
                 raise ConfigInvalid(f"{path} holds the {sealed.role} key of {sealed.origin}: it does not belong there")
-            keys[path] = open_key_file(path, settings.master_secret)
+            keys[path] = open_key_file(path, *settings.master_secrets)
         except ConfigInvalid as error:
             problems[path] = str(error)
     return KeysHere(keys, problems)
@@ -99,11 +99,11 @@ def read_key_file(path: Path) -> SealedKey:
         raise ConfigInvalid(f"{path} is no key file that can be used: {error}") from error
 
 
-def open_key_file(path: Path, master_secret: bytes) -> SigningKey:
+def open_key_file(path: Path, *master_secrets: bytes) -> SigningKey:
     """The key in a file of this installation; `ConfigInvalid` tells what is wrong."""
     sealed = read_key_file(path)
     try:
-        return unseal(sealed, master_secret)
+        return unseal(sealed, *master_secrets)
     except ConfigInvalid as error:
         raise ConfigInvalid(f"the key file {path} cannot be opened: {error}") from error
 
@@ -156,13 +156,13 @@ def founding_key(settings: Settings, origin: str, role: str) -> SigningKey:
                 raise ConfigInvalid(
                     f"{path} holds the {sealed.role} key of {sealed.origin}, and no key is of two logs: move it away"
                 )
-            return open_key_file(path, settings.master_secret)
+            return open_key_file(path, *settings.master_secrets)
         if role == "root":
             key = SigningKey(os.urandom(SEED_BYTES))
             write_key_file(root_path(settings, site), seal(key, origin, role, settings.master_secret))
             return key
         path = new_key(settings, origin, role)
-        return open_key_file(path, settings.master_secret)
+        return open_key_file(path, *settings.master_secrets)
 
 
 def write_key_file(path: Path, sealed: SealedKey) -> None:
@@ -183,6 +183,43 @@ def write_key_file(path: Path, sealed: SealedKey) -> None:
         raise ConfigInvalid(f"{path} is there already, and a key file is never replaced") from error
     except OSError as error:
         raise ConfigInvalid(f"the key file {path} cannot be written: {error.strerror}") from error
+
+
+def reseal_key_files(settings: Settings, to: bytes) -> list[Path]:
+    """Seal every key file of this machine under the master secret `to`; those that were changed.
+
+    Each is replaced whole or not at all, so whatever ends this, every file opens with the old secret or the new one;
+    run again, it goes on. Files under a passphrase are left. `ConfigInvalid` names a file that neither secret opens.
+    """
+    changed: list[Path] = []
+    for directory in _site_directories(settings):
+        with _locked(directory):
+            for path in sorted(directory.glob("*.key")):
+                sealed = read_key_file(path)
+                if sealed.has_passphrase or is_sealed_under(sealed, to):
+                    continue
+                key = open_key_file(path, *settings.master_secrets)
+                _replace(path, seal(key, sealed.origin, sealed.role, to))
+                changed.append(path)
+    return changed
+
+
+def _site_directories(settings: Settings) -> list[Path]:
+    try:
+        return sorted(Path(entry.path) for entry in os.scandir(settings.keys_dir) if entry.is_dir())
+    except FileNotFoundError:
+        return []
+
+
+def _replace(path: Path, sealed: SealedKey) -> None:
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        _write(unfinished, sealed)
+        unfinished.replace(path)
+        sync_directory(path.parent)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise ConfigInvalid(f"the key file {path} cannot be replaced: {error.strerror}") from error
 
 
 def _write(path: Path, sealed: SealedKey) -> None:

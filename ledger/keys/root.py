@@ -35,7 +35,7 @@ def load_root(settings: Settings, origin: str, root_file: Path | None, ask: Ask 
     if (sealed.origin, sealed.role) != (origin, "root"):
         raise ConfigInvalid(f"{path} holds the {sealed.role} key of {sealed.origin}, not the root key of {origin}")
     if not sealed.has_passphrase:
-        return key_files.open_key_file(path, settings.master_secret)
+        return key_files.open_key_file(path, *settings.master_secrets)
     passphrase = (ask or read_passphrase)(f"Passphrase of {path}")
     try:
         return unseal_by_passphrase(sealed, passphrase)
@@ -98,7 +98,7 @@ def take_offline(settings: Settings, site: str, destination: Path) -> Path:
     if not path.exists():
         raise ConfigInvalid(f"there is no {path}: the root key of {site} is offline already, or on another machine")
     sealed = key_files.read_key_file(path)
-    root = unseal(sealed, settings.master_secret)
+    root = unseal(sealed, *settings.master_secrets)
     if target.exists():
         passphrase = read_passphrase(f"Passphrase of {target}")
     else:

@@ -168,7 +168,7 @@ def _next_key(settings: Settings, history: KeyHistory, role: str) -> SigningKey:
         return next(iter(waiting.values()))
     path = key_files.new_key(settings, history.origin, role)
     click.echo(f"made {path}")
-    return key_files.open_key_file(path, settings.master_secret)
+    return key_files.open_key_file(path, *settings.master_secrets)
 
 
 def _others(history: KeyHistory, new: KeyTerm) -> list[KeyTerm]:

@@ -14,6 +14,7 @@ not (`lock: passphrase argon2id <ops> <memory bytes> <base64 salt[16]>`, RFC 910
 
 from __future__ import annotations
 
+import contextlib
 import os
 import unicodedata
 from hashlib import blake2b
@@ -27,8 +28,9 @@ from ledger import config
 from ledger.core.ed25519 import PUBLIC_BYTES, SEED_BYTES, SigningKey, check_public
 from ledger.core.encoding import decode_base64, decode_decimal, encode_base64
 from ledger.core.entry import key_hash
-from ledger.core.errors import ConfigInvalid, KeyRefused, LedgerError, Malformed
+from ledger.core.errors import ConfigInvalid, KeyRefused, Malformed
 from ledger.core.note import TYPE_ED25519, VerifierKey, check_origin
+from ledger.core.sealing import no_aes
 
 ROLES = ("root", "ingest", "log", "receipt")
 """The first three are the log's. A receipt key signs renderings for others, and nothing that an audit looks at."""
@@ -124,15 +126,25 @@ def seal_by_passphrase(key: SigningKey, origin: str, role: str, passphrase: str)
     return unsealed._replace(sealed=_encrypt(key, unsealed.header, _passphrase_key(lock, passphrase)))
 
 
-def unseal(sealed: SealedKey, master_secret: bytes) -> SigningKey:
-    """The key; `ConfigInvalid` if this master secret does not open it."""
+def unseal(sealed: SealedKey, *master_secrets: bytes) -> SigningKey:
+    """The key; `ConfigInvalid` if none of these master secrets opens it (two are known while one replaces another)."""
     if sealed.has_passphrase:
         raise ConfigInvalid("it is locked with a passphrase, not with the master secret")
-    return _decrypt(
-        sealed,
-        _installation_key(master_secret),
-        "LEDGER_MASTER_SECRET does not open it: it was made under another master secret, or was changed since",
-    )
+    why_not = "LEDGER_MASTER_SECRET does not open it: it was made under another master secret, or was changed since"
+    *others, last = map(_installation_key, master_secrets)
+    for secret in others:
+        with contextlib.suppress(ConfigInvalid):
+            return _decrypt(sealed, secret, why_not)
+    return _decrypt(sealed, last, why_not)
+
+
+def is_sealed_under(sealed: SealedKey, master_secret: bytes) -> bool:
+    """Whether this very master secret opens it."""
+    try:
+        unseal(sealed, master_secret)
+    except ConfigInvalid:
+        return False
+    return True
 
 
 def unseal_by_passphrase(sealed: SealedKey, passphrase: str) -> SigningKey:
@@ -149,7 +161,7 @@ def _encrypt(key: SigningKey, header: bytes, secret: bytes) -> bytes:
     try:
         return nonce + bytes(bindings.crypto_aead_aes256gcm_encrypt(key.seed, header, nonce, secret))
     except UnavailableError as error:
-        raise _no_aes() from error
+        raise no_aes() from error
 
 
 def _decrypt(sealed: SealedKey, secret: bytes, why_not: str) -> SigningKey:
@@ -157,21 +169,13 @@ def _decrypt(sealed: SealedKey, secret: bytes, why_not: str) -> SigningKey:
     try:
         seed: bytes = bindings.crypto_aead_aes256gcm_decrypt(ciphertext, sealed.header, nonce, secret)
     except UnavailableError as error:
-        raise _no_aes() from error
+        raise no_aes() from error
     except CryptoError:
         raise ConfigInvalid(why_not) from None
     key = SigningKey(seed)
     if key.public != sealed.public:
         raise ConfigInvalid("the key inside is not the one that it names")
     return key
-
-
-def _no_aes() -> LedgerError:
-    # No other cipher instead: one format that every machine of an installation reads is worth more.
-    return ConfigInvalid(
-        "this processor lacks the AES instructions (AES-NI, or the ARMv8 cryptography extension) that libsodium's "
-        "AES-256-GCM needs: key files cannot be used on this machine"
-    )
 
 
 def _installation_key(master_secret: bytes) -> bytes:

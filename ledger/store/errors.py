@@ -14,6 +14,7 @@ NO_LOG = "LG005"
 AGAINST_RULES = "LG006"
 LOG_EXISTS = "LG007"
 DATA_KEY_CLOSED = "LG008"
+MASTER_REPLACED = "LG009"
 READ_ONLY = "25006"
 """A session with a standby, or one begun while writing was switched off: another one may be better."""
 

@@ -222,7 +222,7 @@ async def test_the_service_executes_what_it_needs_and_nothing_else(
         *("put_checkpoint", "put_cosignatures", "report_checkpointer", "thin_checkpoints"),
         *("u64", "leaf_hash", "entry_ms", "entry_kind", "entry_commit", "entry_bytes", "core_hash"),
         *("vkey_public", "log_keys"),
-        "add_data_key",
+        *("add_data_key", "destroy_data_key"),
         *("erasures_so_far", "record_scrub"),
         *("observe_cookies", "forget_cookies", "review_cookies"),
         *("request_at", "register_request", "prove_request", "advance_request", "request_told", "forget_requests"),

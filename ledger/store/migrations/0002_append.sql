@@ -6,6 +6,7 @@
 --   LG004 the signer is not active                      LG005 no such site, or no genesis yet
 --   LG006 the draft is against the rules of the log     LG007 the log exists already
 --   LG008 the data key that sealed the draft is closed, destroyed or used up
+--   LG009 the master secret was replaced (0012)
 
 create function ledger.u64(bytes bytea) returns bigint
 language sql immutable strict parallel safe

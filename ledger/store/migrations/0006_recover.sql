@@ -31,6 +31,8 @@ begin
     end if;
 
     for i in 1 .. coalesce(array_length(p_entry, 1), 0) loop
+    -- Keys that were made beyond this copy of the log seal what is put back.
+    update ledger.data_key k set since_seq = p_size where k.site_id = p_site_id and k.since_seq > p_size;
         v_entry := p_entry[i];
         v_kind := ledger.entry_kind(v_entry);
         v_public := substring(v_entry from 181);
