@@ -87,6 +87,7 @@ class Settings:
     public_url: str = ""
     request_webhook: str = field(default="", repr=False)
     master_key_version: int = 1
+    next_master_secret: bytes = field(default=b"", repr=False)
     scrub_hours: int = 24
 
     @property
@@ -104,7 +105,6 @@ class Settings:
 
     @property
     def anchors(self) -> Path:
-    next_master_secret: bytes = field(default=b"", repr=False)
         """Where the last signed checkpoints lie, outside the database."""
         return self.anchor_dir or self.keys_dir.parent / "anchor"
 
@@ -184,6 +184,7 @@ def _webhook(values: Mapping[str, str], name: str) -> str:
         raise ConfigInvalid(f"{name} is an address like https://controller.example.com/requests")
     return url
 
+
 def _secret(values: Mapping[str, str], name: str) -> bytes:
     try:
         secret = decode_base64(values[name])
@@ -199,7 +200,6 @@ def _version(values: Mapping[str, str], name: str) -> int:
     if re.fullmatch(r"[1-9][0-9]{0,8}", text) is None:
         raise ConfigInvalid(f"{name} is a number from 1 on")
     return int(text)
-
 
 
 def _networks(values: Mapping[str, str], name: str) -> str:
