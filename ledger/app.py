@@ -162,6 +162,7 @@ async def run_worker(settings: Settings) -> None:
         tasks.append(asyncio.create_task(hold(settings.database_url, "relay", relay.run), name="relay"))
     key_maker = KeyMaker(settings, pool)
     registry.register(key_maker)
+    tasks.append(asyncio.create_task(hold(settings.database_url, "data keys", key_maker.run), name="data keys"))
     checkpointer = Checkpointer(settings, pool)
     registry.register(checkpointer)
     tasks.append(
@@ -175,7 +176,6 @@ async def run_worker(settings: Settings) -> None:
     tasks.append(asyncio.create_task(hold(settings.database_url, "requests", requests.run), name="requests"))
     if settings.backup_dir is not None:
         keeper = Keeper(settings, pool)
-    tasks.append(asyncio.create_task(hold(settings.database_url, "data keys", key_maker.run), name="data keys"))
         registry.register(keeper)
         tasks.append(
             asyncio.create_task(hold(settings.database_url, "backup keeper", keeper.run), name="backup keeper")
