@@ -35,11 +35,11 @@ VARIABLES = (
         None,
         "32 random bytes in base64: opens the data keys, under which rows are sealed, and the key files",
     ),
-    Variable("LEDGER_ORIGIN_PREFIX", "ledger.localhost", "prefix of the log origins of sites added from now on"),
     Variable("LEDGER_MASTER_KEY_VERSION", "1", "number of that master secret: one more each time it is replaced"),
     Variable(
         "LEDGER_NEXT_MASTER_SECRET", "", "the one that is to replace it, as long as `key rotate-master` is under way"
     ),
+    Variable("LEDGER_ORIGIN_PREFIX", "ledger.localhost", "prefix of the log origins of sites added from now on"),
     Variable("LEDGER_HOST", "127.0.0.1", "address to listen on"),
     Variable("LEDGER_PORT", "8080", "port to listen on"),
     Variable("LEDGER_PUBLIC_URL", "", "its address for others, for links in records; empty: as whoever asks wrote it"),
@@ -50,6 +50,12 @@ VARIABLES = (
     Variable(
         "LEDGER_BACKUP_DIR", "", "directory of backups; the worker keeps the data keys and erasures beside them current"
     ),
+    Variable(
+        "LEDGER_ERASURE_BATCH_SECONDS",
+        "3600",
+        "how long an erasure may wait for others, so that one entry does not tie one person's visits together; 0: not",
+    ),
+    Variable("LEDGER_ERASURE_BATCH_PEOPLE", "10", "as many as wait are erased together at once, however short a time"),
     Variable("LEDGER_WITNESS_POLICY", "", "path of a C2SP tlog-policy file: the witnesses, and the quorum of them"),
     Variable("LEDGER_TRUSTED_PROXIES", "", "networks and addresses of our own proxies, by comma: they name the client"),
     Variable("LEDGER_REGION_HEADER", "", "header in which a trusted proxy tells the region (ISO 3166): `CF-IPCountry`"),
@@ -85,6 +91,8 @@ class Settings:
     region_header: str = ""
     geoip_db: Path | None = None
     public_url: str = ""
+    erasure_batch_seconds: int = 0
+    erasure_batch_people: int = 10
     request_webhook: str = field(default="", repr=False)
     master_key_version: int = 1
     next_master_secret: bytes = field(default=b"", repr=False)
@@ -114,6 +122,8 @@ class Settings:
             "LEDGER_DATABASE_URL": self.database_url,
             "LEDGER_KEYS_DIR": str(self.keys_dir),
             "LEDGER_MASTER_SECRET": encode_base64(self.master_secret),
+            "LEDGER_MASTER_KEY_VERSION": str(self.master_key_version),
+            "LEDGER_NEXT_MASTER_SECRET": encode_base64(self.next_master_secret) if self.next_master_secret else "",
             "LEDGER_NATS_URL": self.nats_url,
             "LEDGER_ORIGIN_PREFIX": self.origin_prefix,
             "LEDGER_HOST": self.host,
@@ -123,8 +133,8 @@ class Settings:
             "LEDGER_WORKER_PORT": str(self.worker_port),
             "LEDGER_ANCHOR_DIR": str(self.anchor_dir) if self.anchor_dir else "",
             "LEDGER_BACKUP_DIR": str(self.backup_dir) if self.backup_dir else "",
-            "LEDGER_MASTER_KEY_VERSION": str(self.master_key_version),
-            "LEDGER_NEXT_MASTER_SECRET": encode_base64(self.next_master_secret) if self.next_master_secret else "",
+            "LEDGER_ERASURE_BATCH_SECONDS": str(self.erasure_batch_seconds),
+            "LEDGER_ERASURE_BATCH_PEOPLE": str(self.erasure_batch_people),
             "LEDGER_WITNESS_POLICY": str(self.witness_policy) if self.witness_policy else "",
             "LEDGER_DEMO": str(self.demo) if self.demo else "",
             "LEDGER_TRUSTED_PROXIES": self.trusted_proxies,
@@ -152,6 +162,8 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         nats_url=values["LEDGER_NATS_URL"],
         keys_dir=Path(values["LEDGER_KEYS_DIR"]),
         master_secret=secret,
+        master_key_version=_version(values, "LEDGER_MASTER_KEY_VERSION"),
+        next_master_secret=following,
         origin_prefix=values["LEDGER_ORIGIN_PREFIX"],
         host=values["LEDGER_HOST"],
         port=_port(values, "LEDGER_PORT"),
@@ -159,30 +171,16 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         request_webhook=_webhook(values, "LEDGER_REQUEST_WEBHOOK"),
         worker_port=_port(values, "LEDGER_WORKER_PORT"),
         anchor_dir=Path(values["LEDGER_ANCHOR_DIR"]) if values["LEDGER_ANCHOR_DIR"] else None,
+        erasure_batch_seconds=_whole(values, "LEDGER_ERASURE_BATCH_SECONDS", 0, 30 * 86_400),
+        erasure_batch_people=_whole(values, "LEDGER_ERASURE_BATCH_PEOPLE", 1, 100),
         witness_policy=Path(values["LEDGER_WITNESS_POLICY"]) if values["LEDGER_WITNESS_POLICY"] else None,
         backup_dir=Path(values["LEDGER_BACKUP_DIR"]) if values["LEDGER_BACKUP_DIR"] else None,
         demo=Path(values["LEDGER_DEMO"]) if values["LEDGER_DEMO"] else None,
         trusted_proxies=_networks(values, "LEDGER_TRUSTED_PROXIES"),
-        master_key_version=_version(values, "LEDGER_MASTER_KEY_VERSION"),
-        next_master_secret=following,
         region_header=_region_header(values),
         geoip_db=Path(values["LEDGER_GEOIP_DB"]) if values["LEDGER_GEOIP_DB"] else None,
         scrub_hours=_hours(values, "LEDGER_SCRUB_HOURS"),
     )
-
-
-def _url(values: Mapping[str, str], name: str) -> str:
-    url = values[name].rstrip("/")
-    if url and re.fullmatch(r"https?://[A-Za-z0-9.:\[\]-]{1,255}(?:/[A-Za-z0-9._~/-]{0,255})?", url) is None:
-        raise ConfigInvalid(f"{name} is an address like https://ledger.example.com")
-    return url
-
-
-def _webhook(values: Mapping[str, str], name: str) -> str:
-    url = values[name]
-    if url and re.fullmatch(r"https?://[!-~]{1,2000}", url) is None:
-        raise ConfigInvalid(f"{name} is an address like https://controller.example.com/requests")
-    return url
 
 
 def _secret(values: Mapping[str, str], name: str) -> bytes:
@@ -200,6 +198,20 @@ def _version(values: Mapping[str, str], name: str) -> int:
     if re.fullmatch(r"[1-9][0-9]{0,8}", text) is None:
         raise ConfigInvalid(f"{name} is a number from 1 on")
     return int(text)
+
+
+def _url(values: Mapping[str, str], name: str) -> str:
+    url = values[name].rstrip("/")
+    if url and re.fullmatch(r"https?://[A-Za-z0-9.:\[\]-]{1,255}(?:/[A-Za-z0-9._~/-]{0,255})?", url) is None:
+        raise ConfigInvalid(f"{name} is an address like https://ledger.example.com")
+    return url
+
+
+def _webhook(values: Mapping[str, str], name: str) -> str:
+    url = values[name]
+    if url and re.fullmatch(r"https?://[!-~]{1,2000}", url) is None:
+        raise ConfigInvalid(f"{name} is an address like https://controller.example.com/requests")
+    return url
 
 
 def _networks(values: Mapping[str, str], name: str) -> str:
@@ -223,6 +235,13 @@ def _hours(values: Mapping[str, str], name: str) -> int:
     text = values[name]
     if not text.isascii() or not text.isdigit() or int(text) > _SCRUB_HOURS_MAX:
         raise ConfigInvalid(f"{name} is a number of hours from 0 to {_SCRUB_HOURS_MAX}")
+    return int(text)
+
+
+def _whole(values: Mapping[str, str], name: str, least: int, most: int) -> int:
+    text = values[name]
+    if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
+        raise ConfigInvalid(f"{name} is a whole number from {least} to {most}")
     return int(text)
 
 
