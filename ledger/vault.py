@@ -7,6 +7,7 @@ in no form; what they are wrapped under is known to the process by its settings 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
@@ -18,6 +19,7 @@ import asyncpg
 from ledger import config
 from ledger.core.errors import ConfigInvalid, SealBroken, Unavailable
 from ledger.core.merkle import leaf_hash
+from ledger.core.opening import Opening
 from ledger.core.sealing import (
     KEY_BYTES,
     OPENING,
@@ -134,6 +136,14 @@ class Vault:
         """Salt and payload. `SealBroken` if it is not the opening of this commitment, `Unavailable` for a key that is
         not known yet."""
         return split_opening(self._cipher(sealed).open(OPENING, commit, sealed))
+
+    def openings(self, sealed: Iterable[tuple[int, bytes, bytes]]) -> list[Opening]:
+        """Of (seq, commitment, sealed). One that does not open is left out: the rules of the audit find it missing."""
+        found: list[Opening] = []
+        for seq, commit, each in sealed:
+            with contextlib.suppress(SealBroken):
+                found.append(Opening(seq, *self.open_opening(commit, each)))
+        return found
 
     def seal(self, column: str, binding: bytes, plaintext: bytes) -> bytes:
         """Anything else that is kept, under the register key; it opens for this column and binding alone."""

@@ -166,7 +166,7 @@ class LogFollower:
             raise _fault(Fault(2, "it is missing", first + len(entries)))
         latest_ms = time.time_ns() // 1_000_000 + COSIGNED_SLACK_MS
         vault = await self._vaults.of(self._site.site_id)
-        openings = await in_thread(store.opened, vault, sealed)
+        openings = await in_thread(vault.openings, sealed)
         step = await in_thread(follower.step, entries, openings, latest_ms)
         if not step.faults:
             await self._settle(step)
@@ -190,7 +190,7 @@ class LogFollower:
                 if suspect.earlier in earlier:
                     entry, sealed = earlier[suspect.earlier]
                     found_there = [] if sealed is None else [(suspect.earlier, commit_of(entry), sealed)]
-                    openings = store.opened(await self._vaults.of(site_id), found_there)
+                    openings = (await self._vaults.of(site_id)).openings(found_there)
                     follower.recheck(step, suspect, entry, openings[0].payload if openings else None)
         named = [seq for _, seqs in step.erasures for seq in seqs]
         opened = await store.first_opened(self._pool, site_id, named) if named else None

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import asyncpg
 
 from ledger.core.entry import commit_of
-from ledger.core.errors import SealBroken
-from ledger.core.opening import Opening
 from ledger.core.tree import HashTile
 from ledger.store.ask import ask
-from ledger.vault import Vault
 
 _HEADS = """
 select s.site_id, s.site, s.origin,
@@ -108,15 +104,6 @@ async def read_slice(pool: asyncpg.Pool, site_id: int, start: int, end: int) -> 
         if sealed is not None:
             openings.append((seq, commit_of(entry), sealed))
     return Slice(entries, openings)
-
-
-def opened(vault: Vault, sealed: Sequence[tuple[int, bytes, bytes]]) -> list[Opening]:
-    """The openings of a slice. One that does not open is none, and the rules find it missing."""
-    openings: list[Opening] = []
-    for seq, commit, each in sealed:
-        with contextlib.suppress(SealBroken):
-            openings.append(Opening(seq, *vault.open_opening(commit, each)))
-    return openings
 
 
 async def entries_at(pool: asyncpg.Pool, site_id: int, seqs: Sequence[int]) -> dict[int, tuple[bytes, bytes | None]]:

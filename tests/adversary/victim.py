@@ -44,7 +44,6 @@ from ledger.keys.files import keys_here
 from ledger.provision import SiteCredentials, create_site
 from ledger.service import Principal
 from ledger.store.append import ControlDraft, Head, append_one
-from ledger.store.checkpoints import opened
 from ledger.vault import Vault, read_vault
 from tests.harness import document, now_ms
 from tests.logbuilder import LogBuilder, key, put
@@ -300,7 +299,7 @@ class Victim(LogBuilder):
         for row in await self.connection.fetch(_DOCUMENTS):
             put(directory, f"documents/{row['hash'].hex()}", row["body"])
         sealed = [(row["seq"], commit_of(row["entry"]), row["sealed"]) for row in rows if row["sealed"] is not None]
-        lines = [encode_line(opening) for opening in opened(self.vault, sealed)]
+        lines = [encode_line(opening) for opening in self.vault.openings(sealed)]
         put(directory, "payloads.ndjson", b"".join(lines))
         stored = {(row["level"], row["n"]): row["hashes"] for row in tiles}
         shown = LogBuilder(self.origin, genesis=False)
