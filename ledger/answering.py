@@ -8,16 +8,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from ledger import config
 from ledger.core.decide import Evaluator
-from ledger.core.encoding import decode_decimal, encode_time
+from ledger.core.encoding import decode_base64, decode_decimal, encode_time
 from ledger.core.errors import InputRefused, Malformed, NotFound, Unavailable
-from ledger.core.event import ANY_PURPOSE, parse_time
+from ledger.core.event import ANY_PURPOSE, Event, decode_event, parse_time
 from ledger.messages import CheckAnswer, CheckInput, CheckResults, Consent, History, HistoryItem, Receipt
 from ledger.own_events import own_events
-from ledger.replies import check_answer, purpose_decision, stored_receipt
+from ledger.replies import check_answer, forgotten, purpose_decision, stored_receipt
 from ledger.site import Site, SiteRegistry, recorded, state_of
 from ledger.standing import Standing, acts_of, standing_now, standing_then
 from ledger.store.reads import Reads
@@ -27,7 +27,8 @@ class ConsentQuestion(NamedTuple):
     """One visitor's decisions: for which purposes (None: all), when, as known when, seen from where.
 
     `known` is a seq (inclusive) or, with `known_is_time`, a time in ms: what was recorded before it. `explain`: with
-    the rules that led to each, in words.
+    the rules that led to each, in words. An operator at the command line gets an answer about anybody; others are
+    refused where the visitor is about to be erased, and a frontend where the visitor is restricted too.
     """
 
     visitor: str
@@ -39,6 +40,7 @@ class ConsentQuestion(NamedTuple):
     gpc: bool = False
     min_position: int | None = None
     explain: bool = False
+    asked_by: Literal["frontend", "backend", "operator"] = "backend"
 
 
 class Answers:
@@ -61,6 +63,7 @@ class Answers:
         if known_seq is not None or at_ms < now.now_ms:
             last_seq = now.size - 1 if known_seq is None else known_seq
             standing = (await standing_then(self.reads, site, [visitor], at_ms, last_seq))[0]
+        _refuse_blocked(standing, question)
         evaluators = {
             purpose: Evaluator(site.policies, purpose, at_ms=at_ms, known_seq=known_seq)
             for purpose in self._purposes(site, question, at_ms, known_seq)
@@ -73,9 +76,17 @@ class Answers:
             position=f"{site.site}:{now.size - 1}",
             policy_version=None if in_force is None else in_force.document.policy.version,
             linked=standing.account is not None,
+            erased=standing.erased,
             decisions={
                 purpose: purpose_decision(
-                    evaluator.decide(standing.state, question.region, question.gpc, standing.account),
+                    evaluator.decide(
+                        standing.state,
+                        question.region,
+                        question.gpc,
+                        standing.account,
+                        standing.marks,
+                        standing.blocked,
+                    ),
                     explanations.get(purpose, ()),
                 )
                 for purpose, evaluator in evaluators.items()
@@ -112,7 +123,11 @@ class Answers:
                 await asyncio.sleep(0)  # other requests go on while a large check is decided
             seen_from = region or question.region
             results[visitor] = {
-                purpose: check_answer(evaluator.decide(standing.state, seen_from, account=standing.account))
+                purpose: check_answer(
+                    evaluator.decide(
+                        standing.state, seen_from, False, standing.account, standing.marks, standing.blocked
+                    )
+                )
                 for purpose, evaluator in evaluators.items()
             }
         return CheckResults(position=f"{site.site}:{now.size - 1}", results=results)
@@ -127,6 +142,8 @@ class Answers:
             raise InputRefused("invalid-cursor", "Use the `next` of the page before as cursor.") from error
         subject = site.hasher.visitor(visitor)
         row = (await self.reads.visitors(site.site_id, [subject]))[0]
+        if row.block is not None and row.block.state == "pending":
+            raise forgotten()
         # Nothing beyond this moment: a visitor that is linked a moment later may have an event for its account below
         # one that this page ended with.
         last_seq = row.size - 1
@@ -150,7 +167,18 @@ class Answers:
         row = await self.reads.receipt(site.site_id, site.hasher.event_id(event_id))
         if row is None:
             raise NotFound("The site's log has no event of this id.")
-        return stored_receipt(site, row)
+        receipt = stored_receipt(site, row)
+        await self.refuse_forgotten(site, decode_event(decode_base64(receipt.payload)))
+        return receipt
+
+    async def refuse_forgotten(self, site: Site, event: Event) -> None:
+        """Tell nothing more of an event whose visitor, or account, is about to be erased."""
+        subjects = [site.hasher.visitor(event.visitor)]
+        if event.account is not None:
+            subjects.append(bytes.fromhex(event.account))
+        blocks = await self.reads.blocks(site.site_id, subjects)
+        if any(block.state == "pending" for block in blocks.values()):
+            raise forgotten()
 
     async def _explained(
         self, site: Site, question: ConsentQuestion, evaluators: Mapping[str, Evaluator], standing: Standing
@@ -159,7 +187,13 @@ class Answers:
         events = [recorded(site.vault, row) for row in await self.reads.events_at(site.site_id, acts_of(standing))]
         return {
             purpose: evaluator.explain(
-                standing.state, question.region, question.gpc, account=standing.account, events=events
+                standing.state,
+                question.region,
+                question.gpc,
+                account=standing.account,
+                marks=standing.marks,
+                events=events,
+                blocked=standing.blocked,
             )
             for purpose, evaluator in evaluators.items()
         }
@@ -189,3 +223,16 @@ class Answers:
             if time.monotonic() > deadline:
                 raise Unavailable("position-not-reached", f"The log has not reached {site.site}:{position} yet.")
             await asyncio.sleep(0.05)
+
+
+def _refuse_blocked(standing: Standing, question: ConsentQuestion) -> None:
+    if question.asked_by == "operator":
+        return
+    if standing.pending:
+        raise forgotten()
+    if standing.restricted and question.asked_by == "frontend":
+        raise InputRefused(
+            "visitor-restricted",
+            "The use of what is on record of this visitor is restricted, until that is lifted. Events are still "
+            "recorded, and every optional purpose is denied.",
+        )

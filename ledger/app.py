@@ -23,11 +23,19 @@ from ledger.core.errors import ConfigInvalid, LedgerError
 from ledger.credentials import read_credentials
 from ledger.data_keys import KeyMaker
 from ledger.embedded.child import follow_parent
+from ledger.erasing.eraser import Eraser
 from ledger.http.app import create_app
 from ledger.http.server import serving
 from ledger.lapser import Lapser
 from ledger.lease import hold
-from ledger.metrics import CookieCollector, LapserCollector, ProjectorCollector, RegionCollector, SequencerCollector
+from ledger.metrics import (
+    CookieCollector,
+    EraserCollector,
+    LapserCollector,
+    ProjectorCollector,
+    RegionCollector,
+    SequencerCollector,
+)
 from ledger.projector import Projector
 from ledger.region import RegionFinder
 from ledger.relay import Relay
@@ -152,6 +160,8 @@ async def run_worker(settings: Settings) -> None:
     stop = _stop_event()
     pool = await open_pool(settings.database_url, size=config.WORKER_MAX_CONNECTIONS)
     registry = CollectorRegistry()
+    key_maker = KeyMaker(settings, pool)
+    registry.register(key_maker)
     vaults = Vaults(pool, settings.masters)
     projector = Projector(pool, vaults)
     registry.register(ProjectorCollector(projector))
@@ -160,14 +170,12 @@ async def run_worker(settings: Settings) -> None:
         relay = Relay(pool, vaults, settings.nats_url)
         registry.register(relay)
         tasks.append(asyncio.create_task(hold(settings.database_url, "relay", relay.run), name="relay"))
-    key_maker = KeyMaker(settings, pool)
-    registry.register(key_maker)
-    tasks.append(asyncio.create_task(hold(settings.database_url, "data keys", key_maker.run), name="data keys"))
     checkpointer = Checkpointer(settings, pool)
     registry.register(checkpointer)
     tasks.append(
         asyncio.create_task(hold(settings.database_url, "checkpointer", checkpointer.run), name="checkpointer")
     )
+    tasks.append(asyncio.create_task(hold(settings.database_url, "data keys", key_maker.run), name="data keys"))
     lapser = Lapser(settings, pool)
     registry.register(LapserCollector(lapser))
     tasks.append(asyncio.create_task(hold(settings.database_url, "lapser", lapser.run), name="lapser"))
@@ -180,6 +188,9 @@ async def run_worker(settings: Settings) -> None:
         tasks.append(
             asyncio.create_task(hold(settings.database_url, "backup keeper", keeper.run), name="backup keeper")
         )
+    eraser = Eraser(settings, pool)
+    registry.register(EraserCollector(eraser))
+    tasks.append(asyncio.create_task(hold(settings.database_url, "eraser", eraser.run), name="eraser"))
     scrubber = Scrubber(settings)
     registry.register(scrubber)
     tasks.append(asyncio.create_task(hold(settings.database_url, "scrubber", scrubber.run), name="scrubber"))

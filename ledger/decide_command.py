@@ -72,6 +72,7 @@ def decide_command(
         region=region,
         gpc=gpc,
         explain=explain,
+        asked_by="operator",
     )
     consent = asyncio.run(_ask(find_settings(data), site, question))
     if as_json:

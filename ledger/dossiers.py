@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ledger import config
-from ledger.core.decide import Evaluator
+from ledger.core.decide import Evaluator, Mark
 from ledger.core.encoding import decode_base64, decode_time
 from ledger.core.errors import DocumentInvalid, NotFound
 from ledger.core.event import Event, decode_event
@@ -28,11 +28,12 @@ from ledger.site import Site, recorded
 
 class _Rows(NamedTuple):
     """A visitor's history as it is stored: under the visitor itself, and under each account (keyed hash) that it ever
-    had to do with."""
+    had to do with; `marks`, by account (the visitor's own under ""), stand in for what was erased of it."""
 
     visitor: str
     own: list[Recorded]
     of_accounts: dict[str, list[Recorded]]
+    marks: dict[str, tuple[Mark, ...]]
 
 
 async def gather(service: Service, site: Site, receipt: Receipt, base_url: str, *, whole: bool) -> Dossier:
@@ -87,10 +88,12 @@ async def _after(service: Service, site: Site, visitor: str, at_ms: int, seq: in
 
 
 async def _rows(service: Service, site: Site, event: Event) -> _Rows:
-    own = await _events(service, site, site.hasher.visitor(event.visitor))
+    subject = site.hasher.visitor(event.visitor)
+    own = await _events(service, site, subject)
     accounts = {one.event.account for one in own} | {event.account}
     found = {account: await _events(service, site, bytes.fromhex(account)) for account in accounts if account}
-    return _Rows(event.visitor, own, found)
+    marks = await service.reads.marks(site.site_id, [subject, *map(bytes.fromhex, found)])
+    return _Rows(event.visitor, own, found, {"" if of == subject else of.hex(): held for of, held in marks.items()})
 
 
 def _shown_seqs(rows: _Rows, event: Event) -> list[int]:
@@ -124,17 +127,22 @@ def _timeline(policies: PolicyHistory, rows: _Rows, seqs: frozenset[int]) -> tup
             then = known.setdefault(then.last_seq, then)  # what a history computed once serves every event under it
             state = states.get("", EMPTY_STATE)
             linked = None if state.account is None else states.get(state.account, EMPTY_STATE)
-            after = _decisions(then, state, linked, one)
+            marks = (*rows.marks.get("", ()), *rows.marks.get(state.account or "", ()))
+            after = _decisions(then, state, linked, one, marks)
             moments.append(Moment(one.seq, one.recorded_ms, one.event, _is_own(rows, one), after))
     return tuple(moments)
 
 
-def _decisions(policies: PolicyHistory, state: State, account: State | None, one: Recorded) -> After:
+def _decisions(
+    policies: PolicyHistory, state: State, account: State | None, one: Recorded, marks: tuple[Mark, ...]
+) -> After:
     in_force = policies.in_force(one.recorded_ms)
     purposes = [] if in_force is None else list(in_force.document.purposes)
     return {
         purpose: purpose_decision(
-            Evaluator(policies, purpose, at_ms=one.recorded_ms).decide(state, one.event.region, account=account)
+            Evaluator(policies, purpose, at_ms=one.recorded_ms, known_seq=one.seq).decide(
+                state, one.event.region, account=account, marks=marks
+            )
         )
         for purpose in purposes
     }

@@ -248,7 +248,7 @@ class Lapser:
                 outcomes[n] = answer
             elif isinstance(answer, BaseException):
                 raise answer
-            elif answer.outcome == Outcome.OVERTAKEN:
+            elif answer.outcome in (Outcome.OVERTAKEN, Outcome.FORGOTTEN):
                 outcomes[n] = False if outcomes[n] is True else outcomes[n]
             elif answer.outcome == Outcome.APPENDED:
                 self.told[site.site, event.type] += 1

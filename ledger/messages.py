@@ -104,7 +104,8 @@ class PurposeDecision(Message, frozen=True):
 
 
 class Consent(Message, frozen=True):
-    """One visitor's decisions. `linked`: the visitor is linked to an account, whose choices count."""
+    """One visitor's decisions. `linked`: the visitor is linked to an account, whose choices count. `erased`: the
+    visitor was forgotten a moment ago, and nothing is recorded under this id: mint a new one."""
 
     site: str
     visitor: str
@@ -112,6 +113,7 @@ class Consent(Message, frozen=True):
     decisions: dict[str, PurposeDecision]
     policy_version: str | None = None
     linked: bool = False
+    erased: bool = False
 
 
 class CheckVisitor(Input, frozen=True):

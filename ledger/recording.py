@@ -19,7 +19,7 @@ from ledger.core.admission import Admission, Clock, Normal, Sender, admit, norma
 from ledger.core.entry import Kind, commitment
 from ledger.core.errors import InputRefused
 from ledger.messages import Receipt
-from ledger.replies import receipt_of, replay
+from ledger.replies import forgotten, receipt_of, replay
 from ledger.secrets import new_event_id, new_salt
 from ledger.sequencer import Lane, Sequencer
 from ledger.site import Site, SiteRegistry, state_of
@@ -109,6 +109,9 @@ class Recorder:
             # A retry of an event that was recorded gets its receipt, whatever has changed since.
             known = await self.reads.receipt(site.site_id, site.hasher.event_id(event_id))
             if known is not None:
+                blocks = await self.reads.blocks(site.site_id, [site.hasher.visitor(event.visitor)])
+                if any(block.state != "restricted" for block in blocks.values()):
+                    raise forgotten()
                 return Recording(replay(site, known, content), True)
         if admission.event is None:
             assert admission.refusal is not None
@@ -127,6 +130,8 @@ class Recorder:
         if appended.outcome == Outcome.APPENDED and appended.entry is not None:
             receipt = receipt_of(site.site, entered.event_id, appended.seq, appended.entry, draft.salt, draft.payload)
             recording = Recording(receipt, False)
+        elif appended.outcome == Outcome.FORGOTTEN:
+            raise forgotten()
         else:
             stored = await self.reads.receipt_at(site.site_id, appended.seq)
             replayed = appended.outcome != Outcome.SAME_COMMITMENT
@@ -195,4 +200,5 @@ def draft_of(
         content=site.hasher.content(payload) if content is None else content,
         salt=salt,
         payload=payload,
+        actor=site.hasher.actor(event),
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ledger.core.decide import Outcome
 from ledger.core.encoding import encode_base64, encode_time
 from ledger.core.entry import commit_of
-from ledger.core.errors import Erased, IdConflict
+from ledger.core.errors import Erased, IdConflict, InputRefused
 from ledger.core.event import Event, decode_payload
 from ledger.core.merkle import leaf_hash
 from ledger.messages import CheckAnswer, PurposeDecision, Receipt
@@ -15,6 +15,15 @@ from ledger.site import Site
 from ledger.store.reads import ReceiptRow
 
 _ERASED = "This event was erased on request. Do not send it again; mint a new visitor id for a new visit."
+
+
+def forgotten() -> InputRefused:
+    """Whoever it is about was erased, or is about to be."""
+    return InputRefused(
+        "visitor-erased",
+        "This visitor asked to be forgotten: nothing is recorded or told under this id. Mint a new visitor id for a "
+        "new visit, and do not send this again.",
+    )
 
 
 def receipt_of(site: str, event_id: str, seq: int, entry: bytes, salt: bytes, payload: bytes) -> Receipt:

@@ -44,6 +44,12 @@ class SiteHasher:
             return bytes.fromhex(event.account)
         return self.visitor(event.visitor)
 
+    def actor(self, event: Event) -> bytes | None:
+        """The other one whom an event is about: the visitor where its subject is an account, the account of a link."""
+        if event.account is None:
+            return None
+        return self.visitor(event.visitor) if event.type.startswith("consent.") else bytes.fromhex(event.account)
+
     def device(self, visitor: str) -> bytes:
         """What tells the browser of an act for an account from the others of that account, in folded states."""
         return blake2b(visitor.encode(), key=self._key, digest_size=HASH_BYTES, person=b"ledger device").digest()

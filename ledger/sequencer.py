@@ -147,6 +147,11 @@ class Sequencer:
         self._task = asyncio.create_task(self._run(), name=f"sequencer {site_id}")
 
     @property
+    def pool(self) -> asyncpg.Pool:
+        """Its connections, for who has to read what is to be appended about."""
+        return self._pool
+
+    @property
     def stats(self) -> Stats:
         waiting = len(self._control) + sum(len(lane) for lane in self._lanes.values())
         return Stats(self._batches, self._appended, self._resubmitted, waiting)

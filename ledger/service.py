@@ -44,8 +44,8 @@ class Service(Recorder, Answers):
         self.consumers = Consumers(reads.pool)
         self.downloads = Downloads(reads.pool)
         self.administration = Administration(sites, reads, wall_ms)
-        orders = Orders(reads, self.administration)
-        self.requests = Requests(reads.pool, self.administration, orders, wall_ms)
+        self.erasures = Orders(reads, self.administration, sites.settings.erasure_batch_seconds)
+        self.requests = Requests(reads.pool, self.administration, self.erasures, wall_ms)
         self.visitor_requests = VisitorRequests(self.requests, self.downloads)
         self._keys: dict[bytes, tuple[float, Principal | None]] = {}
 

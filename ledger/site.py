@@ -95,6 +95,11 @@ class SiteRegistry:
         self._loading = asyncio.Lock()
         self._looked_at = float("-inf")
 
+    @property
+    def settings(self) -> config.Settings:
+        """Of the process."""
+        return self._settings
+
     def loaded(self) -> list[Site]:
         """The sites of visitors; their administrative logs are none."""
         return list(self._sites.values())

@@ -14,16 +14,26 @@ import msgspec
 
 from ledger import config
 from ledger.core.decide import EMPTY_STATE, State, fold
+from ledger.core.event import ANY_PURPOSE
 from ledger.core.fold import Acts
+from ledger.core.question import Blocked, Mark
 from ledger.site import Site, recorded, state_of
-from ledger.store.reads import Reads
+from ledger.store.reads import Block, Reads
 
 
 class Standing(NamedTuple):
-    """A visitor's state, and that of the account that it is linked to (None: to none)."""
+    """A visitor's state, and that of the account that it is linked to (None: to none); the marks of both, and whether
+    nothing on record of one of them may be used. `pending`: the visitor itself is about to be erased; `erased`: it was
+    a moment ago, and is to take another id; `restricted`: nothing on record of it may be used.
+    """
 
     state: State
     account: State | None = None
+    marks: tuple[Mark, ...] = ()
+    blocked: Blocked | None = None
+    pending: bool = False
+    erased: bool = False
+    restricted: bool = False
 
 
 class Now(NamedTuple):
@@ -40,12 +50,15 @@ async def standing_now(reads: Reads, site: Site, visitors: Sequence[bytes]) -> N
     rows = await reads.visitors(site.site_id, visitors)
     size, policy_seq, now_ms = rows[0].size, rows[0].policy_seq, rows[0].now_ms
     states: list[State] = []
+    held: list[_Held] = []
     for n, row in enumerate(rows):
         if n and n % config.CHECK_SLICE_VISITORS == 0:
             await asyncio.sleep(0)  # other requests go on while many are folded
         states.append(state_of(site.vault, row))
+        held.append(_Held(row.marks, row.block))
     del rows
     accounts: dict[str, State] = {}
+    held_of: dict[str, _Held] = {}
     linked = [n for n, state in enumerate(states) if state.account is not None]
     while linked and not {states[n].account for n in linked} <= accounts.keys() | {None}:
         wanted = sorted({account for n in linked if (account := states[n].account) is not None})
@@ -53,10 +66,46 @@ async def standing_now(reads: Reads, site: Site, visitors: Sequence[bytes]) -> N
         again = await reads.visitors(site.site_id, subjects)
         now_ms = again[0].now_ms
         for n, row in zip(linked, again, strict=False):
-            states[n] = state_of(site.vault, row)
+            states[n], held[n] = state_of(site.vault, row), _Held(row.marks, row.block)
+        held_of = {name: _Held(row.marks, row.block) for name, row in zip(wanted, again[len(linked) :], strict=True)}
         accounts = {name: state_of(site.vault, row) for name, row in zip(wanted, again[len(linked) :], strict=True)}
-    standings = [Standing(state, accounts[state.account] if state.account else None) for state in states]
+    standings = [
+        _standing(state, own, accounts[state.account], held_of[state.account])
+        if state.account
+        else _standing(state, own)
+        for state, own in zip(states, held, strict=True)
+    ]
     return Now(size, policy_seq, now_ms, standings)
+
+
+class _Held(NamedTuple):
+    """What is held against a subject beside its acts."""
+
+    marks: tuple[Mark, ...] = ()
+    block: Block | None = None
+
+
+_NOTHING = _Held()
+
+
+def _standing(state: State, own: _Held, account: State | None = None, its: _Held = _NOTHING) -> Standing:
+    if own is _NOTHING or (own.block is None and not own.marks and its.block is None and not its.marks):
+        return Standing(state, account)
+    blocks = [block.state for block in (own.block, its.block) if block is not None]
+    marks = (*own.marks, *its.marks)
+    erased = own.block is not None and own.block.state == "erased"
+    if erased and own.block is not None:
+        marks = (*marks, Mark(ANY_PURPOSE, own.block.since_ms, own.block.until_ms, 0))
+    own_state = None if own.block is None else own.block.state
+    return Standing(
+        state,
+        account,
+        marks,
+        "erasure_pending" if "pending" in blocks else "restricted" if "restricted" in blocks else None,
+        own_state == "pending",
+        erased,
+        own_state == "restricted",
+    )
 
 
 async def standing_then(
@@ -67,7 +116,27 @@ async def standing_then(
     wanted = sorted({state.account for state in states if state.account is not None})
     past = await _past_states(reads, site, [bytes.fromhex(account) for account in wanted], at_ms, known_seq)
     accounts = dict(zip(wanted, past, strict=True))
-    return [Standing(state, accounts[state.account] if state.account else None) for state in states]
+    held = await _held(reads, site, [*visitors, *map(bytes.fromhex, wanted)])
+    return [
+        _standing(
+            state,
+            held.get(visitor, _NOTHING),
+            accounts[state.account] if state.account else None,
+            held.get(bytes.fromhex(state.account), _NOTHING) if state.account else _NOTHING,
+        )
+        for visitor, state in zip(visitors, states, strict=True)
+    ]
+
+
+async def _held(reads: Reads, site: Site, subjects: Sequence[bytes]) -> dict[bytes, _Held]:
+    """What is held now against subjects; of those that are not in it nothing is."""
+    marks, blocks = await reads.marks(site.site_id, subjects), await reads.blocks(site.site_id, subjects)
+    return {subject: _Held(marks.get(subject, ()), blocks.get(subject)) for subject in {*marks, *blocks}}
+
+
+async def marks_of(reads: Reads, site: Site, subjects: Sequence[bytes]) -> tuple[Mark, ...]:
+    """Every mark of some subjects together."""
+    return tuple(mark for found in (await reads.marks(site.site_id, subjects)).values() for mark in found)
 
 
 async def _past_states(reads: Reads, site: Site, subjects: Sequence[bytes], at_ms: int, known_seq: int) -> list[State]:
@@ -96,7 +165,7 @@ async def _past_states(reads: Reads, site: Site, subjects: Sequence[bytes], at_m
 def acts_of(standing: Standing) -> list[int]:
     """The entries (seqs, ascending) that a standing was made of, as far as they still can matter."""
     found: set[int] = set()
-    for state in standing:
+    for state in (standing.state, standing.account):
         if state is not None:
             every: list[Acts | None] = [state.every, state.rest, *state.purposes.values()]
             held = [act for acts in every if acts is not None for act in msgspec.structs.astuple(acts)]

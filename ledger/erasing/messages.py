@@ -87,3 +87,12 @@ class ErasureStatus(Message, frozen=True):
     held_until: str | None = None
     marks: list[ErasureMark] = []  # noqa: RUF012 - a Struct copies it
     blocked_until: str | None = None
+
+
+class HeldOpening(Message, frozen=True):
+    """An opening that was held as proof: with its entry it shows what was recorded. Bytes in base64."""
+
+    seq: int
+    entry: str
+    salt: str
+    payload: str

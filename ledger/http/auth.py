@@ -44,6 +44,7 @@ READ_REQUEST = Access(publishable=True, scope="admin")
 LEAD_REQUESTS = Access(publishable=False, scope="admin")
 CONFIRM_ERASURES = Access(publishable=False, scope="check")
 READ_CERTIFICATE = Access(publishable=False, scope="audit", instead="admin")
+ERASE = Access(publishable=False, scope="admin")
 EXPORT = Access(publishable=False, scope="admin")
 EXPORT_PERSON = Access(publishable=False, scope="audit", instead="admin")
 

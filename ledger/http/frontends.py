@@ -73,5 +73,6 @@ async def get_consent(request: web.Request) -> web.Response:
         gpc=parameters.gpc(request, query),
         min_position=parameters.min_position(request, site.site),
         explain=parameters.flag(query, "explain"),
+        asked_by="backend" if principal.key_class == "secret" else "frontend",
     )
     return json_response(await edge.service.consent(site, question))

@@ -77,6 +77,11 @@ KINDS: Mapping[str, Kind] = {
     "nothing-to-download": Kind(409, "There is nothing to download"),
     "erasure-not-complete": Kind(409, "The erasure is not complete"),
     "erased": Kind(410, "Erased"),
+    "visitor-erased": Kind(410, "The visitor was erased"),
+    "visitor-restricted": Kind(403, "The visitor's data is restricted"),
+    "erasure-ordered": Kind(409, "The visitor was erased"),
+    "not-restricted": Kind(409, "Nothing is restricted"),
+    "invalid-erasure": Kind(422, "Invalid erasure"),
     "download-gone": Kind(410, "The link does not work any more"),
     # What it says
     "invalid-event": Kind(422, "Invalid event"),

@@ -56,7 +56,7 @@ select e.seq from ledger.entry e
    and not exists (select 1 from ledger.erased r where r.site_id = $1 and r.seq = e.seq and r.by_seq < $3)
 """
 _PUT_DOCUMENT = "select ledger.put_document($1, $2)"
-_RECOVER = "select ledger.recover_entries($1, $2, $3, $4, $5, $6, $7, $8)"
+_RECOVER = "select ledger.recover_entries($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 
 
 class Survey(NamedTuple):
@@ -82,6 +82,7 @@ class _Row(NamedTuple):
     sealed: bytes | None
     visitor: bytes | None
     content: bytes | None
+    actor: bytes | None = None
 
 
 class Recovery:
@@ -290,7 +291,7 @@ def _row(entry: TailEntry, erased: bool, vault: Vault) -> _Row:
         return _Row(entry.entry, key, None, None, None)
     content = hasher.content(encode_content(_client_input(event)))
     sealed = vault.seal_opening(commit, entry.salt, entry.payload)
-    return _Row(entry.entry, key, sealed, hasher.subject(event), content)
+    return _Row(entry.entry, key, sealed, hasher.subject(event), content, hasher.actor(event))
 
 
 def _client_input(event: Event) -> EventInput:

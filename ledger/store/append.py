@@ -13,6 +13,8 @@ import asyncpg
 
 from ledger.core.entry import Entry, Kind, encode
 from ledger.core.merkle import leaf_hash
+from ledger.store.erase import ERASE, Effects
+from ledger.store.erase import arguments as erasing
 
 
 class Outcome(IntEnum):
@@ -24,13 +26,18 @@ class Outcome(IntEnum):
     OTHER_CONTENT = 3
     ERASED = 4
     OVERTAKEN = 5
-    """Not appended, nor known: said of a lapse alone, where something was recorded or erased since it was found."""
+    """Not appended, nor known: said of a lapse or an erasure, where something was recorded or erased since it was
+    found."""
+    FORGOTTEN = 6
+    """Not appended: whoever it is about was erased, or is about to be."""
 
 
 class EventDraft(NamedTuple):
     """An event ready to be appended. `key`, `visitor` and `content` are keyed hashes of 16 bytes (ledger/secrets).
 
-    `sealed` is salt and payload as the database gets them; in clear they are here for the receipt alone.
+    `visitor` is the subject under which it lies; `actor` the other one whom it is about: the visitor where that is an
+    account, the account of a link. `sealed` is salt and payload as the database gets them; in clear they are here for
+    the receipt alone.
     """
 
     key: bytes
@@ -42,10 +49,12 @@ class EventDraft(NamedTuple):
     content: bytes
     salt: bytes
     payload: bytes
+    actor: bytes | None = None
 
 
 class ControlDraft(NamedTuple):
-    """Any other entry. `sealed` is set for an erasure's record alone: its opening, under the register key."""
+    """Any other entry. `sealed` is set for an erasure's record alone: its opening, under the register key. `effects` is
+    what an erasure does beside."""
 
     kind: Kind
     commit: bytes
@@ -53,6 +62,7 @@ class ControlDraft(NamedTuple):
     signature: bytes
     public: bytes
     sealed: bytes | None = None
+    effects: Effects | None = None
 
 
 class Head(NamedTuple):
@@ -77,11 +87,11 @@ class TipMismatch(Exception):
 
 _APPEND_EVENTS = """
 select outcome, seq, ms, size, prev, tip
-  from ledger.append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+  from ledger.append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 """
 _APPEND_LAPSES = """
 select outcome, seq, ms, size, prev, tip
-  from ledger.append_lapses($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+  from ledger.append_lapses($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 """
 _APPEND_ONE = """
 select outcome, seq, ms, size, prev, tip
@@ -138,11 +148,12 @@ async def append_lapses(
     return _events_of(row, drafts)
 
 
-def _columns(drafts: Sequence[EventDraft]) -> list[Sequence[bytes]]:
+def _columns(drafts: Sequence[EventDraft]) -> list[Sequence[bytes] | None]:
     """What the functions take of drafts, column by column; they are all by one signer, who is named once."""
     columns = zip(*drafts, strict=True) if drafts else ([] for _ in EventDraft._fields)
-    keys, commits, _, signatures, sealed, visitors, contents, _, _ = columns
-    return [keys, commits, signatures, sealed, visitors, contents]
+    keys, commits, _, signatures, sealed, visitors, contents, _, _, actors = columns
+    about_others = any(actor is not None for actor in actors)
+    return [keys, commits, signatures, sealed, visitors, contents, actors if about_others else None]
 
 
 def _events_of(row: asyncpg.Record, drafts: Sequence[EventDraft]) -> tuple[list[Appended], Head]:
@@ -168,19 +179,13 @@ async def append_one(
     timeout_seconds: float,
 ) -> tuple[Appended, Head]:
     """Append one entry of another kind than event; known by its core, it is not appended again."""
+    what = (draft.commit, draft.signature, draft.public, draft.sealed)
+    if draft.effects is None:
+        query, arguments = _APPEND_ONE, (draft.signer, int(draft.kind), *what)
+    else:
+        query, arguments = ERASE, (draft.signer, *what, *erasing(draft.effects))
     row = await connection.fetchrow(
-        _APPEND_ONE,
-        site_id,
-        process_ms,
-        head.size,
-        head.leaf,
-        draft.signer,
-        int(draft.kind),
-        draft.commit,
-        draft.signature,
-        draft.public,
-        draft.sealed,
-        timeout=timeout_seconds,
+        query, site_id, process_ms, head.size, head.leaf, *arguments, timeout=timeout_seconds
     )
     leaf, entry = row["prev"], None
     if row["outcome"] == Outcome.APPENDED:
@@ -190,4 +195,5 @@ async def append_one(
         leaf = leaf_hash(entry)
     if leaf != row["tip"]:
         raise TipMismatch(f"the database's tip at size {row['size']} is not the one recomputed here")
-    return Appended(Outcome(row["outcome"]), row["seq"], row["ms"], entry), Head(row["size"], leaf)
+    seq = -1 if row["seq"] is None else row["seq"]
+    return Appended(Outcome(row["outcome"]), seq, row["ms"], entry), Head(row["size"], leaf)

@@ -9,6 +9,7 @@ import asyncpg
 
 from ledger import config
 from ledger.core.errors import NotFound
+from ledger.core.question import Mark
 from ledger.store.ask import ask
 
 
@@ -42,14 +43,26 @@ def event_rows(row: asyncpg.Record) -> list[EventRow]:
     return [EventRow(*event) for event in zip(row["seqs"], row["entries"], row["sealed"], strict=True)]
 
 
+class Block(NamedTuple):
+    """That nothing on record of a subject may be used (pending, restricted), or nothing is on record any more (erased);
+    unix milliseconds, `until_ms` None while it is not known when it ends."""
+
+    state: str
+    since_ms: int
+    until_ms: int | None
+
+
 class VisitorRows(NamedTuple):
-    """A visitor at one moment: the projection's row (None if there is none) and the events it does not hold yet."""
+    """A visitor at one moment: the projection's row (None if there is none) and the events it does not hold yet; the
+    marks that outlived erased denials, and the block, if there are any."""
 
     size: int
     policy_seq: int
     now_ms: int
     state: bytes | None
     events: list[EventRow]
+    marks: tuple[Mark, ...] = ()
+    block: Block | None = None
 
 
 class ReceiptRow(NamedTuple):
@@ -123,7 +136,8 @@ with live as materialized (
            coalesce((select max(p.seq) from ledger.policy p where p.site_id = $1), -1) as policy_seq,
            (extract(epoch from statement_timestamp()) * 1000)::bigint as now_ms
 )
-select h.size, h.policy_seq, h.now_ms, v.i, t.body as state, r.seqs, r.entries, r.sealed
+select h.size, h.policy_seq, h.now_ms, v.i, t.body as state, r.seqs, r.entries, r.sealed,
+       m.purposes, m.sets, m.untils, m.mark_seqs, b.state as block, b.since_ms, b.until_ms
   from head h, unnest($2::bytea[]) with ordinality v(visitor, i)
   left join lateral (
       select s.seq, s.body from ledger.state s
@@ -135,7 +149,28 @@ select h.size, h.policy_seq, h.now_ms, v.i, t.body as state, r.seqs, r.entries, 
         from ledger.opening o join ledger.entry e on e.site_id = o.site_id and e.seq = o.seq
        where o.site_id = $1 and o.visitor = v.visitor and o.seq > coalesce(t.seq, -1)
   ) r on true
+  left join lateral (
+      select array_agg(k.purpose) as purposes, array_agg(k.set_ms) as sets, array_agg(k.until_ms) as untils,
+             array_agg(k.seq) as mark_seqs
+        from ledger.mark k where k.site_id = $1 and k.subject = v.visitor and k.until_ms > h.now_ms
+  ) m on true
+  left join lateral (
+      select k.state, k.since_ms, k.until_ms from ledger.block k
+       where k.site_id = $1 and k.subject = v.visitor and (k.until_ms is null or k.until_ms > h.now_ms) offset 0
+  ) b on true
  order by v.i
+"""
+
+_BLOCKS = """
+select b.subject, b.state, b.since_ms, b.until_ms from ledger.block b
+ where b.site_id = $1 and b.subject = any ($2::bytea[])
+   and (b.until_ms is null or b.until_ms > (extract(epoch from statement_timestamp()) * 1000)::bigint)
+"""
+
+_MARKS = """
+select m.subject, m.purpose, m.set_ms, m.until_ms, m.seq from ledger.mark m
+ where m.site_id = $1 and m.subject = any ($2::bytea[])
+   and m.until_ms > (extract(epoch from statement_timestamp()) * 1000)::bigint
 """
 
 _HISTORY = """
@@ -235,6 +270,12 @@ select low - 1 as seq, low = size as is_last from bounds where low = high
 """
 
 
+def _marks(row: asyncpg.Record) -> tuple[Mark, ...]:
+    if row["purposes"] is None:
+        return ()
+    return tuple(map(Mark, row["purposes"], row["sets"], row["untils"], row["mark_seqs"]))
+
+
 class Reads:
     """Questions to the ledger, over a pool of the service's connections; `Unavailable` if they get no answer."""
 
@@ -289,9 +330,24 @@ class Reads:
                 row["now_ms"],
                 row["state"],
                 event_rows(row),
+                _marks(row),
+                None if row["block"] is None else Block(row["block"], row["since_ms"], row["until_ms"]),
             )
             for row in await self._fetch(_VISITORS, site_id, visitors)
         ]
+
+    async def blocks(self, site_id: int, subjects: Sequence[bytes]) -> dict[bytes, Block]:
+        """Of subjects (keyed hashes) those that are blocked."""
+        rows = await self._fetch(_BLOCKS, site_id, subjects)
+        return {row["subject"]: Block(row["state"], row["since_ms"], row["until_ms"]) for row in rows}
+
+    async def marks(self, site_id: int, subjects: Sequence[bytes]) -> dict[bytes, tuple[Mark, ...]]:
+        """Of subjects (keyed hashes) those that have marks, with these."""
+        found: dict[bytes, tuple[Mark, ...]] = {}
+        for row in await self._fetch(_MARKS, site_id, subjects):
+            mark = Mark(row["purpose"], row["set_ms"], row["until_ms"], row["seq"])
+            found[row["subject"]] = (*found.get(row["subject"], ()), mark)
+        return found
 
     async def history(self, site_id: int, visitor: bytes, after: int, limit: int) -> list[EventRow]:
         return [EventRow(*row) for row in await self._fetch(_HISTORY, site_id, visitor, after, limit)]

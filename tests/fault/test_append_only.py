@@ -29,7 +29,7 @@ BESIDE = (
     "scrub",
     *("signer", "api_key", "projection", "state", "unfolded", "migration", "tile", "checkpoint", "checkpointer"),
     *("observed_cookie", "download", "consumer", "data_key"),
-    *("erasure", "erasure_entry", "block", "mark", "held", "kept", "related"),
+    *("erasure", "erasure_entry", "block", "mark", "held", "kept", "related", "fading"),
 )
 REFUSED = "LG100"
 REGISTER = """
@@ -224,6 +224,7 @@ async def test_the_service_executes_what_it_needs_and_nothing_else(
         *("vkey_public", "log_keys"),
         *("add_data_key", "destroy_data_key"),
         *("erasures_so_far", "record_scrub"),
+        *("order_erasure", "lift_restriction", "append_erasure", "end_erasures", "sweep_erasures"),
         *("observe_cookies", "forget_cookies", "review_cookies"),
         *("request_at", "register_request", "prove_request", "advance_request", "request_told", "forget_requests"),
         *("put_download", "spend_download", "sweep_downloads", "add_consumer", "remove_consumer", "confirm_erasures"),
@@ -335,6 +336,9 @@ async def test_what_migrations_made_belongs_to_the_owner_and_every_trigger_is_al
             for name, table in itertools.product(("append_only", "no_truncate"), APPEND_ONLY)
         ),
         "erased_only on ledger.opening",
+        "erased_only on ledger.known",
+        "without_projection on ledger.projection",
+        "admin_name on ledger.site",
     }
     assert set(triggers.values()) == {"A"}
     assert {(row[1], row[2]) for row in made if row[0] == "e"} == {

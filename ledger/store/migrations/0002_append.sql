@@ -98,16 +98,20 @@ end $$;
 
 -- Append events, all by one signer; keys are distinct within a call. Outcomes, per draft:
 --   0 appended   1 known with this commitment   2 known with this content   3 known with other content   4 erased
+--   6 forgotten: its subject, or its actor, was erased or is about to be (block, 0013); known or not, nothing is told of it
+-- `p_actor` is the other one whom a draft is about: the visitor where its subject is an account, the account of a link; null
+-- where there is none (the whole array null: of no draft there is).
 -- prev is the tip before, so that the caller can rebuild the bytes and compare tip.
 -- A draft is sealed under one of the site's newest two opening keys: older ones are closed, so that they can be destroyed
 -- once nothing is left that they sealed. No key seals more than 2^31 entries; retries take the rest of what GCM allows.
 create function ledger.append_events(
     p_site_id integer, p_process_ms bigint, p_known_size bigint, p_known_leaf bytea, p_signer bytea,
     p_key bytea[], p_commit bytea[], p_signature bytea[], p_sealed bytea[],
-    p_visitor bytea[], p_content bytea[],
+    p_visitor bytea[], p_content bytea[], p_actor bytea[],
     out outcome smallint[], out seq bigint[], out ms bigint, out size bigint, out prev bytea, out tip bytea
 ) language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
 declare
+    v_blocked bytea[];
     v_count   integer := coalesce(array_length(p_key, 1), 0);
     v_signs   boolean;
     v_open    bytea[];  -- how sealed bytes may begin
@@ -155,6 +159,18 @@ begin
         seq[v_known.i] := v_known.seq;
     end loop;
 
+    v_blocked := array(select b.subject from ledger.block b
+                        where b.site_id = p_site_id and b.subject = any (p_visitor || p_actor) and b.state <> 'restricted'
+                          and (b.until_ms is null or b.until_ms > append_events.ms));
+    if v_blocked <> '{}' then
+        for i in 1 .. v_count loop
+            if p_visitor[i] = any (v_blocked) or p_actor[i] = any (v_blocked) then
+                outcome[i] := 6;
+                seq[i] := null;
+            end if;
+        end loop;
+    end if;
+
     for i in 1 .. v_count loop
         continue when outcome[i] <> 0;
         v_entry := ledger.entry_bytes(size, ms, tip, 1, p_commit[i], p_signer, p_signature[i], ''::bytea);
@@ -175,6 +191,14 @@ begin
               from unnest(append_events.seq, p_sealed, p_visitor, p_content, outcome)
                    d(seq, sealed, visitor, content, outcome)
              where d.outcome = 0;
+        if p_actor is not null then
+            insert into ledger.related (site_id, subject, other)
+                select p_site_id, w.subject, w.other
+                  from unnest(p_visitor, p_actor, outcome) d(visitor, actor, outcome)
+                 cross join lateral (values (d.visitor, d.actor), (d.actor, d.visitor)) w(subject, other)
+                 where d.outcome = 0 and d.actor is not null
+                on conflict do nothing;
+        end if;
     end if;
 end $$;
 

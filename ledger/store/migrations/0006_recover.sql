@@ -8,7 +8,8 @@
 -- and the key too where nobody knows its id any more.
 create function ledger.recover_entries(
     p_site_id integer, p_size bigint, p_tip bytea,
-    p_entry bytea[], p_key bytea[], p_sealed bytea[], p_visitor bytea[], p_content bytea[]
+    p_entry bytea[], p_key bytea[], p_sealed bytea[], p_visitor bytea[], p_content bytea[],
+    p_actor bytea[] default null
 ) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
@@ -30,9 +31,9 @@ begin
         raise exception 'the log has changed meanwhile: it holds % entries', v_seq using errcode = 'LG001';
     end if;
 
-    for i in 1 .. coalesce(array_length(p_entry, 1), 0) loop
     -- Keys that were made beyond this copy of the log seal what is put back.
     update ledger.data_key k set since_seq = p_size where k.site_id = p_site_id and k.since_seq > p_size;
+    for i in 1 .. coalesce(array_length(p_entry, 1), 0) loop
         v_entry := p_entry[i];
         v_kind := ledger.entry_kind(v_entry);
         v_public := substring(v_entry from 181);
@@ -65,6 +66,11 @@ begin
         if p_sealed[i] is not null then
             insert into ledger.opening (site_id, seq, sealed, visitor, content)
                 values (p_site_id, v_seq, p_sealed[i], p_visitor[i], p_content[i]);
+        end if;
+        if p_actor[i] is not null then
+            insert into ledger.related (site_id, subject, other)
+                values (p_site_id, p_visitor[i], p_actor[i]), (p_site_id, p_actor[i], p_visitor[i])
+                on conflict do nothing;
         end if;
         v_last := v_entry;
         v_seq := v_seq + 1;

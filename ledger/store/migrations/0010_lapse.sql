@@ -102,7 +102,7 @@ end $$;
 create function ledger.append_lapses(
     p_site_id integer, p_process_ms bigint, p_known_size bigint, p_known_leaf bytea, p_signer bytea,
     p_key bytea[], p_commit bytea[], p_signature bytea[], p_sealed bytea[],
-    p_visitor bytea[], p_content bytea[], p_upto bigint[], p_grant bigint[], p_of integer[],
+    p_visitor bytea[], p_content bytea[], p_actor bytea[], p_upto bigint[], p_grant bigint[], p_of integer[],
     out outcome smallint[], out seq bigint[], out ms bigint, out size bigint, out prev bytea, out tip bytea
 ) language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -129,7 +129,9 @@ begin
         array(select p_signature[k] from unnest(v_kept) with ordinality u(k, i) order by u.i),
         array(select p_sealed[k] from unnest(v_kept) with ordinality u(k, i) order by u.i),
         array(select p_visitor[k] from unnest(v_kept) with ordinality u(k, i) order by u.i),
-        array(select p_content[k] from unnest(v_kept) with ordinality u(k, i) order by u.i));
+        array(select p_content[k] from unnest(v_kept) with ordinality u(k, i) order by u.i),
+        case when p_actor is not null
+             then array(select p_actor[k] from unnest(v_kept) with ordinality u(k, i) order by u.i) end);
     outcome := array_fill(5::smallint, array[coalesce(array_length(p_key, 1), 0)]);
     seq := array_fill(null::bigint, array[coalesce(array_length(p_key, 1), 0)]);
     for i in 1 .. coalesce(array_length(v_kept, 1), 0) loop

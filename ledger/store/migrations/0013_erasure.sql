@@ -89,3 +89,235 @@ create table ledger.related (
 
 grant select on ledger.erasure, ledger.erasure_entry, ledger.block, ledger.mark, ledger.held, ledger.kept,
     ledger.related to ledger_service;
+
+create table ledger.fading (
+    -- Keyed ids of erased events: a late retry is told that it was erased, until then.
+    site_id  integer not null,
+    key      bytea   not null,
+    until_ms bigint  not null,
+    primary key (site_id, key)
+);
+create index fading_until on ledger.fading (site_id, until_ms);
+grant select on ledger.fading to ledger_service;
+
+-- Order an erasure or a restriction, and block the subject from this moment on: what was recorded before is committed, and
+-- what comes after finds the block. 'ordered', or 'known' where this very order was made before; 'taken' where the id is
+-- another order's, 'blocked' where something that is erased, or about to be, would only be restricted.
+create function ledger.order_erasure(
+    p_site_id integer, p_id uuid, p_subject bytea, p_is_account boolean, p_level text, p_reason text, p_sealed bytea,
+    p_evidence bytea, p_hold_for text, p_act text, p_wait_ms bigint
+) returns text
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    v_known ledger.erasure;
+    v_state text;
+    v_ms    bigint;
+begin
+    perform 1 from ledger.site s where s.site_id = p_site_id for no key update;
+    if not found then
+        raise exception 'no site %', p_site_id using errcode = 'LG005';
+    end if;
+    v_ms := (extract(epoch from clock_timestamp()) * 1000)::bigint;
+    select * into v_known from ledger.erasure r where r.site_id = p_site_id and r.id = p_id;
+    if found then
+        return case when v_known.level = p_level and coalesce(v_known.subject, p_subject) = p_subject then 'known'
+                    else 'taken' end;
+    end if;
+    select b.state into v_state from ledger.block b
+     where b.site_id = p_site_id and b.subject = p_subject and (b.until_ms is null or b.until_ms > v_ms);
+    if p_level = 'restrict' and v_state in ('pending', 'erased') then
+        return 'blocked';
+    end if;
+    update ledger.erasure r set status = 'superseded', ended_ms = v_ms
+     where r.site_id = p_site_id and r.subject = p_subject and r.status = 'restricted';
+    insert into ledger.erasure (site_id, id, subject, is_account, level, reason, sealed, evidence, hold_for, act, status,
+                                requested_ms, blocked_ms, due_ms)
+        values (p_site_id, p_id, p_subject, p_is_account, p_level, p_reason, p_sealed, p_evidence, p_hold_for, p_act,
+                case when p_level = 'restrict' then 'restricted' else 'pending' end, v_ms, v_ms, v_ms + p_wait_ms);
+    insert into ledger.block as b (site_id, subject, state, since_ms, until_ms, erasure)
+        values (p_site_id, p_subject, case when p_level = 'restrict' then 'restricted' else 'pending' end, v_ms, null, p_id)
+        on conflict (site_id, subject) do update
+           set state = excluded.state, since_ms = excluded.since_ms, until_ms = null, erasure = excluded.erasure;
+    return 'ordered';
+end $$;
+
+-- End a restriction. False: there is none of that id that still stands.
+create function ledger.lift_restriction(p_site_id integer, p_id uuid) returns boolean
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    perform 1 from ledger.site s where s.site_id = p_site_id for no key update;
+    update ledger.erasure r
+       set status = 'lifted', ended_ms = (extract(epoch from clock_timestamp()) * 1000)::bigint, subject = null
+     where r.site_id = p_site_id and r.id = p_id and r.status = 'restricted';
+    if not found then
+        return false;
+    end if;
+    delete from ledger.block b where b.site_id = p_site_id and b.erasure = p_id and b.state = 'restricted';
+    return true;
+end $$;
+
+-- What outlives an erasure, and how far its orders are. Of the orders `p_job` so many events went with this entry (null:
+-- there is none); those that are done block their subject for another `p_block_ms`.
+create function ledger.put_after_erasure(
+    p_site_id integer, p_ms bigint, p_entry bigint,
+    p_mark_subject bytea[], p_mark_purpose text[], p_mark_set bigint[], p_mark_until bigint[], p_mark_seq bigint[],
+    p_mark_job uuid[], p_held_seq bigint[], p_held_sealed bytea[], p_held_until bigint[], p_held_job uuid[],
+    p_kept_seq bigint[], p_kept_until bigint[], p_kept_purposes text[], p_kept_job uuid[],
+    p_job uuid[], p_job_events integer[], p_job_done boolean[], p_block_ms bigint
+) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+declare
+    v_done bytea[];
+begin
+    insert into ledger.mark as m (site_id, subject, purpose, set_ms, until_ms, seq, erasure)
+        select p_site_id, d.subject, d.purpose, d.set_ms, d.until_ms, d.seq, d.job
+          from unnest(p_mark_subject, p_mark_purpose, p_mark_set, p_mark_until, p_mark_seq, p_mark_job)
+               d(subject, purpose, set_ms, until_ms, seq, job)
+        on conflict (site_id, subject, purpose) do update
+           set set_ms = greatest(m.set_ms, excluded.set_ms), until_ms = greatest(m.until_ms, excluded.until_ms),
+               seq = case when excluded.set_ms >= m.set_ms then excluded.seq else m.seq end, erasure = excluded.erasure;
+    insert into ledger.held (site_id, seq, sealed, until_ms, erasure)
+        select p_site_id, d.seq, d.sealed, d.until_ms, d.job
+          from unnest(p_held_seq, p_held_sealed, p_held_until, p_held_job) d(seq, sealed, until_ms, job);
+    insert into ledger.kept as k (site_id, seq, until_ms, purposes, erasure)
+        select p_site_id, d.seq, d.until_ms, string_to_array(d.purposes, ' '), d.job
+          from unnest(p_kept_seq, p_kept_until, p_kept_purposes, p_kept_job) d(seq, until_ms, purposes, job)
+        on conflict (site_id, seq) do nothing;
+    if p_entry is not null then
+        insert into ledger.erasure_entry (site_id, erasure, seq, events)
+            select p_site_id, d.job, p_entry, d.events from unnest(p_job, p_job_events) d(job, events) where d.events > 0;
+    end if;
+    update ledger.erasure r
+       set events = r.events + d.events,
+           status = case when d.done then 'erased' else r.status end,
+           ended_ms = case when d.done then p_ms else r.ended_ms end
+      from unnest(p_job, p_job_events, p_job_done) d(job, events, done)
+     where r.site_id = p_site_id and r.id = d.job and r.status = 'pending';
+    v_done := array(select r.subject from unnest(p_job, p_job_done) d(job, done)
+                      join ledger.erasure r on r.site_id = p_site_id and r.id = d.job where d.done);
+    update ledger.block b set state = 'erased', since_ms = p_ms, until_ms = p_ms + p_block_ms
+     where b.site_id = p_site_id and b.subject = any (v_done);
+    delete from ledger.related t
+     where t.site_id = p_site_id and (t.subject = any (v_done)
+           or (t.subject, t.other) in (select o.other, o.subject from ledger.related o
+                                        where o.site_id = p_site_id and o.subject = any (v_done)));
+end $$;
+
+-- The erasing transaction: `append_one` of an erasure entry, with all that outlives it. Outcome 5, and nothing done, where
+-- one of the events that it names has no opening any more, or something was recorded under one of `p_subject` at
+-- `p_upto` or after: then it has to be decided anew what goes. `p_key` are the keyed ids of the events.
+create function ledger.append_erasure(
+    p_site_id integer, p_process_ms bigint, p_known_size bigint, p_known_leaf bytea, p_signer bytea,
+    p_commit bytea, p_signature bytea, p_public bytea, p_sealed bytea, p_subject bytea[], p_upto bigint, p_key bytea[],
+    p_mark_subject bytea[], p_mark_purpose text[], p_mark_set bigint[], p_mark_until bigint[], p_mark_seq bigint[],
+    p_mark_job uuid[], p_held_seq bigint[], p_held_sealed bytea[], p_held_until bigint[], p_held_job uuid[],
+    p_kept_seq bigint[], p_kept_until bigint[], p_kept_purposes text[], p_kept_job uuid[],
+    p_job uuid[], p_job_events integer[], p_job_done boolean[], p_block_ms bigint,
+    out outcome smallint, out seq bigint, out ms bigint, out size bigint, out prev bytea, out tip bytea
+) language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    v_log   bytea;
+    v_seqs  bigint[];
+    v_known boolean;
+begin
+    perform 1 from ledger.site s where s.site_id = p_site_id for no key update;
+    select ledger.leaf_hash(e.entry) into v_log from ledger.entry e where e.site_id = p_site_id and e.seq = 0;
+    v_known := exists (select 1 from ledger.known k
+                        where k.site_id = p_site_id and k.key = ledger.core_hash(v_log, 3, p_commit, p_public));
+    v_seqs := array(select ledger.u64(substring(p_public from g.i for 8))
+                      from generate_series(1, octet_length(p_public), 8) g(i));
+    if not v_known
+       and (exists (select 1 from unnest(v_seqs) d(seq)
+                     where not exists (select 1 from ledger.opening o where o.site_id = p_site_id and o.seq = d.seq offset 0))
+            or exists (select 1 from unnest(p_subject) d(subject)
+                        where exists (select 1 from ledger.opening o
+                                       where o.site_id = p_site_id and o.visitor = d.subject and o.seq >= p_upto offset 0))) then
+        select 5, null, h.ms, h.size, h.tip, h.tip into outcome, seq, ms, size, prev, tip
+          from ledger.lock_head(p_site_id, p_process_ms, p_known_size, p_known_leaf) h;
+        return;
+    end if;
+    select a.outcome, a.seq, a.ms, a.size, a.prev, a.tip into outcome, seq, ms, size, prev, tip
+      from ledger.append_one(p_site_id, p_process_ms, p_known_size, p_known_leaf, p_signer, 3, p_commit, p_signature,
+                             p_public, p_sealed) a;
+    if outcome <> 0 then
+        return;
+    end if;
+    insert into ledger.fading (site_id, key, until_ms)
+        select p_site_id, k.key, append_erasure.ms + p_block_ms from unnest(p_key) k(key) on conflict do nothing;
+    delete from ledger.kept k where k.site_id = p_site_id and k.seq = any (v_seqs);
+    perform ledger.put_after_erasure(
+        p_site_id, ms, seq, p_mark_subject, p_mark_purpose, p_mark_set, p_mark_until, p_mark_seq, p_mark_job, p_held_seq,
+        p_held_sealed, p_held_until, p_held_job, p_kept_seq, p_kept_until, p_kept_purposes, p_kept_job, p_job,
+        p_job_events, p_job_done, p_block_ms);
+end $$;
+
+-- The end of orders for which nothing has to go, or nothing is left to go.
+create function ledger.end_erasures(
+    p_site_id integer,
+    p_mark_subject bytea[], p_mark_purpose text[], p_mark_set bigint[], p_mark_until bigint[], p_mark_seq bigint[],
+    p_mark_job uuid[], p_kept_seq bigint[], p_kept_until bigint[], p_kept_purposes text[], p_kept_job uuid[],
+    p_job uuid[], p_block_ms bigint
+) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    perform 1 from ledger.site s where s.site_id = p_site_id for no key update;
+    perform ledger.put_after_erasure(
+        p_site_id, (extract(epoch from clock_timestamp()) * 1000)::bigint, null, p_mark_subject, p_mark_purpose,
+        p_mark_set, p_mark_until, p_mark_seq, p_mark_job, '{}', '{}', '{}', '{}', p_kept_seq, p_kept_until,
+        p_kept_purposes, p_kept_job, p_job, array_fill(0, array[coalesce(array_length(p_job, 1), 0)]),
+        array_fill(true, array[coalesce(array_length(p_job, 1), 0)]), p_block_ms);
+end $$;
+
+-- Forget what was to outlive an erasure only until now: blocks (and with each under whom it was), marks, proof with the
+-- key that it was sealed under, keyed ids. At most `p_limit` of each; how many rows went.
+create function ledger.sweep_erasures(p_site_id integer, p_limit integer) returns integer
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    v_ms    bigint := (extract(epoch from clock_timestamp()) * 1000)::bigint;
+    v_keys  integer[];
+    v_count integer;
+    v_sum   integer := 0;
+begin
+    perform set_config('synchronous_commit', 'off', true);
+    with gone as (
+        delete from ledger.block b where b.ctid = any (array(
+            select t.ctid from ledger.block t where t.site_id = p_site_id and t.until_ms <= v_ms limit p_limit
+               for update skip locked))
+        returning b.subject
+    ), forgotten as (
+        update ledger.erasure r set subject = null
+          from gone g where r.site_id = p_site_id and r.subject = g.subject and r.status <> 'pending' returning 1
+    )
+    select count(*) into v_count from gone;
+    v_sum := v_sum + v_count;
+    delete from ledger.mark m where m.ctid = any (array(
+        select t.ctid from ledger.mark t where t.site_id = p_site_id and t.until_ms <= v_ms limit p_limit));
+    get diagnostics v_count = row_count;
+    v_sum := v_sum + v_count;
+    with gone as (
+        delete from ledger.held h where h.ctid = any (array(
+            select t.ctid from ledger.held t where t.site_id = p_site_id and t.until_ms <= v_ms limit p_limit))
+        returning h.sealed
+    )
+    select count(*), array_agg(distinct ('x' || encode(substring(g.sealed from 2 for 4), 'hex'))::bit(32)::integer)
+      into v_count, v_keys from gone g;
+    v_sum := v_sum + v_count;
+    update ledger.data_key d set wrapped = null, destroyed_at = now()
+     where d.site_id = p_site_id and d.role = 'hold' and d.wrapped is not null and d.key_no = any (v_keys)
+       and not exists (select 1 from ledger.held h
+                        where h.site_id = p_site_id and substring(h.sealed from 2 for 4) = int4send(d.key_no));
+    with gone as (
+        delete from ledger.fading f where f.ctid = any (array(
+            select t.ctid from ledger.fading t where t.site_id = p_site_id and t.until_ms <= v_ms
+             order by t.until_ms limit p_limit))
+        returning f.key
+    )
+    delete from ledger.known k using gone g where k.site_id = p_site_id and k.key = g.key;
+    get diagnostics v_count = row_count;
+    return v_sum + v_count;
+end $$;
+
+revoke all on function ledger.order_erasure, ledger.lift_restriction, ledger.put_after_erasure, ledger.append_erasure,
+    ledger.end_erasures, ledger.sweep_erasures from public;
+grant execute on function ledger.order_erasure, ledger.lift_restriction, ledger.append_erasure, ledger.end_erasures,
+    ledger.sweep_erasures to ledger_service;

@@ -1,0 +1,181 @@
+"""What ordering and carrying out erasures ask of the database. Every question is one statement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+from uuid import UUID
+
+import asyncpg
+
+from ledger.core.errors import NotFound
+from ledger.store.ask import ask
+
+
+class Job(NamedTuple):
+    """An order that waits; times in unix milliseconds."""
+
+    id: UUID
+    subject: bytes
+    is_account: bool
+    level: str
+    reason: str
+    evidence: bytes
+    hold_for: str | None
+    requested_ms: int
+    due_ms: int
+
+
+class Waiting(NamedTuple):
+    """The orders of a site that wait: how many, when the oldest is due, and the time now (unix milliseconds)."""
+
+    site: str
+    orders: int
+    due_ms: int
+    now_ms: int
+
+
+class JobRow(NamedTuple):
+    """An order as it is told of."""
+
+    id: UUID
+    level: str
+    reason: str
+    status: str
+    requested_ms: int
+    due_ms: int
+    ended_ms: int | None
+    evidence: bytes
+    act: str
+    events: int
+    sealed: bytes
+    blocked_until_ms: int | None
+
+
+_ORDER = "select ledger.order_erasure($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+_LIFT = "select ledger.lift_restriction($1, $2)"
+_WAITING = """
+select s.site, count(*) as orders, min(r.due_ms) as due_ms,
+       (extract(epoch from statement_timestamp()) * 1000)::bigint as now_ms
+  from ledger.erasure r join ledger.site s using (site_id)
+ where r.status = 'pending' group by s.site order by s.site
+"""
+_JOBS = """
+select r.id, r.subject, r.is_account, r.level, r.reason, r.evidence, r.hold_for, r.requested_ms, r.due_ms
+  from ledger.erasure r where r.site_id = $1 and r.status = 'pending' order by r.due_ms, r.id limit $2
+"""
+_JOB = """
+select r.id, r.level, r.reason, r.status, r.requested_ms, r.due_ms, r.ended_ms, r.evidence, r.act, r.events, r.sealed,
+       b.until_ms as blocked_until_ms
+  from ledger.erasure r
+  left join ledger.block b on b.site_id = r.site_id and b.subject = r.subject and b.state = 'erased'
+ where r.site_id = $1 and r.id = $2
+"""
+_ENTRIES = """
+select j.seq, j.events, ledger.entry_ms(e.entry) as ms
+  from ledger.erasure_entry j join ledger.entry e on e.site_id = j.site_id and e.seq = j.seq
+ where j.site_id = $1 and j.erasure = $2 order by j.seq
+"""
+_KEPT = "select seq, until_ms, purposes from ledger.kept where site_id = $1 and erasure = $2 order by seq"
+_MARKS = """
+select m.purpose, max(m.until_ms) as until_ms from ledger.mark m
+ where m.site_id = $1 and m.erasure = $2 group by m.purpose order by m.purpose
+"""
+_HELD = "select count(*) as count, max(until_ms) as until_ms from ledger.held where site_id = $1 and erasure = $2"
+_HELD_ROWS = """
+select h.seq, e.entry, h.sealed from ledger.held h join ledger.entry e on e.site_id = h.site_id and e.seq = h.seq
+ where h.site_id = $1 and h.erasure = $2 order by h.seq
+"""
+_RELATED = "select other from ledger.related where site_id = $1 and subject = $2 order by other"
+_SIZE = "select coalesce(max(e.seq) + 1, 0) from ledger.entry e where e.site_id = $1"
+_END = "select ledger.end_erasures($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+_SWEEP = "select ledger.sweep_erasures($1, $2)"
+
+
+async def order(
+    pool: asyncpg.Pool,
+    site_id: int,
+    erasure: UUID,
+    subject: bytes,
+    is_account: bool,
+    level: str,
+    reason: str,
+    sealed: bytes,
+    evidence: bytes,
+    hold_for: str | None,
+    act: str,
+    wait_ms: int,
+) -> str:
+    """What `ledger.order_erasure` says: ordered, known, taken or blocked."""
+    arguments = (site_id, erasure, subject, is_account, level, reason, sealed, evidence, hold_for, act, wait_ms)
+    outcome: str = (await ask(pool, _ORDER, *arguments))[0][0]
+    return outcome
+
+
+async def lift(pool: asyncpg.Pool, site_id: int, erasure: UUID) -> bool:
+    """Whether there was a restriction to end."""
+    done: bool = (await ask(pool, _LIFT, site_id, erasure))[0][0]
+    return done
+
+
+async def waiting(pool: asyncpg.Pool) -> list[Waiting]:
+    """Of each site that has orders that wait."""
+    return [Waiting(*row) for row in await ask(pool, _WAITING)]
+
+
+async def jobs(pool: asyncpg.Pool, site_id: int, limit: int) -> list[Job]:
+    """The orders that wait, those that are due first, first."""
+    return [Job(*row) for row in await ask(pool, _JOBS, site_id, limit)]
+
+
+async def job(pool: asyncpg.Pool, site_id: int, erasure: UUID) -> JobRow:
+    rows = await ask(pool, _JOB, site_id, erasure)
+    if not rows:
+        raise NotFound("The site has no erasure of this id.")
+    return JobRow(*rows[0])
+
+
+async def entries(pool: asyncpg.Pool, site_id: int, erasure: UUID) -> list[asyncpg.Record]:
+    """seq, events, ms of each erasure entry."""
+    return await ask(pool, _ENTRIES, site_id, erasure)
+
+
+async def kept(pool: asyncpg.Pool, site_id: int, erasure: UUID) -> list[asyncpg.Record]:
+    """seq, until_ms, purposes of each event that stays."""
+    return await ask(pool, _KEPT, site_id, erasure)
+
+
+async def marks(pool: asyncpg.Pool, site_id: int, erasure: UUID) -> list[asyncpg.Record]:
+    """purpose, until_ms."""
+    return await ask(pool, _MARKS, site_id, erasure)
+
+
+async def held(pool: asyncpg.Pool, site_id: int, erasure: UUID) -> asyncpg.Record:
+    """How many openings are held, and until when."""
+    return (await ask(pool, _HELD, site_id, erasure))[0]
+
+
+async def held_rows(pool: asyncpg.Pool, site_id: int, erasure: UUID) -> list[asyncpg.Record]:
+    """seq, entry, sealed of each opening that is held."""
+    return await ask(pool, _HELD_ROWS, site_id, erasure)
+
+
+async def related(pool: asyncpg.Pool, site_id: int, subject: bytes) -> list[bytes]:
+    """The accounts that a visitor ever had to do with, or the visitors of an account."""
+    return [row["other"] for row in await ask(pool, _RELATED, site_id, subject)]
+
+
+async def size(pool: asyncpg.Pool, site_id: int) -> int:
+    found: int = (await ask(pool, _SIZE, site_id))[0][0]
+    return found
+
+
+async def end(pool: asyncpg.Pool, site_id: int, columns: Sequence[Sequence[object]], block_ms: int) -> None:
+    """`columns`: what `ledger.end_erasures` takes of marks, kept events and orders."""
+    await ask(pool, _END, site_id, *columns, block_ms)
+
+
+async def sweep(pool: asyncpg.Pool, site_id: int, limit: int) -> int:
+    """How many rows went whose time was over."""
+    gone: int = (await ask(pool, _SWEEP, site_id, limit))[0][0]
+    return gone

@@ -1,0 +1,288 @@
+"""Forgetting a person: nothing is left behind, nothing comes back, and no "no" becomes a "yes"."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import asyncpg
+import msgspec
+import pytest
+
+from ledger.config import Settings
+from ledger.core.entry import Kind, decode, decode_seqs
+from ledger.core.errors import Erased, InputRefused, NotFound
+from ledger.core.event import ErasureRecord, decode_payload, parse_input
+from ledger.erasing.eraser import Eraser
+from ledger.erasing.messages import ErasureInput, ErasureLift, ErasureStatus
+from ledger.erasing.orders import By
+from ledger.messages import CheckInput
+from ledger.recording import draft_of
+from ledger.store.append import Condition, Head, Outcome, append_lapses
+from tests.conftest import Database
+from tests.e2e.conftest import Shop
+from tests.harness import check_log, document, grant, new_visitor, now_ms, refusal
+
+BY = By("counsel", "controller")
+
+
+async def order(shop: Shop, visitor: str | None = None, **members: Any) -> ErasureStatus:
+    request = ErasureInput("subject_request", "ticket 7", visitor=visitor, **members)
+    return await shop.service.erasures.order(shop.site, request, BY)
+
+
+async def carry_out(shop: Shop, settings: Settings) -> Eraser:
+    eraser = Eraser(settings, shop.pool)
+    await eraser.carry_out(shop.service.sites, shop.site)
+    return eraser
+
+
+async def opt_out(shop: Shop) -> None:
+    """A version under which silence grants, and terms are accepted whose acceptance is kept for five years."""
+    text = document(shop.site.site, "2.0").decode().replace("default: opt-in", "default: opt-out")
+    members = f"kind: acceptance, document: {await terms(shop)}, retention: P5Y"
+    text += f"  terms: {{{members}, title: {{en: Terms}}, description: {{en: Terms}}}}\n"
+    await shop.service.publish(shop.site, text.encode())
+
+
+async def terms(shop: Shop) -> str:
+    return (await shop.service.publishing.upload("text/plain", b"Terms of use"))[0].document
+
+
+async def checked(shop: Shop, *visitors: str, purpose: str = "analytics") -> list[tuple[str, str]]:
+    asked = CheckInput(visitors=list(visitors), purposes=[purpose])
+    results = (await shop.service.check(shop.site, asked)).results
+    return [(results[visitor][purpose].decision, results[visitor][purpose].reason) for visitor in visitors]
+
+
+async def refused(shop: Shop, event: dict[str, Any], *, secret: bool = False) -> str:
+    with pytest.raises(InputRefused) as error:
+        await shop.record(event, secret=secret)
+    return error.value.kind
+
+
+async def left(shop: Shop, visitor: str) -> list[int]:
+    """The living events of a visitor, wherever they lie."""
+    return [one.seq for one in await shop.events() if one.event.visitor == visitor]
+
+
+@pytest.fixture
+async def owner(database: Database) -> Any:
+    connection = await asyncpg.connect(database.admin_url)
+    await connection.execute("set role ledger_owner")
+    yield connection
+    await connection.close()
+
+
+async def test_who_refused_under_opt_out_is_denied_after_erasure_and_a_new_id_is_asked_anew(
+    shop: Shop, settings: Settings, owner: asyncpg.Connection
+) -> None:
+    await opt_out(shop)
+    visitor = new_visitor()
+    first = refusal(visitor=visitor)
+    receipt = (await shop.record(first)).receipt
+    assert await checked(shop, visitor, new_visitor()) == [("denied", "refused"), ("granted", "opt_out_default")]
+
+    ordered = await order(shop, visitor, id="01980000-0000-7000-8000-00000000000a")
+    assert (ordered.state, ordered.events, ordered.blocked_until) == ("pending", 0, None)
+    assert await order(shop, visitor, id=ordered.id) == ordered
+    assert await refused(shop, refusal(visitor=visitor)) == await refused(shop, first) == "visitor-erased"
+    for question in (shop.consent(visitor), shop.service.history(shop.site, visitor, None, 10)):
+        with pytest.raises(InputRefused, match="forgotten"):
+            await question
+    with pytest.raises(InputRefused, match="forgotten"):
+        await shop.service.receipt(shop.site, receipt.id)
+    assert await checked(shop, visitor) == [("denied", "erasure_pending")]
+
+    await carry_out(shop, settings)
+    assert await left(shop, visitor) == []
+    done = await shop.service.erasures.status(shop.site, ordered.id)
+    assert (done.state, done.events, [entry.events for entry in done.entries]) == ("erased", 1, [1])
+    assert {mark.purpose for mark in done.marks} == {"analytics", "marketing"}
+    after = await shop.consent(visitor)
+    assert after.erased
+    assert (after.decisions["analytics"].decision, after.decisions["analytics"].reason) == ("denied", "suppressed")
+    assert await refused(shop, first) == await refused(shop, grant(visitor=visitor)) == "visitor-erased"
+    with pytest.raises(Erased):
+        await shop.service.receipt(shop.site, receipt.id)
+
+    # The window is over: the id is as any other, and the no still stands.
+    await owner.execute("update ledger.block set until_ms = 1; update ledger.fading set until_ms = 1")
+    await Eraser(settings, shop.pool).sweep(shop.service.sites)
+    again = await shop.consent(visitor)
+    assert (again.erased, again.decisions["analytics"].reason) == (False, "suppressed")
+    assert again.decisions["analytics"].valid_until == done.marks[0].until
+    assert await checked(shop, visitor, new_visitor()) == [("denied", "suppressed"), ("granted", "opt_out_default")]
+    assert await shop.pool.fetchval("select count(*) from ledger.known k join ledger.erased using (site_id, seq)") == 0
+    await shop.record(grant(visitor=visitor, policyVersion="2.0"))
+    assert await checked(shop, visitor) == [("granted", "granted")]
+
+
+async def test_a_visitor_who_is_written_to_at_the_same_moment_leaves_nothing_behind(
+    shop: Shop, settings: Settings
+) -> None:
+    visitors = [new_visitor() for _ in range(3)]
+    for visitor in visitors:
+        await shop.record({"type": "account.linked", "visitor": visitor, "account": "family"}, secret=True)
+    erased = visitors[0]
+    stop = False
+    told: set[str] = set()
+
+    async def write(n: int) -> None:
+        kinds: list[dict[str, Any]] = [
+            grant(visitor=erased),
+            refusal(visitor=erased, scope="account"),
+            {"type": "account.linked", "visitor": erased, "account": "family"},
+            refusal(visitor=visitors[1], scope="account"),
+        ]
+        while not stop:
+            for kind in kinds:
+                try:
+                    await shop.record({name: value for name, value in kind.items() if name != "id"}, secret=True)
+                except InputRefused as error:
+                    told.add(error.kind)
+
+    writers = [asyncio.create_task(write(n)) for n in range(4)]
+    await asyncio.sleep(0.2)
+    ordered = await order(shop, erased)
+    await carry_out(shop, settings)
+    await asyncio.sleep(0.2)
+    stop = True
+    await asyncio.gather(*writers)
+    assert "visitor-erased" in told <= {"visitor-erased", "not-linked"}
+    assert await left(shop, erased) == []
+    assert len(await left(shop, visitors[1])) > 1
+    subject = shop.site.hasher.visitor(erased)
+    assert await shop.pool.fetchval("select count(*) from ledger.state where visitor = $1", subject) == 0
+    assert (await shop.service.erasures.status(shop.site, ordered.id)).state == "erased"
+    await check_log(settings, shop.credentials)
+
+
+async def test_nothing_is_told_of_a_lapse_of_somebody_who_is_forgotten(shop: Shop) -> None:
+    visitor = new_visitor()
+    given = (await shop.record(grant(visitor=visitor))).receipt
+    (event,) = [one.event for one in await shop.events(visitor)]
+    lapse = msgspec.structs.replace(
+        event, id="01980000-0000-8000-8000-00000000000b", type="consent.expired", decisions={}, action=None,
+        authentication="ledger", lapsed={"analytics": given.seq}, sent_at=None,
+    )  # fmt: skip
+    assert shop.site.sequencer is not None
+    await order(shop, visitor)
+    draft = draft_of(shop.site, shop.site.sequencer, lapse, shop.site.hasher.visitor(visitor))
+    async with shop.pool.acquire() as connection:
+        (told,), _ = await append_lapses(
+            *(connection, shop.site.site_id, now_ms(), Head(0, b""), draft.signer, [draft], 10),
+            [Condition(await shop.size(), (given.seq,))],
+        )
+    assert told.outcome == Outcome.FORGOTTEN
+
+
+async def test_erasing_one_browsers_denial_brings_no_other_browsers_grant_to_life(
+    shop: Shop, settings: Settings
+) -> None:
+    mine, other = new_visitor(), new_visitor()
+    for visitor in (mine, other):
+        await shop.record({"type": "account.linked", "visitor": visitor, "account": "family"}, secret=True)
+    await shop.record(grant(visitor=other, scope="account", decisions={"analytics": "granted"}))
+    assert await checked(shop, other) == [("granted", "granted")]
+    await shop.record(refusal(visitor=mine, scope="account"))
+    assert await checked(shop, other) == [("denied", "withdrawn")]
+    await order(shop, mine)
+    await carry_out(shop, settings)
+    assert (await left(shop, mine), len(await left(shop, other))) == ([], 2)
+    assert await checked(shop, other) == [("denied", "suppressed")]
+    explained = await shop.consent(other, explain=True)
+    assert any("suppression mark" in line for line in explained.decisions["analytics"].explanation)
+
+    # Then the account itself: the links to it go too, and the browser's own choices stay.
+    await shop.record(grant(visitor=other, decisions={"marketing": "granted"}))
+    status = await order(shop, account="family")
+    await carry_out(shop, settings)
+    assert (await shop.service.erasures.status(shop.site, status.id)).events == 2
+    assert len(await left(shop, other)) == 1
+    assert not (await shop.consent(other)).linked
+    assert await checked(shop, other, purpose="marketing") == [("granted", "granted")]
+    link = {"type": "account.linked", "visitor": other, "account": "family"}
+    assert await refused(shop, link, secret=True) == "visitor-erased"
+
+
+async def test_a_restriction_keeps_everything_and_uses_nothing_until_it_is_lifted(
+    shop: Shop, settings: Settings
+) -> None:
+    visitor = new_visitor()
+    await shop.record(grant(visitor=visitor))
+    status = await order(shop, visitor, level="restrict")
+    assert (status.state, await checked(shop, visitor)) == ("restricted", [("denied", "restricted")])
+    with pytest.raises(InputRefused, match="restricted") as error:
+        await shop.consent(visitor, asked_by="frontend")
+    assert error.value.kind == "visitor-restricted"
+    assert (await shop.consent(visitor)).decisions["analytics"].reason == "restricted"
+    await shop.record(refusal(visitor=visitor, decisions={"marketing": "denied"}))
+    await carry_out(shop, settings)
+    assert len(await left(shop, visitor)) == 2
+    lifted = await shop.service.erasures.lift(shop.site, status.id, ErasureLift("ticket 8"), BY)
+    assert (lifted.state, await checked(shop, visitor)) == ("lifted", [("granted", "granted")])
+    with pytest.raises(NotFound):
+        await shop.service.erasures.lift(shop.site, "01980000-0000-7000-8000-00000000000c", ErasureLift("no"), BY)
+
+
+async def test_proof_is_held_under_a_key_of_its_own_that_goes_with_it(
+    shop: Shop, settings: Settings, owner: asyncpg.Connection
+) -> None:
+    visitor = new_visitor()
+    receipt = (await shop.record(grant(visitor=visitor))).receipt
+    status = await order(shop, visitor, level="hold", hold_for="P1Y")
+    await carry_out(shop, settings)
+    await shop.service.sites.vaults.refresh()
+    told = await shop.service.erasures.status(shop.site, status.id)
+    assert (told.events, told.held, await left(shop, visitor)) == (1, 1, [])
+    (opened,) = await shop.service.erasures.open_held(shop.site, status.id, "court order 3", BY)
+    assert (opened.seq, opened.salt, opened.payload) == (receipt.seq, receipt.salt, receipt.payload)
+    await owner.execute("update ledger.held set until_ms = 1")
+    await Eraser(settings, shop.pool).sweep(shop.service.sites)
+    assert await shop.pool.fetchval("select wrapped from ledger.data_key where role = 'hold'") is None
+    with pytest.raises(NotFound):
+        await shop.service.erasures.open_held(shop.site, status.id, "court order 4", BY)
+
+
+async def test_an_entry_mixes_people_and_what_law_wants_kept_is_listed(shop: Shop, settings: Settings) -> None:
+    await opt_out(shop)
+    shown = await terms(shop)
+    visitors = [new_visitor() for _ in range(3)]
+    for visitor in visitors:
+        await shop.record(grant(visitor=visitor, policyVersion="2.0"))
+    accepted = grant(visitor=visitors[0], policyVersion="2.0", shown=shown, decisions={"terms": "granted"})
+    kept = (await shop.record(accepted)).receipt
+    orders = [await order(shop, visitor) for visitor in visitors]
+    eraser = await carry_out(shop, settings)
+    site = shop.site.site
+    assert (eraser.entries[site], eraser.erased[site], eraser.people[site]) == (1, 3, 3)
+    statuses = [await shop.service.erasures.status(shop.site, one.id) for one in orders]
+    (seq,) = {entry.seq for status in statuses for entry in status.entries}
+    assert [(one.seq, one.purposes) for one in statuses[0].kept] == [(kept.seq, ["terms"])]
+    assert await left(shop, visitors[0]) == [kept.seq]
+    row = await shop.service.reads.receipt_at(shop.site.site_id, seq)
+    entry = decode(row.entry)
+    assert (entry.kind, len(decode_seqs(entry.public))) == (Kind.ERASURE, 3)
+    assert row.sealed is not None
+    _, payload = shop.site.vault.open_opening(entry.commit, row.sealed)
+    record = decode_payload(payload, ErasureRecord)
+    assert (record.reason, record.instruction.rpartition(":")[0]) == ("subject_request", f"{site}.admin-log")
+    await check_log(settings, shop.credentials)
+
+
+@pytest.mark.parametrize(
+    ("members", "kind"),
+    [
+        ({}, "invalid-erasure"),
+        ({"visitor": "v" * 22, "account": "a"}, "invalid-erasure"),
+        ({"visitor": "v" * 22, "hold_for": "P1Y"}, "invalid-erasure"),
+        ({"visitor": "v" * 22, "level": "hold", "hold_for": "P11Y"}, "invalid-erasure"),
+    ],
+    ids=["nobody", "two", "nothing to hold", "for too long"],
+)
+async def test_an_order_that_makes_no_sense_is_refused(shop: Shop, members: dict[str, Any], kind: str) -> None:
+    with pytest.raises(InputRefused) as error:
+        await order(shop, **members)
+    assert error.value.kind == kind
+    assert parse_input(msgspec.json.encode(refusal())).type == "consent.refused"
