@@ -6,15 +6,24 @@ Writing to it is ledger/administration; what an auditor makes of it is core/admi
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from hashlib import sha256
 from typing import NamedTuple
 
 import asyncpg
 
 from ledger import config
-from ledger.core.admin_act import AdminAct, decode_act
-from ledger.core.entry import Kind, commit_of
+from ledger.administration import Act, Administration, act_id_of
+from ledger.core.admin_act import AUTHORISING, AdminAct, decode_act, site_of
+from ledger.core.encoding import encode_time
+from ledger.core.entry import Kind, commit_of, commitment, encode_seqs
+from ledger.core.errors import InputRefused, Unavailable
+from ledger.core.event import ErasureRecord, encode_payload
+from ledger.secrets import new_salt
 from ledger.site import Site
+from ledger.store.append import ControlDraft
 from ledger.store.ask import ask
+
+_DAY_MS = 86_400_000
 
 # Of an actor only by the index; an act that is erased is nobody's any more.
 _ACTS = """
@@ -88,3 +97,66 @@ def _opened(log: Site, row: asyncpg.Record) -> AdminAct | None:
         return None
     _, payload = log.vault.open_opening(commit_of(row["entry"]), row["sealed"])
     return decode_act(payload)
+
+
+# --- its own retention ------------------------------------------------------------------------------------------------
+
+
+async def erase_due(administration: Administration, pool: asyncpg.Pool, log: Site, now_ms: int) -> int:
+    """Erase the openings of acts whose term is over (config.ADMIN_ADDRESS_DAYS, ADMIN_ACT_DAYS); how many went.
+
+    In batches, each by an act `retention.run` in the same log and an erasure entry that names it: begun again after a
+    crash, a batch is the same act. Acts on which erasures rest stay, for without them nobody could tell what was
+    ordered. Raises as `Administration.record` does.
+    """
+    erased = 0
+    while seqs := await due(pool, log, now_ms, config.ADMIN_ERASE_BATCH_ACTS):
+        digest = sha256(encode_seqs(seqs)).hexdigest()
+        details = {"reason": "retention", "evidence": digest, "events": digest, "count": str(len(seqs))}
+        act = Act("retention.run", "retention", "ledger", details={**details, "asOf": encode_time(now_ms)})
+        once = act_id_of(log.log_id.hex(), f"retention {digest}")
+        position = (await administration.record(site_of(log.site), act, act_id=once)).position
+        if not await _erase(log, seqs, digest, position, now_ms):
+            break  # another process was there at this moment
+        erased += len(seqs)
+    return erased
+
+
+async def due(pool: asyncpg.Pool, log: Site, now_ms: int, limit: int) -> list[int]:
+    """The first acts, by seq, whose openings are to go."""
+    found: list[int] = []
+    cutoff_ms = now_ms - config.ADMIN_ADDRESS_DAYS * _DAY_MS
+    async for each in acts(pool, log, Wanted(until_ms=cutoff_ms)):
+        act = each.act
+        if act is None or act.act in AUTHORISING:
+            continue
+        if act.address is not None or each.ms < now_ms - config.ADMIN_ACT_DAYS * _DAY_MS:
+            found.append(each.seq)
+            if len(found) == limit:
+                break
+    return found
+
+
+async def _erase(log: Site, seqs: list[int], evidence: str, position: str, now_ms: int) -> bool:
+    """One erasure entry; False where an act that it names is erased already."""
+    if log.sequencer is None:
+        raise Unavailable("no-signer", f"This server holds no ingest key of {log.site}, so it cannot erase.", 30)
+    record = encode_payload(
+        ErasureRecord(
+            site=log.site,
+            reason="retention",
+            requested_at=encode_time(now_ms),
+            evidence=evidence,
+            instruction=position,
+        )
+    )
+    signer, salt, public = log.sequencer.signer, new_salt(), encode_seqs(seqs)
+    commit = commitment(salt, record)
+    signature, sealed = signer.sign(Kind.ERASURE, commit, public), log.vault.seal_record(commit, salt, record)
+    try:
+        await log.sequencer.submit_control(
+            ControlDraft(Kind.ERASURE, commit, signer.key_hash, signature, public, sealed)
+        )
+    except InputRefused:
+        return False
+    return True

@@ -27,9 +27,9 @@ import psutil
 
 from ledger.config import Settings
 from ledger.core import ed25519, keys
+from ledger.core.admin_act import decode_logged
 from ledger.core.encoding import encode_base64, encode_time
 from ledger.core.entry import HAS_OPENING, Entry, Kind, commitment, core_bytes, decode, origin_hash
-from ledger.core.event import Event, decode_payload
 from ledger.core.merkle import leaf_hash
 from ledger.core.stream import names
 from ledger.embedded.ports import free_port
@@ -359,7 +359,7 @@ async def check_log(
         assert (row["payload"] is None) == (entry.kind not in HAS_OPENING or row["erased"])
         if entry.kind == Kind.EVENT and row["payload"] is not None:
             assert commitment(row["salt"], row["payload"]) == entry.commit
-            event_id = decode_payload(row["payload"], Event).id
+            event_id = decode_logged(row["payload"], site.site).id
             assert event_id not in seq_of, "an event is in the log twice"
             seq_of[event_id] = index
         entries.append(entry)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ledger.config import Settings
-from ledger.core.admin_act import ADMIN_SUFFIX, is_admin_log
+from ledger.core.admin_act import ADMIN_SUFFIX, admin_log_of, is_admin_log
 from ledger.core.ed25519 import SEED_BYTES, SigningKey
 from ledger.core.errors import ConfigInvalid
 from ledger.keys import files as key_files
@@ -78,14 +78,18 @@ def make_root(origin: str, root_file: Path, ask: Ask | None = None) -> SigningKe
 def where_to_keep(settings: Settings, site: str, root_file: Path | None) -> str:
     """What whoever founds a site is told of its keys."""
     if root_file is not None:
-        return f"The root key is in {root_file}: keep it offline, its passphrase elsewhere. Only key changes need it."
+        return (
+            f"The root keys are in {root_file} and {root_file}{ADMIN_SUFFIX}: keep them offline, their passphrase "
+            "elsewhere. Only key changes need them."
+        )
     path = key_files.root_path(settings, site)
     if not path.exists():
         return f"The other keys lie in {path.parent}; the root key is not among them, and belongs offline."
     return (
         f"The keys lie in {path.parent}. The root key among them, {path.name}, says which keys count: who has it can "
         "take the log over, and only key changes need it. Take it offline now, onto a medium that lies in a safe:\n"
-        f"  consent-ledger key take-offline {site} FILE"
+        f"  consent-ledger key take-offline {site} FILE\n"
+        f"  consent-ledger key take-offline {admin_log_of(site)} FILE  # of the administrative log"
     )
 
 

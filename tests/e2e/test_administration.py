@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from base64 import b64decode
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ import pytest
 import pytest_asyncio
 from click.testing import CliRunner
 
-from ledger.admin_log import Wanted, acts
+from ledger.admin_log import Wanted, acts, erase_due
 from ledger.administration import Act, Administration, Who, act_id_of
 from ledger.cli import main
 from ledger.config import Settings
@@ -211,6 +212,33 @@ async def test_the_command_line_puts_its_acts_on_record_and_shows_them(
     assert f"{office.site}\t" in await run("site", "list")
     assert len((await run("site", "list")).splitlines()) == 1, "an administrative log is no site"
     assert key not in "".join(map(json.dumps, listed))
+
+
+async def test_acts_are_forgotten_after_their_term_and_those_on_which_erasures_rest_stay(
+    office: Office, tmp_path: Path
+) -> None:
+    ordered = await office.shop.record(grant())
+    await office.erase([ordered.receipt.seq], await office.order(1))
+    there = ADA._replace(address="2001:db8::7")
+    await office.administration.record(office.site, there.act("key.created"))
+    named = await office.administration.record(office.site, there.act("erasure.ordered"))
+    assert "2001:db8" not in b64decode(named.payload).decode(), "what stays holds no address"
+    log = await office.shop.service.sites.admin_log(office.site)
+    pool, day_ms = office.shop.pool, 86_400_000
+    assert await erase_due(office.administration, pool, log, now_ms()) == 0
+    assert await erase_due(office.administration, pool, log, now_ms() + 366 * day_ms) == 1
+    living = [act for act in await office.recorded() if act is not None]
+    assert [act.act for act in living if act.address is not None] == []
+    assert await erase_due(office.administration, pool, log, now_ms() + 366 * day_ms) == 0
+    gone = await asyncio.gather(
+        *(erase_due(office.administration, pool, log, now_ms() + 3_651 * day_ms) for _ in range(3))
+    )
+    assert sum(gone) >= 4
+    left = [act.act for act in await office.recorded() if act is not None]
+    assert set(left) == {"erasure.executed", "erasure.ordered", "retention.run"}
+    code, report = office.verify(await office.export(tmp_path))
+    assert (code, report["admin"]["mismatchCount"]) == (0, 0)
+    assert report["admin"]["matched"] == 3
 
 
 async def test_the_log_of_a_site_is_an_administrative_log_to_nobody_who_visits(office: Office) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,8 +14,11 @@ import asyncpg
 import pytest
 
 from ledger import provision
+from ledger.admin_log import acts as read_acts
+from ledger.administration import Administration
 from ledger.app import open_service
 from ledger.config import Settings
+from ledger.core.admin_act import admin_log_of
 from ledger.core.entry import Kind
 from ledger.core.errors import ConfigInvalid, DocumentInvalid, VersionTaken
 from ledger.keys.files import founding_key, paths_of, write_key_file
@@ -23,20 +27,32 @@ from ledger.provision import SiteCredentials, create_site
 from ledger.service import Service
 from tests.harness import check_log, document, new_site_name
 
-STEPS: dict[str, tuple[object, str]] = {
-    "the first key": (provision, "founding_key"),
-    "the genesis entry": (provision, "append_one"),
-    "the policy": (Service, "publish"),
-    "the API keys": (provision, "create_api_key"),
+STEPS: dict[str, tuple[object, str, int]] = {
+    "the first key": (provision, "founding_key", 1),
+    "the genesis entry": (provision, "append_one", 1),
+    "the first key of the administrative log": (provision, "founding_key", 4),
+    "its genesis entry": (provision, "append_one", 2),
+    "the first checkpoint of one of them": (provision, "first_checkpoint", 1),
+    "the act of founding": (Administration, "record", 1),
+    "the policy": (Service, "publish", 1),
+    "the API keys": (provision, "create_api_key", 1),
 }
+"""What a founding does, and at which call of it it breaks off."""
 
 
 async def check_founded(settings: Settings, site: SiteCredentials) -> None:
     """One genesis and one policy, and events are recorded and decided upon with the keys that were given."""
     log = await check_log(settings, site)
     assert [entry.kind for entry in log.entries] == [Kind.GENESIS, Kind.POLICY]
+    admin_log = site._replace(site=admin_log_of(site.site), log_id=site.admin_log_id, log_vkey=site.admin_log_vkey)
+    kinds = [entry.kind for entry in (await check_log(settings, admin_log)).entries]
+    assert kinds == [Kind.GENESIS] + [Kind.EVENT] * (len(kinds) - 1)
     async with open_service(settings) as service:
         loaded = await service.site(site.site)
+        acts = [each.act async for each in read_acts(service.reads.pool, await service.sites.admin_log(site.site))]
+        words = [act.act for act in acts if act is not None]
+        assert words.count("site.added") == 1
+        assert words.index("site.added") < words.index("policy.published") < words.index("key.created")
         assert (loaded.log_id.hex(), loaded.log_vkey) == (site.log_id, site.log_vkey)
         for key, key_class in ((site.publishable, "publishable"), (site.secret, "secret")):
             principal = await service.authenticate(loaded, key)
@@ -49,18 +65,25 @@ async def check_founded(settings: Settings, site: SiteCredentials) -> None:
 async def test_a_founding_that_broke_off_anywhere_is_finished_by_the_next(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, step: str, moment: str
 ) -> None:
-    owner, name = STEPS[step]
+    owner, name, nth = STEPS[step]
     original: Callable[..., Any] = getattr(owner, name)
+    calls = itertools.count(1)
 
     async def breaks_off(*arguments: Any, **options: Any) -> Any:
-        if moment == "after":
-            await original(*arguments, **options)
-        raise RuntimeError("broken off")
+        if (here := next(calls) == nth) and moment == "before":
+            raise RuntimeError("broken off")
+        done = await original(*arguments, **options)
+        if here:
+            raise RuntimeError("broken off")
+        return done
 
     def breaks_off_at_once(*arguments: Any) -> Any:
-        if moment == "after":
-            original(*arguments)
-        raise RuntimeError("broken off")
+        if (here := next(calls) == nth) and moment == "before":
+            raise RuntimeError("broken off")
+        done = original(*arguments)
+        if here:
+            raise RuntimeError("broken off")
+        return done
 
     monkeypatch.setattr(owner, name, breaks_off if asyncio.iscoroutinefunction(original) else breaks_off_at_once)
     body = document(new_site_name())
