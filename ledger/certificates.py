@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from uuid import UUID
 
 import asyncpg
 
 from ledger import config
-from ledger.consumers import Consumer, Consumers
+from ledger.consumers import Consumer
 from ledger.core.certificate import (
     FORMAT,
     Certificate,
@@ -58,6 +58,11 @@ select n.seq, n.events,
   from ledger.erasure_entry n where n.site_id = $1 and n.erasure = $2 order by n.seq
 """
 
+_ERASED = """
+select e.id from ledger.erasure e
+ where e.site_id = $1 and e.id > $2 and e.status = 'erased' order by e.id limit $3
+"""
+
 _KEPT = "select seq, until_ms, purposes from ledger.kept where site_id = $1 and erasure = $2 order by seq"
 
 _MARKS = (
@@ -82,6 +87,18 @@ async def certificate(service: Service, keys: ReceiptKeys, site: Site, erasure_i
         log.error("site %s: the certificate of erasure %s would not be verified (%s)", site.site, erasure_id, why)
         raise Unavailable("certificate-unsound", f"What is stored does not certify the erasure: {why}.", 60)
     return token
+
+
+async def certified(service: Service, site: Site) -> AsyncIterator[str]:
+    """The ids of the site's erasures that are complete, a page at a time."""
+    after = UUID(int=0)
+    while True:
+        rows = await ask(service.reads.pool, _ERASED, site.site_id, after, config.CERTIFICATES_PAGE)
+        for row in rows:
+            yield str(row["id"])
+        if len(rows) < config.CERTIFICATES_PAGE:
+            return
+        after = rows[-1]["id"]
 
 
 async def _certificate(service: Service, site: Site, erasure: UUID) -> Certificate:
@@ -128,7 +145,7 @@ async def _certificate(service: Service, site: Site, erasure: UUID) -> Certifica
             for purpose, until_ms in await ask(pool, _MARKS, site.site_id, erasure)
         ],
         blocked_until=None if row["blocked_until_ms"] is None else encode_time(row["blocked_until_ms"]),
-        consumers=[_consumer(one, last_seq) for one in await Consumers(pool).all(site)],
+        consumers=[_consumer(one, last_seq) for one in await service.consumers.all(site)],
     )
 
 

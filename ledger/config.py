@@ -433,6 +433,10 @@ DOWNLOADS_WAITING_MAX = 1_000
 DOWNLOAD_SWEEP_SECONDS = 60.0
 DOWNLOAD_BODY_MAX_BYTES = 4_096
 CONFIRM_BODY_MAX_BYTES = 4_096
+CERTIFICATES_PAGE = 100
+"""Erasures whose certificates are written at a time."""
+WHOLE_PIECE_BYTES = 256 * 1024
+"""Of a site's tar, on its way to whoever downloads it."""
 
 # Exports of one person
 PERSON_PAGE_EVENTS = 100

@@ -12,9 +12,12 @@ from typing import Any
 import click
 import msgspec
 
-from ledger.consumers import Consumer, Consumers
+from ledger.acting import acting_options
+from ledger.administration import Who
+from ledger.consumers import Consumer
 from ledger.core.encoding import encode_time
 from ledger.locate import DATA, find_settings
+from ledger.service import Service
 from ledger.site import Site
 
 SITE = click.argument("site_name", metavar="SITE")
@@ -29,15 +32,16 @@ def consumer_command() -> None:
 @consumer_command.command("add")
 @SITE
 @NAME
+@acting_options
 @DATA
-def add(site_name: str, name: str, data: Path) -> None:
+def add(site_name: str, name: str, data: Path, who: Who) -> None:
     """Register a consumer, and make the secret key by which it confirms. The key is shown once.
 
     It begins at the log's head, for what is erased by now it never gets.
     """
 
-    async def work(consumers: Consumers, site: Site) -> str:
-        return await consumers.add(site, name)
+    async def work(service: Service, site: Site) -> str:
+        return await service.consumers.add(site, name, service.administration.acting(site.site, who))
 
     click.echo(_run(data, site_name, work))
     click.echo(f"{name} confirms with this key, by POST /v1/sites/{site_name}/erasures:confirm", err=True)
@@ -46,12 +50,13 @@ def add(site_name: str, name: str, data: Path) -> None:
 @consumer_command.command("remove")
 @SITE
 @NAME
+@acting_options
 @DATA
-def remove(site_name: str, name: str, data: Path) -> None:
+def remove(site_name: str, name: str, data: Path, who: Who) -> None:
     """Take a consumer away: its key is revoked, and certificates do not name it any more."""
 
-    async def work(consumers: Consumers, site: Site) -> None:
-        await consumers.remove(site, name)
+    async def work(service: Service, site: Site) -> None:
+        await service.consumers.remove(site, name, service.administration.acting(site.site, who))
 
     _run(data, site_name, work)
     click.echo(f"removed {name}")
@@ -65,8 +70,8 @@ def remove(site_name: str, name: str, data: Path) -> None:
 def list_consumers(site_name: str, as_json: bool, check: bool, data: Path) -> None:
     """The consumers of SITE, and how far each has confirmed erasures."""
 
-    async def work(consumers: Consumers, site: Site) -> list[Consumer]:
-        return await consumers.all(site)
+    async def work(service: Service, site: Site) -> list[Consumer]:
+        return await service.consumers.all(site)
 
     found: list[Consumer] = _run(data, site_name, work)
     if as_json:
@@ -77,12 +82,12 @@ def list_consumers(site_name: str, as_json: bool, check: bool, data: Path) -> No
         raise SystemExit(1)
 
 
-def _run(data: Path, site_name: str, work: Callable[[Consumers, Site], Awaitable[Any]]) -> Any:
+def _run(data: Path, site_name: str, work: Callable[[Service, Site], Awaitable[Any]]) -> Any:
     from ledger.app import open_service  # noqa: PLC0415 - `--help` starts fast
 
     async def run() -> Any:
         async with open_service(find_settings(data)) as service:
-            return await work(service.consumers, await service.site(site_name))
+            return await work(service, await service.site(site_name))
 
     return asyncio.run(run())
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from hashlib import sha256
 from typing import Literal, NamedTuple
 
@@ -20,6 +21,7 @@ from nacl.bindings import crypto_aead_aes256gcm_decrypt, crypto_aead_aes256gcm_e
 
 from ledger import config
 from ledger.core.errors import InputRefused, LedgerError, Unavailable
+from ledger.secrets import new_event_id
 from ledger.site import Site
 from ledger.store.ask import ask
 
@@ -40,13 +42,15 @@ _SWEEP = "select ledger.sweep_downloads()"
 
 
 class Wanted(Struct, frozen=True, omit_defaults=True):
-    """What a link fetches. `visitor`, `format` and `language` are for a person."""
+    """What a link fetches. `visitor`, `format` and `language` are for a person; `id` (a UUID) names the link in the
+    administrative log, which is told neither the token nor the visitor."""
 
     site: str
     what: What
     visitor: str = ""
     format: Format = "json"
     language: str = ""
+    id: str = ""
 
 
 class Link(NamedTuple):
@@ -73,6 +77,8 @@ class Downloads:
     async def link(self, site: Site, wanted: Wanted) -> Link:
         """A new link. Whoever calls has found that this caller may have what is in it."""
         token = secrets.token_urlsafe(TOKEN_BYTES)
+        if not wanted.id:
+            wanted = msgspec.structs.replace(wanted, id=new_download_id())
         looked_up, key = _derived(token)
         sealed = crypto_aead_aes256gcm_encrypt(_encode(wanted), looked_up, _NONCE, key)
         (row,) = await ask(
@@ -113,6 +119,11 @@ class Downloads:
                 await ask(self._pool, _SWEEP)
             except LedgerError as error:
                 log.warning("expired download links are not swept: %s", error)
+
+
+def new_download_id() -> str:
+    """A link's name in the administrative log."""
+    return new_event_id(time.time_ns() // 1_000_000)
 
 
 def _derived(token: str) -> tuple[bytes, bytes]:

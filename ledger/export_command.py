@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
@@ -18,11 +19,13 @@ from ledger.config import EXPORT_WAIT_SECONDS, READ_TIMEOUT_SECONDS, Settings
 from ledger.core.admin_act import site_of
 from ledger.core.errors import ConfigInvalid
 from ledger.export import Exported, export
+from ledger.keys.receipts import ReceiptKeys
 from ledger.locate import DATA, find_settings
 from ledger.progress import Progress, bar
 from ledger.spool import spooled
 from ledger.store.pool import open_pool
 from ledger.vault import Vaults
+from ledger.whole import Whole, pack_whole, write_whole
 
 BROKEN = 1
 _STDOUT = Path("-")
@@ -81,14 +84,55 @@ async def _export(
         await pool.close()
 
 
-def _packed(write: Callable[[Path], Exported], target: Path) -> Exported:
+def run_whole(
+    settings: Settings, site: str, target: Path, wait_seconds: float = EXPORT_WAIT_SECONDS, who: Who | None = None
+) -> int:
+    """Everything of a site. It answers for the writing (0); 1 if something is missing or broken, which is told."""
+    if target != _STDOUT and target.suffix not in _PACKED:
+        raise ConfigInvalid(f"--whole writes a tar: name a file that ends in {' or '.join(_PACKED)}, or -")
+    act = None
+    if who is not None:
+        act = who.act("export.made", {"target": "stream" if target == _STDOUT else "file", "kind": "whole"})
+    with bar("Exporting", "entries") as progress:
+        done = _packed(
+            lambda made: asyncio.run(_whole(settings, site, made, progress, wait_seconds, act)), target, whole=True
+        )
+    say = partial(click.echo, err=target == _STDOUT)
+    say(
+        f"everything of {site} is in {'the tar' if target == _STDOUT else target}: {done.log.size:,} entries, ",
+        nl=False,
+    )
+    say(f"{done.requests:,} requests, {done.certificates:,} certificates; its README.txt says how to verify it")
+    for problem in done.problems:
+        click.echo(f"warning: {problem}", err=True)
+    return BROKEN if done.problems else 0
+
+
+async def _whole(
+    settings: Settings, site: str, directory: Path, progress: Progress, wait_seconds: float, act: Act | None
+) -> Whole:
+    from ledger.app import open_service  # noqa: PLC0415 - an ordinary export needs no service
+
+    async with open_service(settings) as service:
+        keys = ReceiptKeys(settings, service.reads)
+        found = await service.site(site)
+        if act is not None:
+            await service.administration.record(site, act)
+        return await write_whole(service, keys, found, directory, progress, wait_seconds=wait_seconds)
+
+
+T = TypeVar("T")
+
+
+def _packed(write: Callable[[Path], T], target: Path, *, whole: bool = False) -> T:
     """The bundle is written beside the tar, and packed once it is complete: a tar begins with what is known last."""
+    pack = pack_whole if whole else tar.pack
     if target == _STDOUT:
         if sys.stdout.isatty():
             raise ConfigInvalid("a tar is no text for a terminal: redirect it, or name a file")
         with spooled() as made:
             done = write(made / "bundle")
-            tar.pack(made / "bundle", sys.stdout.buffer, compress=False)
+            pack(made / "bundle", sys.stdout.buffer, compress=False)
         sys.stdout.buffer.flush()
         return done
     if target.exists():
@@ -98,7 +142,7 @@ def _packed(write: Callable[[Path], Exported], target: Path) -> Exported:
         done = write(made / "bundle")
         packed = made / "tar"
         with os.fdopen(os.open(packed, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            tar.pack(made / "bundle", file, compress=_PACKED[target.suffix])
+            pack(made / "bundle", file, compress=_PACKED[target.suffix])
         packed.replace(target)
     return done
 
@@ -116,6 +160,11 @@ def _packed(write: Callable[[Path], Exported], target: Path) -> Exported:
     help="For a checkpoint that covers the log as it is now.",
 )
 @click.option(
+    "--whole",
+    is_flag=True,
+    help="Everything of the site, in a tar: both logs, the register of requests, certificates, and how to verify it.",
+)
+@click.option(
     "--at-checkpoint",
     type=click.IntRange(min=1),
     metavar="SIZE",
@@ -124,7 +173,13 @@ def _packed(write: Callable[[Path], Exported], target: Path) -> Exported:
 @acting_options
 @DATA
 def export_command(
-    site_name: str, target: Path, wait_seconds: float, at_checkpoint: int | None, data: Path, who: Who
+    site_name: str,
+    target: Path,
+    wait_seconds: float,
+    whole: bool,
+    at_checkpoint: int | None,
+    data: Path,
+    who: Who,
 ) -> None:
     """Write a site's log, openings and documents, as a bundle that anybody can verify.
 
@@ -132,4 +187,8 @@ def export_command(
     Exit code 0: written, 1: written, but the stored log is broken, 2: could not be written.
     """
     settings = find_settings(data)
+    if whole:
+        if at_checkpoint is not None:
+            raise click.UsageError("--whole is of the site as it is now: leave --at-checkpoint out")
+        sys.exit(run_whole(settings, site_name, target, wait_seconds, who))
     sys.exit(run_export(settings, site_name, target, wait_seconds=wait_seconds, at_checkpoint=at_checkpoint, who=who))

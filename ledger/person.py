@@ -7,7 +7,7 @@ put aside: what a reader does not take is not read either. Somebody who is erase
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -40,7 +40,7 @@ async def look_up(service: Service, site: Site, visitor: str) -> Person:
     return Person(service, site, visitor, consent)
 
 
-async def written(person: Person) -> AsyncIterator[bytes]:
+async def written(person: Person) -> AsyncGenerator[bytes, None]:
     """The document in pieces. `Erased` at any point of it: then it breaks off."""
     head = PersonExport(
         format=FORMAT,

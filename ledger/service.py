@@ -41,7 +41,7 @@ class Service(Recorder, Answers):
         self.published = Published(reads.pool)
         self.publishing = Publisher(sites, reads, wall_ms)
         self.cookies = Cookies(reads.pool, wall_ms)
-        self.consumers = Consumers(reads.pool)
+        self.consumers = Consumers(reads)
         self.downloads = Downloads(reads.pool)
         self.administration = Administration(sites, reads, wall_ms)
         self.erasures = Orders(reads, self.administration, sites.settings.erasure_batch_seconds)

@@ -12,7 +12,7 @@ import os
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -258,19 +258,22 @@ def _text(field: bytes) -> str:
     return field.partition(b"\0")[0].decode("utf-8", "replace")
 
 
-def pack(directory: Path, file: BinaryIO, *, compress: bool) -> None:
-    """Write a bundle's directory as a tar. The same files give the same bytes: owner, times and modes are left out."""
+def pack(directory: Path, file: BinaryIO, *, compress: bool, order: Sequence[str] = _ORDER) -> None:
+    """Write a directory as a tar, what lies in it in this order; else as a bundle is read.
+
+    The same files give the same bytes: owner, times and modes are left out.
+    """
     mode = "w|gz" if compress else "w|"
     with tarfile.open(fileobj=file, mode=mode, format=tarfile.GNU_FORMAT, bufsize=256 * 1024) as tar:  # type: ignore[call-overload]
-        for path in _in_order(directory):
+        for path in _in_order(directory, order):
             info = tarfile.TarInfo(path.relative_to(directory).as_posix())
             info.size, info.mode = path.stat().st_size, 0o600
             with path.open("rb") as content:
                 tar.addfile(info, content)
 
 
-def _in_order(directory: Path) -> Iterator[Path]:
-    for name in _ORDER:
+def _in_order(directory: Path, order: Sequence[str]) -> Iterator[Path]:
+    for name in order:
         path = directory / name
         if path.is_dir():
             for folder, folders, files in os.walk(path):

@@ -17,6 +17,7 @@ from ledger.core.event import EventId, convert, matches, parse_json
 from ledger.core.jws import parse
 from ledger.core.note import TYPE_ED25519, parse_vkey
 from ledger.http import auth, body, parameters
+from ledger.http.acting import acting_of
 from ledger.http.edge import EDGE, json_response
 from ledger.messages import ErasuresConfirmInput
 
@@ -47,7 +48,8 @@ async def get_certificate(request: web.Request) -> web.Response:
 async def confirm(request: web.Request) -> web.Response:
     """`POST /v1/sites/{site}/erasures:confirm`: every erasure up to a position is applied at a consumer."""
     edge = request.app[EDGE]
-    site, _ = await auth.admit(request, edge, auth.CONFIRM_ERASURES)
+    admitted = await auth.admit(request, edge, auth.CONFIRM_ERASURES)
+    site = admitted.site
     parameters.query(request)
     data = await body.read_body(
         request, body.JSON_TYPES, config.CONFIRM_BODY_MAX_BYTES, edge.limits.body_read_timeout_seconds
@@ -63,5 +65,5 @@ async def confirm(request: web.Request) -> web.Response:
         raise InputRefused("invalid-confirmation", error.detail, error.pointer) from error
     except Malformed as error:
         raise InputRefused("invalid-confirmation", f"A position here is {site.site}:<seq>.", "/position") from error
-    confirmed = await edge.service.consumers.confirm(site, told.consumer, auth.bearer(request), seq)
-    return json_response(confirmed)
+    acting = acting_of(request, edge, admitted)
+    return json_response(await edge.service.consumers.confirm(site, told.consumer, auth.bearer(request), seq, acting))

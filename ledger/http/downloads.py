@@ -7,17 +7,20 @@ cut off. The path of a link holds its token: no log, metric or answer of ours re
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from typing import Any, NamedTuple
 
 from aiohttp import hdrs, web
 
-from ledger import config, person
+from ledger import config, person, whole
+from ledger.administration import Who
 from ledger.core.encoding import encode_time
 from ledger.core.errors import InputRefused
 from ledger.core.event import convert, parse_json
-from ledger.downloads import Link, Wanted
+from ledger.downloads import Link, Wanted, new_download_id
 from ledger.http import auth, body, parameters
+from ledger.http.acting import acting_of
 from ledger.http.edge import EDGE, JSON, Edge, json_response
 from ledger.messages import Download, DownloadInput
 from ledger.site import Site
@@ -37,21 +40,24 @@ class File(NamedTuple):
 
     name: str
     media_type: str
-    pieces: AsyncIterator[bytes]
+    pieces: AsyncGenerator[bytes, None]
 
 
 async def get_export(request: web.Request) -> web.StreamResponse:
     """`GET /v1/sites/{site}/export`: everything that is held of one visitor."""
     edge = request.app[EDGE]
-    site, _ = await auth.admit(request, edge, auth.EXPORT_PERSON)
+    admitted = await auth.admit(request, edge, auth.EXPORT_PERSON)
     parameters.query(request)
-    return await _send(request, await _person(edge, site, parameters.visitor(request)))
+    file = await _person(edge, admitted.site, parameters.visitor(request))
+    if request.method != hdrs.METH_HEAD:
+        await acting_of(request, edge, admitted)("export.made", {"kind": "person", "target": "stream"})
+    return await _send(request, file)
 
 
 async def post_download(request: web.Request) -> web.Response:
     """`POST /v1/sites/{site}/downloads`: a link that fetches an export once."""
     edge = request.app[EDGE]
-    site, _ = await auth.admit(request, edge, auth.EXPORT)
+    admitted = await auth.admit(request, edge, auth.EXPORT)
     parameters.query(request)
     data = await body.read_body(
         request, body.JSON_TYPES, config.DOWNLOAD_BODY_MAX_BYTES, edge.limits.body_read_timeout_seconds
@@ -61,14 +67,17 @@ async def post_download(request: web.Request) -> web.Response:
         told = convert(value, DownloadInput)
     except InputRefused as error:
         raise InputRefused("invalid-download", error.detail, error.pointer) from error
-    return json_response(_told(edge, request, await edge.service.downloads.link(site, _wanted(site, told))), 201)
+    wanted = _wanted(admitted.site, told)
+    details = {"kind": wanted.what, "target": "download", "download": wanted.id}
+    await acting_of(request, edge, admitted)("export.made", details)
+    return json_response(_told(edge, request, await edge.service.downloads.link(admitted.site, wanted)), 201)
 
 
 def _wanted(site: Site, told: DownloadInput) -> Wanted:
     if (told.what == "person") != (told.visitor is not None):
         detail = "A person is told by its visitor id; a site has no visitor."
         raise InputRefused("invalid-download", detail, "/visitor")
-    return Wanted(site.site, told.what, told.visitor or "")
+    return Wanted(site.site, told.what, told.visitor or "", told.format, told.language or "", new_download_id())
 
 
 def _told(edge: Edge, request: web.Request, link: Link) -> Download:
@@ -77,12 +86,21 @@ def _told(edge: Edge, request: web.Request, link: Link) -> Download:
 
 
 async def get_download(request: web.Request) -> web.StreamResponse:
-    """`GET /downloads/{token}`: the file, once."""
+    """`GET /downloads/{token}`: the file, once. What cannot begin now takes the link with it."""
     edge = request.app[EDGE]
     parameters.query(request)
     wanted = await edge.service.downloads.redeem(request.match_info["token"])
     site = await edge.service.site(wanted.site)
-    return await _send(request, await _person(edge, site, wanted.visitor))
+    if wanted.what == "site":
+        assert edge.receipt_keys is not None
+        pieces = whole.pieces(edge.service, edge.receipt_keys, site)
+        file = File(f"{site.site}.tar", "application/x-tar", pieces)
+    else:
+        file = await _person(edge, site, wanted.visitor)
+    who = Who("download link", "ledger", address=edge.regions.address(request.remote, request.headers))
+    details = {"kind": wanted.what, "target": "download", "download": wanted.id}
+    await edge.service.administration.record(site.site, who.act("export.downloaded", details))
+    return await _send(request, file)
 
 
 async def _person(edge: Edge, site: Site, visitor: str) -> File:
@@ -98,13 +116,14 @@ async def _send(request: web.Request, file: File) -> web.StreamResponse:
         hdrs.CONTENT_DISPOSITION: f'attachment; filename="{file.name}"',
     }
     response = web.StreamResponse(headers=headers)
-    first = await anext(file.pieces)  # what fails before it is a refusal like any other
-    await response.prepare(request)
-    if request.method == hdrs.METH_HEAD:
-        return response
-    await _write(request, response, first)
-    async for piece in file.pieces:
-        await _write(request, response, piece)
+    async with aclosing(file.pieces) as pieces:
+        first = await anext(pieces)  # what fails before it is a refusal like any other
+        await response.prepare(request)
+        if request.method == hdrs.METH_HEAD:
+            return response
+        await _write(request, response, first)
+        async for piece in pieces:
+            await _write(request, response, piece)
     await response.write_eof()
     return response
 

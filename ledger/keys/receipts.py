@@ -50,6 +50,10 @@ class ReceiptKeys:
             )
         return keys[0]
 
+    async def of(self, site: Site, sites: Iterable[Site]) -> list[bytes]:
+        """The public keys of one site, the newest first; none where none lies here."""
+        return [key.public for key in (await self._fresh(sites)).get(site.site, [])]
+
     async def published(self, sites: Iterable[Site]) -> list[bytes]:
         """The public keys of every site, also those that no longer sign."""
         return [key.public for keys in (await self._fresh(sites)).values() for key in keys]
