@@ -18,6 +18,7 @@ from ledger.core.errors import InputRefused
 from ledger.core.event import EventId, convert, matches, parse_json
 from ledger.core.subject_request import Kind, State
 from ledger.http import auth, body, parameters
+from ledger.http.acting import who_acts
 from ledger.http.edge import EDGE, Edge, json_response
 from ledger.messages import Download
 from ledger.requests.messages import (
@@ -27,8 +28,6 @@ from ledger.requests.messages import (
     RequestRegistration,
     RequestStepInput,
 )
-from ledger.requests.register import By
-from ledger.service import Principal
 
 HEADER = "Consent-Request-Token"
 
@@ -96,9 +95,9 @@ async def list_requests(request: web.Request) -> web.Response:
 async def register_request(request: web.Request) -> web.Response:
     """`POST /v1/sites/{site}/requests:register`: enter a request that came otherwise."""
     edge = request.app[EDGE]
-    site, principal = await auth.admit(request, edge, auth.LEAD_REQUESTS)
-    asked = await _read(request, edge, RequestRegistration)
-    entered, is_new = await edge.service.requests.register(site, asked, _by(request, principal))
+    admitted = await auth.admit(request, edge, auth.LEAD_REQUESTS)
+    site, who = admitted.site, who_acts(request, edge, admitted)
+    entered, is_new = await edge.service.requests.register(site, await _read(request, edge, RequestRegistration), who)
     headers = {hdrs.LOCATION: f"/v1/sites/{site.site}/requests/{entered.id}"}
     return json_response(entered, 201 if is_new else 200, headers | ({} if is_new else {"Idempotent-Replayed": "true"}))
 
@@ -106,15 +105,10 @@ async def register_request(request: web.Request) -> web.Response:
 async def post_step(request: web.Request) -> web.Response:
     """`POST /v1/sites/{site}/requests/{id}/steps`: lead a request on."""
     edge = request.app[EDGE]
-    site, principal = await auth.admit(request, edge, auth.LEAD_REQUESTS)
+    admitted = await auth.admit(request, edge, auth.LEAD_REQUESTS)
+    who = who_acts(request, edge, admitted)
     asked = await _read(request, edge, RequestStepInput)
-    by = _by(request, principal)
-    return json_response(await edge.service.requests.take(site, _id(request), asked, by), 201)
-
-
-def _by(request: web.Request, principal: Principal) -> By:
-    """Who leads a request on: an API key, and from where."""
-    return By("api key", "api_key", request.remote)
+    return json_response(await edge.service.requests.take(admitted.site, _id(request), asked, who), 201)
 
 
 def _id(request: web.Request) -> str:

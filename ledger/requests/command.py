@@ -12,21 +12,18 @@ import click
 import msgspec
 
 from ledger import config
-from ledger.administration import actor_here
+from ledger.acting import acting_options
+from ledger.administration import Who
 from ledger.core.errors import InputRefused
 from ledger.core.event import EventId, convert, matches
 from ledger.core.subject_request import Kind, OperatorStep, Refusal, State, allowed
 from ledger.locate import DATA, find_settings
 from ledger.requests.messages import ErasureLevel, RequestList, RequestRegistration, RequestStatus, RequestStepInput
-from ledger.requests.register import By, Requests
+from ledger.requests.register import Requests
 from ledger.site import Site
 
 SITE = click.argument("site_name", metavar="SITE")
 REQUEST = click.argument("request_id", metavar="ID")
-ACTOR = click.option("--as", "actor", help="Who acts, for the administrative log; else the user of this machine.")
-INSTRUCTION = click.option(
-    "--instruction", required=True, help="Reference of the controller's instruction in its own files: DSR-2026/117."
-)
 JSON = click.option("--json", "as_json", is_flag=True, help="For programs: as the endpoints answer.")
 
 
@@ -92,9 +89,9 @@ def show(site_name: str, request_id: str, as_json: bool, data: Path) -> None:
 @click.option("--region", help="ISO 3166: whose law counts. Unknown: the strictest deadline of the document.")
 @click.option("--received", help="When it came, RFC 3339; now if left out.")
 @click.option("--identified", is_flag=True, help="Who asks was found out: else that is a step of its own (identify).")
-@ACTOR
 @JSON
 @DATA
+@acting_options
 def register(
     site_name: str,
     kind: Kind,
@@ -104,9 +101,9 @@ def register(
     region: str | None,
     received: str | None,
     identified: bool,
-    actor: str | None,
     as_json: bool,
     data: Path,
+    who: Who,
 ) -> None:
     """Enter a request that came by letter, or otherwise than from the browser."""
     if visitor_stdin and account_stdin:
@@ -118,7 +115,7 @@ def register(
     asked = _convert({name: value for name, value in told.items() if value is not None}, RequestRegistration)
 
     async def work(requests: Requests, site: Site) -> RequestStatus:
-        entered, is_new = await requests.register(site, asked, _by(actor))
+        entered, is_new = await requests.register(site, asked, who)
         if not is_new:
             click.echo("a request of the same person and kind waits already", err=True)
         return entered
@@ -129,81 +126,77 @@ def register(
 @request_command.command("identify")
 @SITE
 @REQUEST
-@ACTOR
 @JSON
 @DATA
-def identify(site_name: str, request_id: str, actor: str | None, as_json: bool, data: Path) -> None:
+@acting_options
+def identify(site_name: str, request_id: str, as_json: bool, data: Path, who: Who) -> None:
     """Say that it was found out otherwise who asks."""
-    _take(data, site_name, request_id, {"step": "identify"}, actor, as_json=as_json)
+    _take(data, site_name, request_id, {"step": "identify"}, who, as_json=as_json)
 
 
 @request_command.command("forward")
 @SITE
 @REQUEST
-@ACTOR
 @JSON
 @DATA
-def forward(site_name: str, request_id: str, actor: str | None, as_json: bool, data: Path) -> None:
+@acting_options
+def forward(site_name: str, request_id: str, as_json: bool, data: Path, who: Who) -> None:
     """Say that the controller was told. With LEDGER_REQUEST_WEBHOOK the worker does it, and tells it."""
-    _take(data, site_name, request_id, {"step": "forward"}, actor, as_json=as_json)
+    _take(data, site_name, request_id, {"step": "forward"}, who, as_json=as_json)
 
 
 @request_command.command("instruct")
 @SITE
 @REQUEST
-@INSTRUCTION
 @click.option("--level", type=click.Choice(get_args(ErasureLevel)), help="Of an erasure; erase if left out.")
-@ACTOR
 @JSON
 @DATA
-def instruct(
-    site_name: str, request_id: str, instruction: str, level: str | None, actor: str | None, as_json: bool, data: Path
-) -> None:
+@acting_options
+def instruct(site_name: str, request_id: str, level: str | None, as_json: bool, data: Path, who: Who) -> None:
     """Record the controller's instruction to answer. It orders an erasure; data can be fetched from then on."""
-    told = {"step": "instruct", "instruction": instruction, **({} if level is None else {"level": level})}
-    _take(data, site_name, request_id, told, actor, as_json=as_json)
+    told = {"step": "instruct", "instruction": _instructed(who), **({} if level is None else {"level": level})}
+    _take(data, site_name, request_id, told, who, as_json=as_json)
 
 
 @request_command.command("answer")
 @SITE
 @REQUEST
-@ACTOR
 @JSON
 @DATA
-def answer(site_name: str, request_id: str, actor: str | None, as_json: bool, data: Path) -> None:
+@acting_options
+def answer(site_name: str, request_id: str, as_json: bool, data: Path, who: Who) -> None:
     """Say that it was answered. An erasure that is done, and data that was fetched, say so by themselves."""
-    _take(data, site_name, request_id, {"step": "answer"}, actor, as_json=as_json)
+    _take(data, site_name, request_id, {"step": "answer"}, who, as_json=as_json)
 
 
 @request_command.command("refuse")
 @SITE
 @REQUEST
-@INSTRUCTION
 @click.option("--reason", type=click.Choice(get_args(Refusal)), required=True)
-@ACTOR
 @JSON
 @DATA
-def refuse(
-    site_name: str, request_id: str, instruction: str, reason: str, actor: str | None, as_json: bool, data: Path
-) -> None:
+@acting_options
+def refuse(site_name: str, request_id: str, reason: str, as_json: bool, data: Path, who: Who) -> None:
     """Record that the controller refuses, and why."""
-    told = {"step": "refuse", "instruction": instruction, "reason": reason}
-    _take(data, site_name, request_id, told, actor, as_json=as_json)
+    told = {"step": "refuse", "instruction": _instructed(who), "reason": reason}
+    _take(data, site_name, request_id, told, who, as_json=as_json)
 
 
-def _take(
-    data: Path, site_name: str, request_id: str, told: dict[str, str], actor: str | None, *, as_json: bool
-) -> None:
+def _take(data: Path, site_name: str, request_id: str, told: dict[str, str], who: Who, *, as_json: bool) -> None:
     asked = _convert(told, RequestStepInput)
 
     async def work(requests: Requests, site: Site) -> RequestStatus:
-        return await requests.take(site, _id(request_id), asked, _by(actor))
+        return await requests.take(site, _id(request_id), asked, who)
 
     _show(_run(data, site_name, work), as_json=as_json)
 
 
-def _by(actor: str | None) -> By:
-    return By(actor_here(actor), "operator")
+def _instructed(who: Who) -> str:
+    if who.instruction is None:
+        raise click.UsageError(
+            "--instruction is needed: the reference of the controller's instruction, like DSR-2026/117"
+        )
+    return who.instruction
 
 
 def _id(request_id: str) -> str:

@@ -11,13 +11,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
 
 from ledger import config
-from ledger.administration import Act, Administration
+from ledger.administration import Administration, Who
 from ledger.core.admin_act import ActWord, Role
 from ledger.core.deadlines import Period, due_ms, parse_offset, parse_period
 from ledger.core.encoding import encode_time
@@ -35,8 +34,7 @@ from ledger.core.subject_request import (
     take,
 )
 from ledger.erasing.messages import ErasureInput
-from ledger.erasing.orders import By as Orderer
-from ledger.erasing.orders import Orders
+from ledger.erasing.orders import By, Orders
 from ledger.requests.messages import RequestList, RequestRegistration, RequestStatus, RequestStepInput
 from ledger.requests.telling import DETAILS, INSTRUCTION, binding, details_of, told
 from ledger.site import Site
@@ -56,21 +54,13 @@ _ACTS: Mapping[Step, ActWord] = {
 _PARTIES: Mapping[Role, Party] = {"visitor": "visitor", "ledger": "ledger"}
 _FORWARD, _ANSWER = RequestStepInput("forward"), RequestStepInput("answer")
 
-
-class By(NamedTuple):
-    """Who takes a step, for the administrative log. `address`: an operator's IP; never a visitor's."""
-
-    actor: str
-    role: Role
-    address: str | None = None
-
-    @property
-    def party(self) -> Party:
-        return _PARTIES.get(self.role, "operator")
+VISITOR = Who("visitor", "visitor")
+LEDGER = Who("ledger", "ledger")
+"""Neither has an address: no visitor's is kept anywhere."""
 
 
-VISITOR = By("visitor", "visitor")
-LEDGER = By("ledger", "ledger")
+def _party(who: Who) -> Party:
+    return _PARTIES.get(who.role, "operator")
 
 
 class Requests:
@@ -90,7 +80,7 @@ class Requests:
 
     # --- steps -------------------------------------------------------------------------------------------------------
 
-    async def register(self, site: Site, asked: RequestRegistration, by: By) -> tuple[RequestStatus, bool]:
+    async def register(self, site: Site, asked: RequestRegistration, who: Who) -> tuple[RequestStatus, bool]:
         """Enter a request that came otherwise; whether it was entered now."""
         if asked.visitor is not None and asked.account is not None:
             raise InputRefused("invalid-request", "Name a visitor or an account, not both.", "/account")
@@ -116,10 +106,10 @@ class Requests:
             region=asked.region,
         )
         step: Step = "identify" if asked.identified else "receive"
-        entered = await self.enter(site, details, step, by, received)
+        entered = await self.enter(site, details, step, who, received)
         return await self.status(site, entered), entered == request_id
 
-    async def enter(self, site: Site, details: Details, step: Step, by: By, received_ms: int) -> str:
+    async def enter(self, site: Site, details: Details, step: Step, who: Who, received_ms: int) -> str:
         """Enter a request with its first step; its id, or that of one of the same person and kind that waits already.
 
         `InputRefused` if one of this id is there, `Unavailable` if too many wait.
@@ -131,13 +121,13 @@ class Requests:
         about = {"kind": details.kind, "state": state, "evidence": evidence.hex(), "until": encode_time(due)}
         if details.region is not None:
             about["region"] = details.region
-        act = await self._act(site, details.id, 1, step, by, None, about)
+        act = await self._act(site, details.id, 1, step, who, None, about)
         entry = Entry(
             id=details.id,
             kind=details.kind,
             state=state,
             step=step,
-            party=by.party,
+            party=_party(who),
             subject=_subject(site, details),
             details=site.vault.seal(DETAILS, binding(details.id), encoded),
             evidence=evidence,
@@ -153,9 +143,9 @@ class Requests:
             raise InputRefused("request-changed", "A request of this id was entered meanwhile: look again.", "/id")
         return details.id if other is None else other
 
-    async def take(self, site: Site, request_id: str, asked: RequestStepInput, by: By) -> RequestStatus:
+    async def take(self, site: Site, request_id: str, asked: RequestStepInput, who: Who) -> RequestStatus:
         """Lead a request on. An instructed erasure is ordered; the rest is the person's own to fetch or to do."""
-        await self._lead_on(site, await self.row(site, request_id), asked, by)
+        await self._lead_on(site, await self.row(site, request_id), asked, who)
         return await self.status(site, request_id)
 
     async def forward(self, site: Site, row: RequestRow) -> None:
@@ -181,8 +171,8 @@ class Requests:
         await self.answer(site, row)
         return True
 
-    async def _lead_on(self, site: Site, row: RequestRow, asked: RequestStepInput, by: By) -> None:
-        taken = take(row.state, asked.step, by.party, reason=asked.reason, instruction=asked.instruction)
+    async def _lead_on(self, site: Site, row: RequestRow, asked: RequestStepInput, who: Who) -> None:
+        taken = take(row.state, asked.step, _party(who), reason=asked.reason, instruction=asked.instruction)
         if asked.level != "erase" and (asked.step, row.kind) != ("instruct", "erasure"):
             raise InputRefused("invalid-request", "level goes with the instruction to erase.", "/level")
         if taken.step == "identify" and row.subject is None:
@@ -191,16 +181,16 @@ class Requests:
         outcome = taken.reason or (ANSWERS[row.kind] if taken.state == "answered" else None)
         about = {"kind": row.kind, "state": taken.state, "evidence": row.evidence.hex()}
         about |= {"until": encode_time(row.due_ms)} | ({} if outcome is None else {"outcome": outcome})
-        act = await self._act(site, row.id, row.steps + 1, taken.step, by, taken.instruction, about)
+        act = await self._act(site, row.id, row.steps + 1, taken.step, who, taken.instruction, about)
         sealed = None
         if taken.instruction is not None:
             sealed = site.vault.seal(INSTRUCTION, binding(row.id), taken.instruction.encode("ascii"))
             if taken.step == "instruct" and row.kind == "erasure":
-                await self._order(site, row, asked, taken.instruction, by)
+                await self._order(site, row, asked, taken.instruction, who)
         if not await store.advance(self.pool, site.site_id, row, taken, act, sealed):
             raise InputRefused("request-changed", "Another step was taken meanwhile: look again.", "/step")
 
-    async def _order(self, site: Site, row: RequestRow, asked: RequestStepInput, instruction: str, by: By) -> None:
+    async def _order(self, site: Site, row: RequestRow, asked: RequestStepInput, instruction: str, who: Who) -> None:
         """Under the request's own id, so that it is ordered once."""
         details = details_of(site, row)
         if details is None:
@@ -214,14 +204,22 @@ class Requests:
             evidence=row.evidence.hex(),
             id=row.id,
         )
-        await self._orders.order(site, order, Orderer(by.actor, by.role))
+        await self._orders.order(site, order, By(who.actor, who.role))
 
     async def _act(
-        self, site: Site, request_id: str, n: int, step: Step, by: By, instruction: str | None, about: Mapping[str, str]
+        self,
+        site: Site,
+        request_id: str,
+        n: int,
+        step: Step,
+        who: Who,
+        instruction: str | None,
+        about: Mapping[str, str],
     ) -> str:
         """Record the act of a step; its position. The same step tried again is the same act."""
-        named = "\n".join([request_id, str(n), step, by.actor, instruction or "", *about.values()])
-        act = Act(_ACTS[step], by.actor, by.role, instruction, {"request": request_id, **about}, by.address)
+        cited = who if instruction is None else who._replace(instruction=instruction)
+        named = "\n".join([request_id, str(n), step, *map(str, cited), *about.values()])
+        act = cited.act(_ACTS[step], {"request": request_id, **about})
         act_id = site.hasher.derived_id(named)
         return (await self._administration.record(site.site, act, act_id=act_id)).position
 

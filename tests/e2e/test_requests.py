@@ -11,7 +11,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from ledger.administration import Administration
+from ledger.administration import Administration, Who
 from ledger.core.encoding import decode_time
 from ledger.core.errors import InputRefused, NotFound, SealBroken, Unavailable
 from ledger.core.subject_request import encode_details, evidence_of
@@ -27,7 +27,7 @@ from ledger.requests.messages import (
     RequestStatus,
     RequestStepInput,
 )
-from ledger.requests.register import By, Requests
+from ledger.requests.register import Requests
 from ledger.requests.telling import details_of
 from ledger.requests.visitors import VisitorRequests
 from ledger.store import requests as store
@@ -35,7 +35,7 @@ from tests.e2e.conftest import Shop
 from tests.harness import now_ms
 from tests.requesting import Acts, Browser, Erasures, Lost
 
-OPERATOR = By("counsel", "operator")
+OPERATOR = Who("counsel", "operator")
 MINUTE_MS, DAY_MS = 60_000, 86_400_000
 
 
@@ -258,7 +258,7 @@ async def test_two_operators_take_one_step(office: Office) -> None:
     made = await office.make(Browser())
     answers = await asyncio.gather(
         *(
-            office.requests.take(office.site, made.id, RequestStepInput("forward"), By(name, "operator"))
+            office.requests.take(office.site, made.id, RequestStepInput("forward"), Who(name, "operator"))
             for name in ("anna", "bolat")
         ),
         return_exceptions=True,
