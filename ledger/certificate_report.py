@@ -96,8 +96,10 @@ def _says(told: Certificate) -> Iterator[str]:
     for entry in told.entries:
         yield from _row("", _entry(entry))
     yield from _row("why", REASONS[told.reason])
-    yield from _row("instruction", f"entry {told.act} of the administrative log")
-    yield from _row("evidence", f"SHA-256 {told.evidence} of the request")
+    yield from _row("instruction", told.instruction or "")
+    yield from _row("on record", f"as {told.act}, in the administrative log")
+    of = "of the instruction, salted" if told.evidence_salt else "of the request, as its sender keeps it"
+    yield from _row("evidence", f"SHA-256 {told.evidence} {of}")
     times = (
         ("requested", told.requested_at),
         ("blocked", told.blocked_at),

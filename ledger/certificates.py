@@ -9,9 +9,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
+from hashlib import sha256
 from uuid import UUID
 
 import asyncpg
+import msgspec
+from msgspec import Struct
 
 from ledger import config
 from ledger.consumers import Consumer
@@ -26,11 +29,12 @@ from ledger.core.certificate import (
     sign_certificate,
 )
 from ledger.core.certificate_check import verify_certificate
-from ledger.core.encoding import encode_base64, encode_time
+from ledger.core.encoding import decode_base64, encode_base64, encode_time
 from ledger.core.entry import decode, decode_seqs
 from ledger.core.errors import InputRefused, NotFound, Unavailable
 from ledger.core.merkle import leaf_hash
 from ledger.core.note import TYPE_ED25519, parse_vkey
+from ledger.erasing.orders import DETAILS
 from ledger.keys.receipts import ReceiptKeys
 from ledger.published import Leaf
 from ledger.service import Service
@@ -40,7 +44,7 @@ from ledger.store.ask import ask
 log = logging.getLogger(__name__)
 
 _ERASURE = """
-select e.is_account, e.level, e.reason, e.evidence, e.act, e.status, e.requested_ms, e.blocked_ms, e.ended_ms, e.events,
+select e.is_account, e.level, e.reason, e.evidence, e.act, e.sealed, e.status, e.requested_ms, e.blocked_ms, e.ended_ms,
        (select max(b.until_ms) from ledger.block b
          where b.site_id = e.site_id and b.subject = e.subject and b.erasure = e.id and b.state = 'erased'
        ) as blocked_until_ms,
@@ -70,6 +74,13 @@ _MARKS = (
 )
 
 _SIGNED_AT = "select c.signed_at from ledger.checkpoint c where c.site_id = $1 and c.size > $2 order by c.size limit 1"
+
+
+class _Details(Struct):
+    """What an order keeps sealed. Where no evidence was sent with it, the two are what the evidence was made of."""
+
+    instruction: str
+    salt: str
 
 
 async def certificate(service: Service, keys: ReceiptKeys, site: Site, erasure_id: str) -> bytes:
@@ -112,6 +123,9 @@ async def _certificate(service: Service, site: Site, erasure: UUID) -> Certifica
             "erasure-not-complete",
             "A certificate is about what was erased: this is still pending, or a restriction.",
         )
+    details = msgspec.json.decode(site.vault.open(DETAILS, erasure.bytes, row["sealed"]), type=_Details)
+    salt = decode_base64(details.salt)
+    derived = sha256(salt + details.instruction.encode()).digest() == row["evidence"]
     entries = await _entries(service, site, await ask(pool, _ENTRIES, site.site_id, erasure))
     last_seq = entries[-1].seq if entries else None
     signed = await ask(pool, _SIGNED_AT, site.site_id, last_seq) if entries else []
@@ -145,6 +159,8 @@ async def _certificate(service: Service, site: Site, erasure: UUID) -> Certifica
             for purpose, until_ms in await ask(pool, _MARKS, site.site_id, erasure)
         ],
         blocked_until=None if row["blocked_until_ms"] is None else encode_time(row["blocked_until_ms"]),
+        instruction=details.instruction,
+        evidence_salt=details.salt if derived else None,
         consumers=[_consumer(one, last_seq) for one in await service.consumers.all(site)],
     )
 

@@ -16,7 +16,7 @@ from ledger import config
 from ledger.core.encoding import decode_base64, encode_time
 from ledger.messages import Consent, HistoryItem, PersonEvent, PersonExport
 from ledger.published import Leaf
-from ledger.replies import stored_receipt
+from ledger.replies import forgotten, stored_receipt
 from ledger.service import ConsentQuestion, Service
 from ledger.site import Site
 
@@ -35,13 +35,22 @@ class Person(NamedTuple):
 
 
 async def look_up(service: Service, site: Site, visitor: str) -> Person:
-    """What is exported, before the first byte of it: `Erased` where there is nobody left, `Unavailable`."""
-    consent = await service.consent(site, ConsentQuestion(visitor=visitor, explain=True))
-    return Person(service, site, visitor, consent)
+    """What is exported, before the first byte of it: `InputRefused` where there is nobody left, `Unavailable`."""
+    person = Person(service, site, visitor, await service.consent(site, ConsentQuestion(visitor=visitor, explain=True)))
+    await _living(person)
+    return person
+
+
+async def _living(person: Person) -> None:
+    """Nothing is told of somebody who was erased, or is about to be."""
+    subject = person.site.hasher.visitor(person.visitor)
+    blocks = await person.service.reads.blocks(person.site.site_id, [subject])
+    if any(block.state != "restricted" for block in blocks.values()):
+        raise forgotten()
 
 
 async def written(person: Person) -> AsyncGenerator[bytes, None]:
-    """The document in pieces. `Erased` at any point of it: then it breaks off."""
+    """The document in pieces. `InputRefused` at any point of it: then it breaks off."""
     head = PersonExport(
         format=FORMAT,
         site=person.site.site,
@@ -66,6 +75,7 @@ async def events(person: Person) -> AsyncIterator[list[PersonEvent]]:
     while True:
         page = await person.service.history(person.site, person.visitor, cursor, config.PERSON_PAGE_EVENTS)
         found = [item for item in page.events if item.seq <= upto]
+        await _living(person)
         if found:
             yield await _proven(person, found, last=page.next is None)
         if page.next is None or len(found) < len(page.events):

@@ -1,4 +1,4 @@
-"""Certificates of erasure (SPEC.md section 20): what was erased, when, why, what remains and who confirmed.
+"""Certificates of erasure (SPEC.md section 21): what was erased, when, why, what remains and who confirmed.
 
 The statement itself, in its one encoding, signed by a receipt key of the site; checking it against the log is
 core/certificate_check's part. It names no person: the id is gone, and who asked for the erasure holds the request.
@@ -81,6 +81,8 @@ class CertifiedConsumer(Member, frozen=True):
 
 class Certificate(Member, frozen=True):
     """The statement. `evidence` is that of the request, `act` the position of the administrative act that ordered it.
+    With `evidence_salt` the evidence is SHA-256 of that salt and the instruction; else of the request as its sender
+    keeps it.
 
     `published_at`: when a checkpoint that covers all of it was signed. `held`: openings under a key of their own, until
     `held_until`. `blocked_until`: until then nothing is recorded under the id. `rewritten_by` and `backups_until`: by
@@ -112,6 +114,8 @@ class Certificate(Member, frozen=True):
     blocked_until: Time | None = None
     rewritten_by: Time | None = None
     backups_until: Time | None = None
+    instruction: Text | None = None
+    evidence_salt: Base64 | None = None
     consumers: list[CertifiedConsumer] = []
 
 

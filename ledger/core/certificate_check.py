@@ -1,4 +1,4 @@
-"""Certificates of erasure verified offline (SPEC.md section 20): every check by name, how it ended, and why.
+"""Certificates of erasure verified offline (SPEC.md section 21): every check by name, how it ended, and why.
 
 It takes nothing on trust but the keys that the reader brings. That openings are gone from a database is the operator's
 word, which this makes evidence: who later shows such an opening, or answers from it, has signed that it was erased.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Collection
 from enum import StrEnum
+from hashlib import sha256
 from typing import NamedTuple
 
 from ledger.core import jws
@@ -33,7 +34,7 @@ from ledger.core.tlog_proof import parse_proof
 
 
 class CheckName(StrEnum):
-    """The checks in their order; SPEC.md section 20 describes each under this name."""
+    """The checks in their order; SPEC.md section 21 describes each under this name."""
 
     CERTIFICATE = "certificate"
     SIGNATURE = "signature"
@@ -204,6 +205,10 @@ class _Run:
 
     def check_evidence(self) -> str:
         told = self._told()
+        if told.evidence_salt is not None:
+            preimage = decode_base64(told.evidence_salt) + (told.instruction or "").encode("utf-8", "surrogatepass")
+            if sha256(preimage).hexdigest() != told.evidence:
+                raise Malformed("the evidence is not that of this salt and instruction")
         for (one, _), record in zip(self.entries, self.records, strict=True):
             if one.requests != sorted(set(one.requests)):
                 raise Malformed(f"the requests of entry {one.seq} are not in their one order")

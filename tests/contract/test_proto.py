@@ -226,6 +226,8 @@ CERTIFIED = certificate.Certificate(
     blocked_until="2026-11-28T03:00:00.000Z",
     rewritten_by="2026-11-22T03:00:00.000Z",
     backups_until="2026-12-21T03:00:00.000Z",
+    instruction="ticket 7",
+    evidence_salt="AA==",
     consumers=[certificate.CertifiedConsumer("warehouse", "s.example:9", "2026-11-21T03:00:00.000Z", True)],
 )
 STEP = requests.RequestStep("refuse", "refused", "operator", "2026-11-21T03:00:00.000Z", "excessive", "s.example:7")

@@ -116,6 +116,17 @@ def test_an_erasure_of_somebody_of_whom_nothing_was_held_is_certified_too() -> N
     assert report.verified
 
 
+def test_evidence_that_was_made_of_the_instruction_can_be_made_again() -> None:
+    mine = sha256(b"salt" + b"ticket 7").digest()
+    log = log_with_erasures(evidence=sha256(b"".join(sorted((mine, ANOTHER)))).hexdigest())
+    told = replace(certificate_of(log), evidence=mine.hex(), instruction="ticket 7", evidence_salt=b64(b"salt"))
+    requests = sorted((mine.hex(), ANOTHER.hex()))
+    told = replace(told, entries=[msgspec.structs.replace(one, requests=requests) for one in told.entries])
+    assert verify(told).verified
+    (failure,) = verify(replace(told, instruction="ticket 8")).failures
+    assert failure.name == CheckName.EVIDENCE
+
+
 TAMPERED: dict[str, tuple[Certificate, str]] = {
     "another position": (with_entry(erased=["2-3", "7"]), CheckName.ENTRIES),
     "positions written otherwise": (with_entry(erased=["2", "3", "4", "7"]), CheckName.ENTRIES),
