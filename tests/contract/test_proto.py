@@ -22,6 +22,7 @@ import ledger
 from ledger import credentials, messages
 from ledger.core import admin_act, certificate, document, event, opening
 from ledger.core.policy import decode_document, encode_document, parse_site_document
+from ledger.erasing import messages as erasures
 from ledger.requests import messages as requests
 from ledger.verify import report
 
@@ -34,7 +35,7 @@ SCALARS: dict[type, set[int]] = {
     float: {FieldDescriptor.TYPE_DOUBLE},
     bytes: {FieldDescriptor.TYPE_BYTES},
 }
-MODULES = (admin_act, event, certificate, document, messages, requests, opening, credentials, report)
+MODULES = (admin_act, event, certificate, document, messages, erasures, requests, opening, credentials, report)
 SITES = Path(ledger.__file__).parent / "sites"
 
 
@@ -177,6 +178,7 @@ def test_members_have_the_same_name_type_and_cardinality(name: str) -> None:
         check_member(hint, default, fields[member])
 
 
+TIME = "2026-11-21T03:00:00.000Z"
 ID = "01980000-0000-7000-8000-000000000001"
 VISITOR = "v" * 22
 EVENT = event.Event(
@@ -253,6 +255,19 @@ REQUESTS: list[msgspec.Struct] = [
     ),
 ]
 EXAMPLES: list[msgspec.Struct] = [
+    erasures.ErasureInput("subject_request", "ticket 7", VISITOR),
+    erasures.ErasureInput("legal_order", "court 3", None, "account-1", "hold", "0" * 64, ID, "P3Y"),
+    erasures.ErasureLift("ticket 8", "0" * 64),
+    erasures.ErasureStatus(
+        *("s.example", ID, "hold", "legal_order", "erased", TIME, TIME, "0" * 64, "s.example.admin-log:7", TIME, 2),
+        [erasures.ErasureEntry(9, "s.example:9", TIME, 2)],
+        [erasures.ErasureKept(5, TIME, ["terms"])],
+        *(2, TIME, [erasures.ErasureMark("*", TIME)], TIME),
+    ),
+    erasures.ErasureEntry(9, "s.example:9", TIME, 2),
+    erasures.ErasureKept(5, TIME, ["terms"]),
+    erasures.ErasureMark("*", TIME),
+    erasures.HeldOpening(9, "AA==", "AA==", "AA=="),
     REVIEW,
     *COOKIES,
     UNDECLARED,
