@@ -16,7 +16,7 @@ import asyncpg
 import nats
 import nats.errors
 
-from ledger import config
+from ledger import config, spool
 from ledger.backup.age import age_of
 from ledger.config import Settings
 from ledger.cookies import Cookies, Figures
@@ -117,6 +117,14 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
     yield await _nats(settings)
     backups = age_of(settings.backup_dir, time.time_ns() // 1_000_000)
     yield Finding(Verdict.GOOD if backups.good else Verdict.ADVICE, "backups", backups.detail)
+    left = ", ".join(map(str, spool.left()))
+    yield Finding(
+        Verdict.ADVICE if left else Verdict.GOOD,
+        "temporary files",
+        f"{left}: of an export that was killed, with openings in it: remove it (the next export does)"
+        if left
+        else "nothing was left behind by commands that were killed",
+    )
 
 
 async def _database(connection: asyncpg.Connection) -> AsyncIterator[Finding]:

@@ -390,6 +390,12 @@ async def an_erasure_of_itself(v: Victim) -> None:
     await settled(v)
 
 
+@attack("an erasure that names an event whose payload is still there", INGEST, 12)
+async def an_erasure_of_a_living_payload(v: Victim) -> None:
+    erase_but_keep(v, EVENT)
+    await settled(v)
+
+
 @attack("the payload of an erased event kept, or brought back from a backup", SUPERUSER, 12)
 async def an_erased_payload_brought_back(v: Victim) -> None:
     await v.connection.execute(

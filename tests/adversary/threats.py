@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tests.adversary.attacks import ATTACKS, LOG, OPERATOR, SUPERUSER, THIEF
+from tests.adversary.attacks import ATTACKS, INGEST, LOG, OPERATOR, SUPERUSER, THIEF
 
 
 class Threat(NamedTuple):
@@ -78,6 +78,18 @@ ELSEWHERE = (
         SUPERUSER,
         "`verify --live`, which makes every such row anew from the log",
         "test_an_edited_row_is_found_and_named_without_a_visitor",
+    ),
+    Threat(
+        "an awkward withdrawal erased by who runs the database, with a record of his own making",
+        INGEST,
+        "`verify --admin`: no act of the administrative log ordered it; and the receipt that its visitor kept",
+        "test_an_operator_who_erases_a_withdrawal_through_the_database_is_found",
+    ),
+    Threat(
+        "the erased looked for in pages, indexes and WAL of the database, in the stream, logs, dumps and new backups",
+        "whoever gets hold of the machine",
+        "nothing, and nothing of them is there any more once tables were written anew (`scrub`)",
+        "test_of_a_hundred_erased_no_byte_is_left_and_of_nine_hundred_none_is_missing",
     ),
     Threat(
         "a history of one's own shown to who has never seen the log, and was given its vkey alone",
