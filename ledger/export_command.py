@@ -14,10 +14,10 @@ import click
 
 from ledger import tar
 from ledger.acting import acting_options
-from ledger.administration import Act, Who, open_administration
+from ledger.administration import Act, Administration, Who, open_administration
 from ledger.config import EXPORT_WAIT_SECONDS, READ_TIMEOUT_SECONDS, Settings
 from ledger.core.admin_act import site_of
-from ledger.core.errors import ConfigInvalid
+from ledger.core.errors import ConfigInvalid, NotFound
 from ledger.export import Exported, export
 from ledger.keys.receipts import ReceiptKeys
 from ledger.locate import DATA, find_settings
@@ -62,6 +62,14 @@ def run_export(
     return 0 if done.problem is None else BROKEN
 
 
+async def _on_record(administration: Administration, site: str, act: Act) -> None:
+    """Where there is no administrative log at all, the founding of the site was broken off before anybody came."""
+    try:
+        await administration.record(site, act)
+    except NotFound as error:
+        click.echo(f"warning: this export is on no record: {error}", err=True)
+
+
 async def _export(
     settings: Settings,
     site: str,
@@ -76,7 +84,7 @@ async def _export(
     try:
         if act is not None:
             async with open_administration(settings, pool) as administration:
-                await administration.record(site_of(site), act)
+                await _on_record(administration, site_of(site), act)
         return await export(
             pool, vaults, site, directory, progress, wait_seconds=wait_seconds, at_checkpoint=at_checkpoint
         )
@@ -117,7 +125,7 @@ async def _whole(
         keys = ReceiptKeys(settings, service.reads)
         found = await service.site(site)
         if act is not None:
-            await service.administration.record(site, act)
+            await _on_record(service.administration, site, act)
         return await write_whole(service, keys, found, directory, progress, wait_seconds=wait_seconds)
 
 

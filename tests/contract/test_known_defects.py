@@ -118,7 +118,7 @@ async def test_a_row_rewritten_by_sql_is_refused_or_shows(settings: Settings, da
     writes who takes the guards down does not open, and what he seals with the master secret no longer fits the entry:
     no receipt of it verifies, and no audit passes (rule 10 in tests/adversary).
     """
-    rewrite = "update ledger.opening set sealed = $1 where seq = $2"
+    rewrite = "update ledger.opening set sealed = $1 where site_id = 1 and seq = $2"
     async with running_api(settings) as api, aiohttp.ClientSession() as session:
         client = Client(api, session)
         refused = refusal()
@@ -136,7 +136,8 @@ async def test_a_row_rewritten_by_sql_is_refused_or_shows(settings: Settings, da
         await superuser.execute("drop event trigger ledger_refuse_ddl; drop event trigger ledger_refuse_drop")
         for table in GUARDED:
             await superuser.execute(f"alter table ledger.{table} disable trigger all")
-        original = await superuser.fetchval("select sealed from ledger.opening where seq = $1", receipt["seq"])
+        stored = "select sealed from ledger.opening where site_id = 1 and seq = $1"
+        original = await superuser.fetchval(stored, receipt["seq"])
         assert await superuser.execute(rewrite, forged, receipt["seq"]) == "UPDATE 1"
         assert (await client.call("GET", f"receipts/{refused['id']}", key=api.secret)).status == 500
         await superuser.execute(rewrite, original, receipt["seq"])

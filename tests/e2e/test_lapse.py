@@ -207,7 +207,7 @@ async def test_the_pass_goes_on_where_another_left_it_and_begins_anew_for_a_newe
 async def test_a_projector_that_does_not_know_a_version_yet_writes_nothing(shop: Shop, lapsing: Lapsing) -> None:
     """Else its rows would say when they are due as if there were no such version, and no pass would find them."""
     await shop.record(old_grant(0.1))
-    visitor = await shop.pool.fetchval("select visitor from ledger.opening where visitor is not null")
+    visitor = await shop.pool.fetchval("select visitor from ledger.opening where site_id = 1 and visitor is not null")
     size = await shop.size()
     call = "select ledger.write_state($1, 1, 0, $2, $3, $4, $5, $6, $7, $8, $9)"
     rows = ([visitor], [size - 1], [b""], [None], [None])
@@ -226,7 +226,7 @@ async def test_an_accounts_grant_is_told_of_under_the_account(shop: Shop, lapsin
     (event,) = await told(shop)
     assert (event.event.visitor, event.event.account) == (visitor, shop.site.hasher.account(account))
     assert event.event.lapsed == {"analytics": receipt.seq}
-    under = await shop.pool.fetchval("select visitor from ledger.opening where seq = $1", event.seq)
+    under = await shop.pool.fetchval("select visitor from ledger.opening where site_id = 1 and seq = $1", event.seq)
     assert under == bytes.fromhex(event.event.account or "")
     await shop.project()
     await lapsing.all()

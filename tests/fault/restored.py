@@ -57,12 +57,19 @@ class Backup:
             await connection.execute(f"drop database if exists {self._copy}")
 
 
+_ROWS = """
+select t.* from ledger.{table} t
+ where not exists (select 1 from ledger.site s
+                    where s.admin_of is not null and to_jsonb(t) ->> 'site_id' = s.site_id::text)
+"""
+
+
 async def contents(database: Database) -> dict[str, list[tuple[object, ...]]]:
-    """Every row of the log and of what is kept beside it."""
+    """Every row of the log and of what is kept beside it. The administrative log has a history of its own."""
     connection = await asyncpg.connect(database.admin_url)
     try:
         return {
-            table: sorted((tuple(row) for row in await connection.fetch(f"select * from ledger.{table}")), key=repr)
+            table: sorted((tuple(row) for row in await connection.fetch(_ROWS.format(table=table))), key=repr)
             for table in TABLES
         }
     finally:
@@ -77,7 +84,9 @@ def without_content(rows: dict[str, list[tuple[object, ...]]]) -> dict[str, list
 async def size_of(database: Database) -> int:
     connection = await asyncpg.connect(database.admin_url)
     try:
-        size: int = await connection.fetchval("select count(*) from ledger.entry")
+        size: int = await connection.fetchval(
+            "select count(*) from ledger.entry join ledger.site using (site_id) where admin_of is null"
+        )
         return size
     finally:
         await connection.close()

@@ -16,6 +16,7 @@ from ledger import config as bounds
 from ledger.app import open_service
 from ledger.config import Settings
 from ledger.core import keys
+from ledger.core.admin_act import admin_log_of
 from ledger.core.ed25519 import SigningKey
 from ledger.core.encoding import encode_base64
 from ledger.core.entry import Kind
@@ -354,6 +355,8 @@ async def test_doctor_looks_at_the_key_files(settings: Settings, site: SiteCrede
     assert "take-offline" in told[Verdict.ADVICE]
     assert Verdict.BAD not in told
     await key(settings, "take-offline", site.site, str(tmp_path / "root.key"), answer=PASSPHRASE + "\n")
+    offline = str(tmp_path / "root-of-acts.key")
+    await key(settings, "take-offline", admin_log_of(site.site), offline, answer=PASSPHRASE + "\n")
     assert Verdict.ADVICE not in await findings(settings, site)
 
     (ingest,) = key_files.paths_of(settings, site.site, "ingest")

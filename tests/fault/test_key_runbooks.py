@@ -79,7 +79,7 @@ async def checkpointed(settings: Settings, size: int) -> None:
     connection = await asyncpg.connect(settings.database_url)
 
     async def covers() -> bool:
-        newest = await connection.fetchval("select max(size) from ledger.checkpoint")
+        newest = await connection.fetchval("select max(size) from ledger.checkpoint where site_id = 1")
         return newest is not None and newest >= size
 
     try:
@@ -127,7 +127,8 @@ async def test_a_stolen_log_key(settings: Settings, tmp_path: Path, monkeypatch:
     site = await found(settings)
     (old,) = await ids(settings, site, "log")
     connection = await asyncpg.connect(settings.database_url)
-    (tmp_path / "kept").write_bytes(await connection.fetchval("select note from ledger.checkpoint where size = 1"))
+    first = "select note from ledger.checkpoint where site_id = 1 and size = 1"
+    (tmp_path / "kept").write_bytes(await connection.fetchval(first))
     await connection.close()
     reader = await reader_of("log-key-stolen.md", settings, site, tmp_path / "root.key")
     reader.words["CHECKPOINT"] = str(tmp_path / "kept")

@@ -261,7 +261,9 @@ async def newest_note(settings: Settings, size: int) -> bytes:
         notes[:] = [
             row["note"]
             for row in await connection.fetch(
-                "select note from ledger.checkpoint where size >= $1 order by size desc limit 1", size
+                "select note from ledger.checkpoint join ledger.site using (site_id) "
+                "where admin_of is null and size >= $1 order by size desc limit 1",
+                size,
             )
         ]
         return bool(notes)
@@ -276,7 +278,8 @@ async def newest_note(settings: Settings, size: int) -> bytes:
 async def signatures(settings: Settings, old: VerifierKey, new: VerifierKey) -> dict[int, set[str]]:
     """Size -> which of the two keys signed the checkpoint, of every one that was kept."""
     connection = await asyncpg.connect(settings.database_url)
-    notes = [parse_checkpoint(row["note"]) for row in await connection.fetch("select note from ledger.checkpoint")]
+    kept = "select note from ledger.checkpoint join ledger.site using (site_id) where admin_of is null"
+    notes = [parse_checkpoint(row["note"]) for row in await connection.fetch(kept)]
     await connection.close()
     return {note.size: {name for name, vkey in (("old", old), ("new", new)) if note.signed_by(vkey)} for note in notes}
 
@@ -341,7 +344,9 @@ async def test_what_a_retired_key_signs_afterwards_is_refused_by_the_database_an
     superuser = await asyncpg.connect(database.admin_url)
     await superuser.execute(
         """with tip as (select e.site_id, e.seq + 1 as seq, ledger.entry_ms(e.entry) as ms,
-                               ledger.leaf_hash(e.entry) as leaf from ledger.entry e order by e.seq desc limit 1)
+                               ledger.leaf_hash(e.entry) as leaf
+                          from ledger.entry e join ledger.site s on s.site_id = e.site_id and s.admin_of is null
+                         order by e.seq desc limit 1)
            insert into ledger.entry (site_id, seq, entry)
            select t.site_id, t.seq, ledger.entry_bytes(t.seq, t.ms, t.leaf, 1, $1, $2, $3, ''::bytea) from tip t""",
         draft.commit,
