@@ -196,6 +196,13 @@ class Process:
     async def stop(self) -> None:
         await self._server.stop()
 
+    async def restart(self, settings: Settings) -> None:
+        """With other settings, at the same port."""
+        await self._server.stop()
+        self.settings = replace(settings, port=self.settings.port)
+        self._server = Server(self.settings, self._server.log, self._server.run_dir)
+        await self.start()
+
     async def __aenter__(self) -> Process:
         await self.start()
         return self
