@@ -204,7 +204,7 @@ class Requests:
             evidence=row.evidence.hex(),
             id=row.id,
         )
-        await self._orders.order(site, order, By(who.actor, who.role))
+        await self._orders.order(site, order, By(who.actor, who.role, who.flagged))
 
     async def _act(
         self,

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,20 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 SITE = "weco.nexaxt.com"
 OPTIONAL = ("analytics", "marketing", "preferences")
+PATIENCE_MS = 60_000
+EXTRACT = """async (visitor) => {
+  const database = await new Promise((ok) => {
+    const opening = indexedDB.open("consent-identity");
+    opening.onsuccess = () => ok(opening.result);
+  });
+  const row = await new Promise((ok) => {
+    const asked = database.transaction("keys").objectStore("keys").get(visitor);
+    asked.onsuccess = () => ok(asked.result);
+  });
+  database.close();
+  if (!row) return "no key";
+  return crypto.subtle.exportKey("pkcs8", row.keys.privateKey).then(() => "exported", (refused) => refused.name);
+}"""
 
 
 @pytest.fixture
@@ -236,3 +251,113 @@ def test_the_page_fits_the_screen_and_every_control_has_a_name(page: Page, width
         for control in page.get_by_role(role).all():
             assert control.evaluate("node => node.ariaLabel || node.innerText || node.labels?.[0]?.innerText"), role
     assert page.evaluate(CONTRAST) == []
+
+
+# --- rights -----------------------------------------------------------------------------------------------------------
+
+
+def step(page: Page, ledger: Credentials, **told: str) -> dict[str, Any]:
+    """What an operator does, with the secret key."""
+    url = f"{ledger.base_url}/v1/sites/{SITE}/requests/{page.locator('#request-id').inner_text()}/steps"
+    answer = page.request.post(url, data=told, headers={"Authorization": f"Bearer {ledger.sites[SITE].secret}"})
+    assert answer.status == 201, answer.text()
+    return dict(answer.json())
+
+
+def expect_state(page: Page, state: str) -> None:
+    expect(page.locator(f'#request[data-state="{state}"]')).to_be_visible(timeout=PATIENCE_MS)
+
+
+def test_a_visitor_sees_the_request_go_its_way_and_fetches_what_is_held(
+    visit: Visit, ledger: Credentials, tmp_path: Path
+) -> None:
+    page = visit.page
+    visitor = page.locator("#visitor").inner_text()
+    assert len(visitor) == 43
+    assert page.evaluate(EXTRACT, visitor) == "InvalidAccessError", "the private key never leaves the browser"
+    page.click("#accept")
+    expect(page.locator("#entries > li")).to_have_count(1)
+    page.click("#ask-access")
+    expect_state(page, "proven")
+    expect(page.locator("#request-steps li")).to_contain_text(["by the visitor"])
+    expect(page.locator("#request-download")).to_be_hidden()
+    page.reload()
+    expect_state(page, "proven")
+    step(page, ledger, step="forward")
+    expect_state(page, "forwarded")
+    told = step(page, ledger, step="instruct", instruction="DSR-1")
+    assert told["visitor"] == visitor
+    expect_state(page, "instructed")
+    with page.expect_download() as fetched:
+        page.click("#request-download")
+    fetched.value.save_as(tmp_path / "person.json")
+    held = json.loads((tmp_path / "person.json").read_text())
+    assert (held["visitor"], len(held["events"])) == (visitor, 1)
+    expect_state(page, "answered")
+    assert page.evaluate(CONTRAST) == []
+    page.set_viewport_size({"width": 360, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert visit.complaints == []
+    assert len(visit.hosts) == 1
+
+
+def test_a_visitor_who_asks_to_be_forgotten_is_and_becomes_somebody_else(visit: Visit, ledger: Credentials) -> None:
+    page = visit.page
+    visitor = page.locator("#visitor").inner_text()
+    page.click("#accept")
+    expect(page.locator("#entries > li")).to_have_count(1)
+    page.click("#ask-erasure")
+    expect_state(page, "proven")
+    step(page, ledger, step="forward")
+    step(page, ledger, step="instruct", instruction="DSR-2")
+    expect_state(page, "answered")
+    expect(page.locator("#request-state")).to_contain_text("You were forgotten")
+    expect(page.locator("#visitor")).not_to_have_text(visitor)
+    expect(page.locator("#entries > li")).to_have_count(0)
+    assert page.evaluate(EXTRACT, visitor) == "no key"
+    status = page.request.get(
+        f"{ledger.base_url}/v1/sites/{SITE}/requests/{page.locator('#request-id').inner_text()}",
+        headers={"Authorization": f"Bearer {ledger.sites[SITE].secret}"},
+    ).json()
+    assert (status["forgotten"], "visitor" in status, "instruction" in status) == (True, False, False)
+    # The old id is refused, the new one is asked anew.
+    gone = page.request.post(
+        f"{ledger.base_url}/v1/sites/{SITE}/events",
+        data={"type": "consent.refused", "visitor": visitor, "decisions": {"*": "denied"}, "action": "api"},
+        headers={"Authorization": f"Bearer {ledger.sites[SITE].secret}"},
+    )
+    assert gone.status == 410
+    page.click("#refuse")
+    expect(page.locator("#entries > li")).to_have_count(1)
+
+
+def test_a_page_whose_visitor_was_erased_meanwhile_takes_a_new_id(visit: Visit, ledger: Credentials) -> None:
+    page = visit.page
+    visitor = page.locator("#visitor").inner_text()
+    secret = {"Authorization": f"Bearer {ledger.sites[SITE].secret}"}
+    ordered = page.request.post(
+        f"{ledger.base_url}/v1/sites/{SITE}/erasures",
+        data={"visitor": visitor, "reason": "subject_request", "instruction": "DSR-3"},
+        headers=secret,
+    )
+    assert ordered.status == 202, ordered.text()
+    page.click("#accept")
+    expect(page.locator("#visitor")).not_to_have_text(visitor)
+    page.click("#accept")
+    expect(page.locator("#entries > li")).to_have_count(1)
+
+
+def test_a_browser_that_can_keep_no_key_says_that_it_proves_nothing(
+    browser: BrowserContext, ledger: Credentials
+) -> None:
+    page = browser.new_page()
+    page.add_init_script(
+        "SubtleCrypto.prototype.generateKey = async () => { throw new DOMException('', 'NotSupportedError'); }"
+    )
+    open_site(page, ledger, SITE)
+    expect(page.locator("#rights-proof")).to_contain_text("can prove nothing")
+    expect(page.locator("#ask-access")).to_be_disabled()
+    assert len(page.locator("#visitor").inner_text()) == 22
+    page.click("#accept")
+    expect(page.locator("#entries > li")).to_have_count(1)
+    page.close()

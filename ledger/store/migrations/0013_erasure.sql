@@ -201,6 +201,7 @@ begin
      where t.site_id = p_site_id and (t.subject = any (v_done)
            or (t.subject, t.other) in (select o.other, o.subject from ledger.related o
                                         where o.site_id = p_site_id and o.subject = any (v_done)));
+    perform ledger.forget_requests(p_site_id, v_done, null);  -- what the register says of them
 end $$;
 
 -- The erasing transaction: `append_one` of an erasure entry, with all that outlives it. Outcome 5, and nothing done, where
