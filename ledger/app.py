@@ -41,6 +41,8 @@ from ledger.region import RegionFinder
 from ledger.relay import Relay
 from ledger.requests.delivering import RequestWorker
 from ledger.requests.figures import RequestCollector
+from ledger.retention.figures import RetentionCollector
+from ledger.retention.pruner import Pruner
 from ledger.scrub import Scrubber
 from ledger.service import Service
 from ledger.site import SiteRegistry
@@ -191,6 +193,9 @@ async def run_worker(settings: Settings) -> None:
     eraser = Eraser(settings, pool)
     registry.register(EraserCollector(eraser))
     tasks.append(asyncio.create_task(hold(settings.database_url, "eraser", eraser.run), name="eraser"))
+    pruner = Pruner(settings, pool)
+    registry.register(RetentionCollector(pruner))
+    tasks.append(asyncio.create_task(hold(settings.database_url, "retention", pruner.run), name="retention"))
     scrubber = Scrubber(settings)
     registry.register(scrubber)
     tasks.append(asyncio.create_task(hold(settings.database_url, "scrubber", scrubber.run), name="scrubber"))

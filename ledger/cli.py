@@ -20,6 +20,7 @@ from ledger.acting import acting_options
 from ledger.config import Settings, load_settings
 from ledger.core.errors import ConfigInvalid, LedgerError
 from ledger.locate import DATA, find_admin_url, find_settings
+from ledger.retention.command import close_command
 
 DOCUMENT = click.argument("document", type=click.File("rb"))
 
@@ -42,6 +43,7 @@ _ELSEWHERE = {
     "receipt": ("ledger.receipt_command", "receipt_command"),
     "request": ("ledger.requests.command", "request_command"),
     "restore": ("ledger.backup.command", "restore_command"),
+    "retention": ("ledger.retention.command", "retention_command"),
     "scrub": ("ledger.scrub_command", "scrub_command"),
     "verify": ("ledger.verify_command", "verify_command"),
     "witness": ("ledger.witness.command", "witness_command"),
@@ -184,6 +186,9 @@ def site_add(document: Any, root_file: Path | None, data: Path, who: Any) -> Non
     click.echo(f"admin log    {made.admin_log_vkey}\nadmin log id {made.admin_log_id}")
     click.echo(f"publishable  {made.publishable}\nsecret       {made.secret}")
     click.echo(where_to_keep(settings, made.site, root_file), err=True)
+
+
+site.add_command(close_command)
 
 
 @site.command("list")

@@ -449,16 +449,16 @@ DATA_KEY_AHEAD_SECONDS = 60
 """How long before its first use an opening key is made: by then every process has seen it (SITE_REFRESH_SECONDS)."""
 DATA_KEY_ATTEMPTS = 8
 """How often a number is taken for a new data key, while others make keys of the same site."""
-
-# Backups
-BACKUP_PART_BYTES = 64 * 1024
-"""Of what is sealed at a time, and of what is read at a time from where it comes."""
 DATA_KEY_PERIOD_DAYS = 30
 """How long one key seals openings: what was sealed before can be forgotten for good once nothing of it is left."""
 DATA_KEY_MAX_ENTRIES = 2**30
 """A new one is made earlier where this many entries came; the database refuses twice as many."""
 DATA_KEY_LOOK_SECONDS = 60.0
 """How often the worker looks whether a new key is due, or an old one can be destroyed."""
+
+# Backups
+BACKUP_PART_BYTES = 64 * 1024
+"""Of what is sealed at a time, and of what is read at a time from where it comes."""
 BACKUP_MAX_MEMBERS = 100_000
 BACKUP_MEMBER_MAX_BYTES = 64 * 1024 * 1024
 """Of everything in a backup but the database: it is held in memory when it is put back."""
@@ -472,6 +472,27 @@ BACKUP_OLD_SECONDS = 3 * 24 * 3600
 # Retention
 SUPPRESS_FOR = "P3Y"
 """How long a denial outlives its record as a suppression mark, where the site document names no `suppressFor`."""
+RETENTION_BLOCK_SEQS = 4_096
+"""Entries for which it is noted together when one of them may be due."""
+RETENTION_ROUND_BLOCKS = 64
+"""Of them, that are looked at in one round; then another site has its turn."""
+RETENTION_PAGE_SUBJECTS = 64
+"""People whose events are read at a time."""
+RETENTION_BATCH_EVENTS = 1_024
+"""About so many events go with one erasure entry; an entry names at most 4,096."""
+RETENTION_BATCH_PEOPLE = 256
+RETENTION_IDLE_SECONDS = 60.0
+"""How often it is looked whether something is due."""
+RETENTION_TAIL_SECONDS = 3_600
+"""How soon the newest entries, to which more come, are looked at again."""
+RETENTION_PAUSE_SECONDS = 0.05
+"""Between two batches, for those who record meanwhile."""
+RETENTION_ATTEMPTS = 5
+"""How often a batch is put together again in one round because somebody recorded something meanwhile."""
+RETENTION_REPORT_DAYS = 400
+"""For so long it is told what each run took."""
+RETENTION_LATE_SECONDS = 24 * 3600
+"""Something that has been due for longer is named by `doctor`."""
 
 # Requests of people about their data
 REQUEST_BODY_MAX_BYTES = 4_096
@@ -502,8 +523,8 @@ REQUEST_WEBHOOK_PAUSES_SECONDS = (1.0, 2.0, 5.0, 15.0, 60.0)
 
 # Erasures
 ERASURE_BLOCK_SECONDS = GRANT_MAX_AGE_SECONDS + 24 * 3600
-"""For so long after an erasure nothing is recorded under the visitor's id, and a late retry is told of it: a browser may
-send what it kept in its queue as long as grants are taken."""
+"""For so long after an erasure nothing is recorded under the visitor's id, and a late retry is told of it: a browser
+may send what it kept in its queue as long as grants are taken."""
 ERASURE_HOLD_FOR = "P3Y"
 """How long proof is held, where the order does not say."""
 ERASURE_HOLD_MAX_YEARS = 10
@@ -533,6 +554,7 @@ ADMIN_ERASE_BATCH_ACTS = 1_000
 """Acts that one erasure entry of an administrative log names at most."""
 VERIFY_PENDING_SHOWN_ACTS = 20
 """Acts not carried out yet that `verify --admin` lists; the rest are counted."""
+
 # Scrubbing: writing tables anew, from which something was erased
 SCRUB_LOOK_SECONDS = 10.0
 """How often it is looked whether something was deleted since."""

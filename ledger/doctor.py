@@ -90,6 +90,10 @@ select count(*), count(*) filter (where r.due_at < clock_timestamp()),
        coalesce(extract(epoch from min(r.due_at) - clock_timestamp())::float8, 0)
   from ledger.request r where r.site_id = $1 and r.closed_at is null
 """
+_RETENTION = """
+select coalesce(extract(epoch from now()) - min(r.next_ms) / 1000.0, 0)::float8
+  from ledger.retention_block r where r.site_id = $1 and r.next_ms is not null
+"""
 LAG_ADVICE_ENTRIES = 100_000
 
 
@@ -182,6 +186,16 @@ async def _site(connection: asyncpg.Connection, settings: Settings, row: asyncpg
     async for finding in _keys(connection, settings, row):
         yield finding
     yield _requests(site, *await connection.fetchrow(_REQUESTS, row["site_id"]))
+    yield _retention(site, await connection.fetchval(_RETENTION, row["site_id"]))
+
+
+def _retention(site: str, late_seconds: float) -> Finding:
+    """Whether records go when their time is over."""
+    name = f"{site}, retention"
+    if late_seconds > config.RETENTION_LATE_SECONDS:
+        told = f"records have been due for {late_seconds / 86_400:.1f} days: is a worker running?"
+        return Finding(Verdict.BAD, name, f"{told} `consent-ledger retention plan {site}` shows them")
+    return Finding(Verdict.GOOD, name, "nothing has been due for long")
 
 
 def _requests(site: str, waiting: int, overdue: int, left_seconds: float) -> Finding:

@@ -91,6 +91,9 @@ class Recorder:
         """Everything up to the event's place in the log's order, so that who enters events one after another has them
         recorded in that order. A `Recording` if it is known already. Raises as `record` does.
         """
+        if site.closed:
+            detail = "The site is closed on its controller's instruction: nothing is recorded for it any more."
+            raise InputRefused("site-closed", detail)
         sequencer = site.sequencer
         if sequencer is None:
             raise self.sites.hindrance(site)

@@ -27,11 +27,13 @@ from ledger.keys.files import keys_here, site_directory
 from ledger.secrets import SiteHasher
 from ledger.sequencer import AppendEvents, Sequencer, Signer
 from ledger.store.append import Head, append_events
+from ledger.store.ask import ask
 from ledger.store.reads import EventRow, PolicyRow, Reads, SiteRow, VisitorRows
 from ledger.vault import Vault, Vaults
 
 log = logging.getLogger(__name__)
 
+_CLOSED = "select c.site_id from ledger.site_closing c"
 _PROBE = b"consent-ledger signing probe"
 _BEFORE_CHECKPOINT = "before its first checkpoint has its quorum"
 _SIGNED_BEYOND = "the database holds an older copy of its log"
@@ -72,6 +74,8 @@ class Site:
     keys_seq: int = 0
     looked_for_version_at: float = float("-inf")
     next_look: asyncio.Task[None] | None = None
+    closed: bool = False
+    """Nothing is recorded for it any more, on its controller's instruction."""
 
 
 class SiteRegistry:
@@ -155,6 +159,7 @@ class SiteRegistry:
                         continue
                     if site is not None:
                         self._sites[row.site] = site
+            await self._follow_closings()
             self._looked_at = time.monotonic()
 
     async def refresh_policies(self, site: Site) -> None:
@@ -193,6 +198,7 @@ class SiteRegistry:
                 await self.vaults.refresh()
                 await self.load()
                 await self._follow_keys()
+                await self._follow_closings()
                 for site_id, seq in (await self._reads.policy_seqs()).items():
                     for site in self.loaded():
                         if site.site_id == site_id and site.policies.last_seq < seq:
@@ -201,6 +207,11 @@ class SiteRegistry:
                 log.warning("sites could not be refreshed: %s", error)
             except Exception:
                 log.exception("sites could not be refreshed; it is tried again")
+
+    async def _follow_closings(self) -> None:
+        closed = {row["site_id"] for row in await ask(self._reads.pool, _CLOSED)}
+        for site in self.loaded():
+            site.closed = site.site_id in closed
 
     async def _follow_keys(self) -> None:
         """Sign with the newest key from now on, where it lies here: then the retirement of the old one is no event."""

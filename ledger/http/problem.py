@@ -82,6 +82,7 @@ KINDS: Mapping[str, Kind] = {
     "erasure-ordered": Kind(409, "The visitor was erased"),
     "not-restricted": Kind(409, "Nothing is restricted"),
     "invalid-erasure": Kind(422, "Invalid erasure"),
+    "site-closed": Kind(410, "The site is closed"),
     "download-gone": Kind(410, "The link does not work any more"),
     # What it says
     "invalid-event": Kind(422, "Invalid event"),

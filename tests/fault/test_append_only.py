@@ -29,6 +29,7 @@ BESIDE = (
     "scrub",
     *("signer", "api_key", "projection", "state", "unfolded", "migration", "tile", "checkpoint", "checkpointer"),
     *("observed_cookie", "download", "consumer", "data_key"),
+    *("retention_block", "retention_batch", "site_closing"),
     *("erasure", "erasure_entry", "block", "mark", "held", "kept", "related", "fading"),
 )
 REFUSED = "LG100"
@@ -225,6 +226,7 @@ async def test_the_service_executes_what_it_needs_and_nothing_else(
         *("add_data_key", "destroy_data_key"),
         *("erasures_so_far", "record_scrub"),
         *("order_erasure", "lift_restriction", "append_erasure", "end_erasures", "sweep_erasures"),
+        *("put_retention_blocks", "begin_retention_batch", "end_retention_batches", "close_site", "end_closing"),
         *("observe_cookies", "forget_cookies", "review_cookies"),
         *("request_at", "register_request", "prove_request", "advance_request", "request_told", "forget_requests"),
         *("put_download", "spend_download", "sweep_downloads", "add_consumer", "remove_consumer", "confirm_erasures"),

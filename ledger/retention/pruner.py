@@ -1,0 +1,395 @@
+"""The pruner: erases the records whose time is over, of all sites, in batches that mix people.
+
+The log is looked through in blocks of seqs, each when something in it may be due, or a version was published since. Of
+everybody who has an event in a block all events are read, and what goes is decided from those (core/retention). Each
+batch is recorded in the administrative log before it is erased, and erased with its marks in one transaction, only if
+nothing was recorded of these people meanwhile. A block's next moment is noted when nothing in it is due any more: so
+whatever ends us, the next one looks again, and finds what is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from hashlib import sha256
+from types import MappingProxyType
+from typing import NamedTuple
+from uuid import UUID
+
+import asyncpg
+
+from ledger import config
+from ledger.administration import Administration, Who
+from ledger.config import Settings
+from ledger.core import erasing
+from ledger.core.admin_act import ActWord
+from ledger.core.encoding import encode_time
+from ledger.core.entry import MAX_ERASED_SEQS
+from ledger.core.erasing import events_hash, evidence_of
+from ledger.core.errors import LedgerError, Unavailable
+from ledger.core.fold import EMPTY_STATE, Recorded, fold
+from ledger.core.question import Mark
+from ledger.core.retention import Plan, Retention, Suppression, counts
+from ledger.data_keys import destroy_empty_keys
+from ledger.erasing.execution import MarkOf, Unchanged, erase_seqs, suppress_for
+from ledger.erasing.gathering import everything
+from ledger.erasing.messages import Reason
+from ledger.retention import store
+from ledger.retention.store import Block
+from ledger.site import Site, SiteRegistry, recorded
+from ledger.store.errors import is_transient
+from ledger.store.pool import open_pool
+from ledger.store.reads import Reads
+
+log = logging.getLogger(__name__)
+
+SCHEDULED = Who("retention", "ledger")
+"""Who acts where nobody gave the command."""
+
+
+class Ground(NamedTuple):
+    """Why events go: the word of the act, the reason, and the evidence (64 hex digits) that act and record share."""
+
+    act: ActWord
+    reason: Reason
+    evidence: str
+
+
+class Subject(NamedTuple):
+    """One visitor or account, by its keyed hash: what is on record, and what of it goes."""
+
+    subject: bytes
+    events: list[Recorded]
+    plan: Plan
+
+    def going(self) -> list[Recorded]:
+        due = set(self.plan.due)
+        return [one for one in self.events if one.seq in due]
+
+
+class Pruned(NamedTuple):
+    """What a run took: events, erasure entries, people (one may be in several entries); by type, purpose and month."""
+
+    events: int = 0
+    entries: int = 0
+    people: int = 0
+    counts: Mapping[tuple[str, str, str], int] = MappingProxyType({})
+
+
+class Look:
+    """One look at a site's records as of one moment. Reads alone: what would go, as `plan` shows it."""
+
+    def __init__(self, pool: asyncpg.Pool, site: Site, now_ms: int) -> None:
+        self._pool, self._site, self.now_ms = pool, site, now_ms
+        self._reads = Reads(pool)
+        self._retention = Retention(site.policies, now_ms, suppress_for(site, now_ms))
+        self.can_be_due = self._retention.terms.keeps_some_for_a_time()
+
+    async def through(self, block: Block, *, first_only: bool = False) -> AsyncIterator[Subject]:
+        """Everybody with an event in a block; with `first_only` those alone who have none before it."""
+        found = await store.subjects(self._pool, self._site.site_id, block)
+        size = config.RETENTION_PAGE_SUBJECTS
+        for page in (found[at : at + size] for at in range(0, len(found), size)):
+            if first_only:
+                earlier = await store.with_earlier(self._pool, self._site.site_id, page, block.low)
+                page = [subject for subject in page if subject not in earlier]
+            for subject in await self.subjects(page):
+                yield subject
+
+    async def subjects(self, found: Sequence[bytes]) -> list[Subject]:
+        """These subjects as they are now. Who is to be erased, or restricted, is left alone."""
+        site, limit = self._site, config.ERASURE_PAGE_EVENTS
+        pages = await self._reads.histories(site.site_id, found, [-1] * len(found), 2**53, limit)
+        blocks = await self._reads.blocks(site.site_id, found)
+        events = {
+            subject: [recorded(site.vault, row) for row in page] for subject, page in zip(found, pages, strict=True)
+        }
+        for subject, own in events.items():
+            if len(own) == limit:
+                events[subject] = await everything(self._reads, site, subject)
+        kept = await store.kept(self._pool, site.site_id, [one.seq for own in events.values() for one in own])
+        looked: list[Subject] = []
+        for subject, own in events.items():
+            if (block := blocks.get(subject)) is not None and block.state != "erased":
+                again_ms = self.now_ms + config.RETENTION_TAIL_SECONDS * 1000
+                looked.append(Subject(subject, own, Plan((), (), again_ms)))
+                continue
+            account = fold(EMPTY_STATE, own).account
+            stands = account is not None and await self._stands(bytes.fromhex(account))
+            plan = self._retention.plan(own, account_stands=stands, kept_until_ms=kept, at_most=MAX_ERASED_SEQS)
+            looked.append(Subject(subject, own, plan))
+        return looked
+
+    async def _stands(self, account: bytes) -> bool:
+        """Whether an account has anything to say yet."""
+        site_id = self._site.site_id
+        return bool(await self._reads.history(site_id, account, -1, 1)) or bool(
+            await self._reads.marks(site_id, [account])
+        )
+
+
+async def planned(pool: asyncpg.Pool, site: Site, now_ms: int) -> Counter[tuple[str, str, str]]:
+    """What a run would take at a moment, by type, purpose and month of recording. Changes nothing."""
+    look = Look(pool, site, now_ms)
+    found: Counter[tuple[str, str, str]] = Counter()
+    size = await store.size(pool, site.site_id)
+    for low in range(0, size, config.RETENTION_BLOCK_SEQS):
+        block = Block(low // config.RETENTION_BLOCK_SEQS, low, low + config.RETENTION_BLOCK_SEQS)
+        async for subject in look.through(block, first_only=True):
+            found += counts(subject.going())
+    return found
+
+
+class SitePruner:
+    """One run of one site, as of one moment."""
+
+    def __init__(self, pool: asyncpg.Pool, sites: SiteRegistry, site: Site, now_ms: int, who: Who = SCHEDULED) -> None:
+        self._pool, self._site, self._who, self.now_ms = pool, site, who, now_ms
+        self._administration = Administration(sites, Reads(pool))
+        self.pruned = Pruned()
+
+    def look(self) -> Look:
+        """By what is decided who goes."""
+        return Look(self._pool, self._site, self.now_ms)
+
+    def ground(self) -> Ground:
+        """The site document that is in force names the period: its hash is the evidence."""
+        in_force = self._site.policies.in_force(self.now_ms)
+        assert in_force is not None
+        return Ground("retention.run", "retention", evidence_of([in_force.document_hash]))
+
+    def knows(self) -> int:
+        """What a block is looked at again for, whenever it is due: versions of the policy, up to this seq."""
+        return self._site.policies.last_seq
+
+    async def run(self) -> Pruned:
+        """Until nothing is due."""
+        while True:
+            before = self.pruned.events
+            more = await self.round(config.RETENTION_ROUND_BLOCKS)
+            if not more and self.pruned.events == before:
+                return self.pruned
+
+    async def round(self, limit: int) -> bool:
+        """Look at some blocks; whether there may be more. Raises `Unavailable`."""
+        site_id, policy_seq = self._site.site_id, self.knows()
+        look = self.look()
+        if not look.can_be_due:
+            return False
+        await store.end_batches(self._pool, site_id, self.now_ms)
+        blocks = await store.due_blocks(self._pool, site_id, self.now_ms, policy_seq, limit)
+        for block in blocks:
+            next_ms = await self._prune(look, block)
+            if block.high > await store.size(self._pool, site_id):
+                tail_ms = self.now_ms + config.RETENTION_TAIL_SECONDS * 1000
+                next_ms = tail_ms if next_ms is None else min(next_ms, tail_ms)
+            await store.put_blocks(self._pool, site_id, policy_seq, [block.block], [next_ms])
+        return len(blocks) == limit
+
+    async def _prune(self, look: Look, block: Block) -> int | None:
+        """Take what is due of everybody in a block; when it is to be looked at again."""
+        moments: list[int] = []
+        waiting: list[Subject] = []
+        async for subject in look.through(block):
+            if subject.plan.due:
+                waiting.append(subject)
+            elif subject.plan.next_ms is not None:
+                moments.append(subject.plan.next_ms)
+            due = sum(len(one.plan.due) for one in waiting)
+            if due >= config.RETENTION_BATCH_EVENTS or len(waiting) >= config.RETENTION_BATCH_PEOPLE:
+                moments += await self._take(look, waiting)
+                waiting = []
+        moments += await self._take(look, waiting)
+        return min(moments, default=None)
+
+    async def _take(self, look: Look, waiting: Sequence[Subject]) -> list[int]:
+        """Erase what is due of these people; when each is to be looked at again."""
+        moments: list[int] = []
+        subjects = [one.subject for one in waiting]
+        for _ in range(config.RETENTION_ATTEMPTS):
+            if not subjects:
+                return moments
+            size = await store.size(self._pool, self._site.site_id)
+            looked = await look.subjects(subjects)
+            going = [one for one in looked if one.plan.due]
+            moments += [one.plan.next_ms for one in looked if not one.plan.due and one.plan.next_ms is not None]
+            subjects = [one.subject for one in going]  # once more, for what they have left
+            for entry in _entries(going):
+                await self._erase(entry, size)
+                await asyncio.sleep(config.RETENTION_PAUSE_SECONDS)
+        return [*moments, self.now_ms] if subjects else moments
+
+    async def _erase(self, going: Sequence[Subject], size: int) -> None:
+        """One entry. Nothing is done if something was recorded of these people meanwhile: they are looked at again."""
+        site = self._site
+        seqs = sorted(seq for one in going for seq in one.plan.due)
+        word, reason, evidence = self.ground()
+        details = {
+            "reason": reason,
+            "evidence": evidence,
+            "count": str(len(seqs)),
+            "events": events_hash(seqs),
+            "people": str(len(going)),
+        }
+        if word == "retention.run":
+            details["asOf"] = encode_time(self.now_ms)
+        # The same act for the same events: one that was recorded before a crash is found again.
+        name = sha256(f"{self.now_ms} {evidence} {events_hash(seqs)}".encode()).digest()
+        act = await self._administration.record(
+            site.site, self._who.act(word, details), act_id=str(UUID(bytes=name[:16], version=5))
+        )
+        counted = counts([event for one in going for event in one.going()])
+        told = {" ".join(key): count for key, count in counted.items()}
+        place = (self._pool, site.site_id, self.now_ms, seqs[0], act.position)
+        await store.begin_batch(*place, len(seqs), len(going), told)
+        done = await erase_seqs(
+            site,
+            seqs,
+            reason=reason,
+            evidence=evidence,
+            act=act.position,
+            requested_ms=self.now_ms,
+            marks=[
+                MarkOf(one.subject, Mark(mark.purpose, mark.set_ms, mark.until_ms, mark.seq))
+                for one in going
+                for mark in one.plan.marks
+            ],
+            unchanged=Unchanged([one.subject for one in going], size),
+        )
+        await store.end_batches(self._pool, site.site_id, self.now_ms)
+        if done is not None:
+            was = self.pruned
+            self.pruned = Pruned(
+                was.events + len(seqs), was.entries + 1, was.people + len(going), Counter(was.counts) + counted
+            )
+
+
+def _entries(going: Sequence[Subject]) -> list[list[Subject]]:
+    """Subjects by the entries that they go in."""
+    entries: list[list[Subject]] = []
+    room = 0
+    for one in going:
+        if len(one.plan.due) > room:
+            entries.append([])
+            room = MAX_ERASED_SEQS
+        entries[-1].append(one)
+        room -= len(one.plan.due)
+    return entries
+
+
+class ClosedLook(Look):
+    """Of a site that is closed every event goes, but those that have to be kept."""
+
+    can_be_due = True
+
+    async def subjects(self, found: Sequence[bytes]) -> list[Subject]:
+        return [one._replace(plan=self._leaving(one.subject, one.events)) for one in await super().subjects(found)]
+
+    def _leaving(self, subject: bytes, events: Sequence[Recorded]) -> Plan:
+        until = {one.seq: self._retention.terms.mandatory_until_ms(one) or 0 for one in events}
+        kept = {seq: until_ms for seq, until_ms in until.items() if until_ms > self.now_ms}
+        goes = tuple(one.seq for one in events if one.seq not in kept)[:MAX_ERASED_SEQS]
+        marks: list[Suppression] = []
+        if goes and kept:  # what stays is not to say more than all of it did
+            term = suppress_for(self._site, self.now_ms)
+            found = erasing.plan(
+                {subject: events}, self._site.policies, whole=(subject,), beside={}, above={}, now_ms=self.now_ms,
+                last_seq=events[-1].seq, term=term,
+            )  # fmt: skip
+            marks = [Suppression(one.purpose, one.set_ms, one.until_ms or 0, one.seq) for _, one in found.marks]
+        return Plan(goes, tuple(marks), min(kept.values(), default=None))
+
+
+class ClosedPruner(SitePruner):
+    """What a closed site has left goes, and what law keeps when its term is over."""
+
+    evidence = ""
+
+    def look(self) -> Look:
+        return ClosedLook(self._pool, self._site, self.now_ms)
+
+    def ground(self) -> Ground:
+        return Ground("erasure.executed", "controller_instruction", self.evidence)
+
+    def knows(self) -> int:
+        return _CLOSED
+
+
+_CLOSED = 2**53
+"""Beyond every seq of a policy: whatever was noted of a block before is no reason to pass it over."""
+
+
+async def prune(pool: asyncpg.Pool, sites: SiteRegistry, site: Site, now_ms: int, who: Who = SCHEDULED) -> Pruned:
+    """One run of a site, be it closed or not. Raises `Unavailable`."""
+    closing = await store.closing(pool, site.site_id)
+    if closing is None:
+        return await SitePruner(pool, sites, site, now_ms, who).run()
+    if now_ms < closing.requested_ms + KNOWN_AFTER_MS:  # somebody may still record for it
+        return Pruned()
+    pruner = ClosedPruner(pool, sites, site, now_ms, who)
+    pruner.evidence = closing.evidence.hex()
+    done = await pruner.run()
+    if closing.ended_ms is None and not await store.due_blocks(pool, site.site_id, now_ms, _CLOSED, 1):
+        await store.end_closing(pool, site.site_id)
+    return done
+
+
+KNOWN_AFTER_MS = 3_000 * int(config.SITE_REFRESH_SECONDS)
+"""By then every process refuses what comes for a site that was closed."""
+
+
+class Pruner:
+    """Retention of all sites, on a schedule; one at a time over all replicas is enough, two do no harm."""
+
+    def __init__(self, settings: Settings, pool: asyncpg.Pool) -> None:
+        self._settings = settings
+        self._pool = pool
+        self._said: dict[str, str] = {}
+        self.events: Counter[str] = Counter()
+        """Events that went, by site; `entries` likewise."""
+        self.entries: Counter[str] = Counter()
+        self.looked_ms: dict[str, int] = {}
+        """When nothing was due any more, by site."""
+
+    async def run(self) -> None:
+        """Until cancelled. A database that goes away is waited for."""
+        timeout = config.APPEND_TIMEOUT_SECONDS
+        writers = await open_pool(self._settings.database_url, size=2, timeout_seconds=timeout)
+        sites = SiteRegistry(Reads(self._pool), writers, self._settings)
+        following = asyncio.create_task(sites.follow(), name="follow sites for retention")
+        try:
+            while True:
+                try:
+                    await self.round(sites)
+                except Exception as error:
+                    if not is_transient(error) and not isinstance(error, Unavailable):
+                        log.exception("retention failed; it is tried again")
+                await asyncio.sleep(config.RETENTION_IDLE_SECONDS)
+        finally:
+            following.cancel()
+            await asyncio.wait([following])
+            await sites.stop()
+            writers.terminate()
+
+    async def round(self, sites: SiteRegistry) -> None:
+        """What is due of every site. What is wrong with one is told once, and keeps no other waiting."""
+        await sites.load(max_age_seconds=config.SITE_REFRESH_SECONDS)
+        now_ms = await store.now(self._pool)
+        for site in sites.loaded():
+            try:
+                await sites.refresh_policies(site)
+                pruned = await prune(self._pool, sites, site, now_ms)
+            except LedgerError as error:
+                if self._said.get(site.site) != str(error):
+                    self._said[site.site] = str(error)
+                    log.warning("records of %s that are due cannot be erased just now: %s", site.site, error)
+                continue
+            self._said.pop(site.site, None)
+            self.looked_ms[site.site] = now_ms
+            if pruned.events:
+                await destroy_empty_keys(self._pool, site.site_id)
+                self.events[site.site] += pruned.events
+                self.entries[site.site] += pruned.entries
+                log.info("retention took %d events of %s", pruned.events, site.site)

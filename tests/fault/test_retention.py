@@ -1,0 +1,231 @@
+"""Retention on a real database: what is due goes, once, with its marks, and whatever breaks off a run is made good."""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64decode as b64decode
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from ledger import config as bounds
+from ledger.administration import Who
+from ledger.app import open_service
+from ledger.config import Settings
+from ledger.core.duration import DAY_MS
+from ledger.core.encoding import decode_json
+from ledger.core.entry import Kind
+from ledger.core.errors import ConfigInvalid, InputRefused
+from ledger.core.event import EventInput, convert
+from ledger.erasing import execution
+from ledger.erasing.messages import ErasureInput
+from ledger.erasing.orders import By
+from ledger.keys.receipts import ReceiptKeys
+from ledger.provision import SiteCredentials
+from ledger.recording import Principal
+from ledger.retention import closing, pruner, store
+from ledger.retention.pruner import SitePruner, planned
+from ledger.service import Service
+from ledger.site import Site
+from tests.harness import check_log, document, found, grant, new_visitor, now_ms, refusal
+
+YEAR_MS = 366 * DAY_MS
+TERMS = """
+  terms: {{kind: acceptance, document: {}, retention: P5Y, title: {{en: Terms}}, description: {{en: Of sale.}}}}
+"""
+KEEPS = {"analytics": "{recordRetention: P2Y, regimes: {default: opt-out}, ", "marketing": "{"}
+
+
+class Shop(NamedTuple):
+    """A site whose records are kept a year from the act on, those of analytics two; analytics is opt-out."""
+
+    service: Service
+    site: Site
+    pool: asyncpg.Pool
+    credentials: SiteCredentials
+
+    async def tells(self, **members: Any) -> int:
+        """The seq of a grant, or of a refusal."""
+        denies = "granted" not in members["decisions"].values()
+        told = (refusal if denies else grant)(**members)
+        if not denies:
+            told["policyVersion"] = "2.0"
+        key = Principal(self.site.site_id, "secret", frozenset({"events"}))
+        recording = await self.service.record(self.site, convert(told, EventInput), key)
+        return recording.receipt.seq
+
+    def terms_hash(self) -> str:
+        """Of the document that is accepted."""
+        latest = self.site.policies.latest
+        assert latest is not None
+        return latest.document.purposes["terms"].document or ""
+
+    def pruner(self, years: float) -> SitePruner:
+        at_ms = now_ms() + int(years * YEAR_MS)
+        return SitePruner(self.pool, self.service.sites, self.site, at_ms)
+
+    async def left(self) -> list[int]:
+        rows = await self.pool.fetch(
+            "select seq from ledger.opening where site_id = $1 and visitor is not null order by seq", self.site.site_id
+        )
+        return [row["seq"] for row in rows]
+
+    async def marks(self) -> list[tuple[str, int]]:
+        rows = await self.pool.fetch("select purpose, seq from ledger.mark where site_id = $1", self.site.site_id)
+        return [tuple(row) for row in rows]
+
+
+@pytest_asyncio.fixture
+async def shop(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Shop]:
+    monkeypatch.setattr(bounds, "RETENTION_PAUSE_SECONDS", 0.0)
+    site = await found(settings)
+    text = document(site.site, "2.0").decode().replace("/cookies}", "/cookies, material: false}")
+    for purpose, members in KEEPS.items():
+        text = text.replace(f"{purpose}: {{", f"{purpose}: {members}")
+    text += "recordRetention: P1Y\nrecordRetentionCounted: act\n"
+    async with open_service(settings) as service:
+        own = await service.site(site.site)
+        terms = (await service.publishing.upload("text/plain", b"The terms of sale.")).answer.document
+        text = text.replace("  marketing: {", TERMS.format(terms).lstrip("\n") + "  marketing: {")
+        await service.publish(own, text.encode())
+        yield Shop(service, own, service.reads.pool, site)
+
+
+async def test_what_is_due_goes_with_its_marks_and_nothing_else(shop: Shop, settings: Settings) -> None:
+    visitors = [new_visitor() for _ in range(3)]
+    yes = [await shop.tells(visitor=visitor, decisions={"marketing": "granted"}) for visitor in visitors]
+    no = await shop.tells(visitor=visitors[0], decisions={"marketing": "denied"})
+    longer = await shop.tells(visitor=visitors[1], decisions={"analytics": "denied"})
+    assert (await shop.pruner(0.9).run()).events == 0
+    expected = await planned(shop.pool, shop.site, shop.pruner(1.1).now_ms)
+    assert await shop.left() == [*yes, no, longer]
+
+    done = await shop.pruner(1.1).run()
+    assert done.events == 4
+    assert done.counts == expected, "the dry run says what the run does"
+    assert await shop.left() == [longer]
+    assert await shop.marks() == []
+    assert (await shop.pruner(1.1).run()).events == 0, "a second run finds nothing"
+
+    assert (await shop.pruner(2.1).run()).events == 1
+    assert await shop.left() == []
+    assert await shop.marks() == [("analytics", longer)], "silence would grant"
+    runs = await store.report(shop.pool, shop.site.site_id)
+    assert [(run.events, run.entries) for run in runs] == [(1, 1), (4, 1)]
+    assert sum(runs[1].counts.values()) == 4
+    acts = [act for run in runs for act in run.acts]
+    assert len(set(acts)) == 2
+    log = await check_log(settings, shop.credentials)
+    assert sum(entry.kind == Kind.ERASURE for entry in log.entries) == 2
+    assert all(act.startswith(f"{shop.site.site}.admin-log:") for act in acts)
+
+
+STEPS = (
+    ("act", True),
+    ("begin_batch", True),
+    ("erase_seqs", False),
+    ("erase_seqs", True),
+    ("put_blocks", False),
+)
+"""Where a run ends, and whether that is after the step."""
+
+
+@pytest.mark.parametrize(("step", "after"), STEPS)
+async def test_a_run_that_is_broken_off_at_any_step_is_completed_by_the_next(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, step: str, after: bool
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    visitors = [new_visitor() for _ in range(4)]
+    for visitor in visitors:
+        await shop.tells(visitor=visitor, decisions={"marketing": "granted"})
+        await shop.tells(visitor=visitor, decisions={"marketing": "denied", "analytics": "denied"})
+    monkeypatch.setattr(bounds, "RETENTION_BATCH_PEOPLE", 2)
+    at_ms = shop.pruner(3).now_ms
+    running = SitePruner(shop.pool, shop.service.sites, shop.site, at_ms)
+    owner: Any = {"act": running._administration, "erase_seqs": pruner}.get(step, store)
+    name = "record" if step == "act" else step
+    real = getattr(owner, name)
+
+    async def breaks(*arguments: Any, **named: Any) -> Any:
+        if after:
+            await real(*arguments, **named)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, breaks)
+        with pytest.raises(Killed):
+            await running.run()
+    left = await shop.left()
+    assert len(left) % 4 == 0, "a batch goes whole or not at all"
+    assert len(await shop.marks()) == 4 - len(left) // 2, "and with its marks"
+
+    await SitePruner(shop.pool, shop.service.sites, shop.site, at_ms).run()
+    assert await shop.left() == []
+    assert len(await shop.marks()) == 4
+    (run,) = await store.report(shop.pool, shop.site.site_id)
+    assert (run.events, run.people) == (8, 4)
+
+
+async def test_who_acts_meanwhile_is_looked_at_again(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    visitor = new_visitor()
+    await shop.tells(visitor=visitor, decisions={"marketing": "granted"})
+    real, late = execution.erase_seqs, list[int]()
+
+    async def overtaken(*arguments: Any, **named: Any) -> Any:
+        if not late:
+            late.append(await shop.tells(visitor=visitor, decisions={"analytics": "denied"}))
+        return await real(*arguments, **named)
+
+    monkeypatch.setattr(pruner, "erase_seqs", overtaken)
+    done = await shop.pruner(1.5).run()
+    assert done.events == 1
+    assert await shop.left() == late
+
+
+async def test_who_is_restricted_is_left_alone(shop: Shop) -> None:
+    visitor = new_visitor()
+    seq = await shop.tells(visitor=visitor, decisions={"marketing": "granted"})
+    other = await shop.tells(visitor=new_visitor(), decisions={"marketing": "granted"})
+    order = {"visitor": visitor, "level": "restrict", "reason": "subject_request", "instruction": "DSR-1"}
+    await shop.service.erasures.order(shop.site, convert(order, ErasureInput), By("anna", "operator"))
+    assert (await shop.pruner(1.5).run()).events == 1
+    assert await shop.left() == [seq] != [other]
+
+
+async def test_a_closed_site_records_nothing_more_and_keeps_what_law_keeps(
+    shop: Shop, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pruner, "KNOWN_AFTER_MS", 0)
+    monkeypatch.setattr(closing, "KNOWN_AFTER_MS", 0)
+    visitor = new_visitor()
+    accepted = await shop.tells(
+        visitor=visitor, decisions={"terms": "granted", "marketing": "granted"}, shown=shop.terms_hash()
+    )
+    no = await shop.tells(visitor=visitor, decisions={"marketing": "denied"})
+    await shop.tells(visitor=new_visitor(), decisions={"analytics": "denied"})
+    who = Who("anna", "operator", "termination of 2026-11-21")
+    with pytest.raises(ConfigInvalid, match="instruction"):
+        await closing.close_site(shop.pool, shop.service.sites, shop.site, who._replace(instruction=None))
+    assert await closing.close_site(shop.pool, shop.service.sites, shop.site, who)
+    assert not await closing.close_site(shop.pool, shop.service.sites, shop.site, who), "it is closed once"
+    await shop.service.sites.load()
+    with pytest.raises(InputRefused, match="closed"):
+        await shop.tells(visitor=visitor, decisions={"marketing": "denied"})
+
+    await closing.carry_out(shop.pool, shop.service.sites, shop.site, who)
+    assert await shop.left() == [accepted]
+    assert await shop.marks() == [("marketing", no)], "the yes beside the acceptance is not to come back to life"
+    told = await closing.closing_of(shop.pool, shop.site)
+    assert (told.status, told.erased, told.kept) == ("closed", 2, 1)
+    key = await ReceiptKeys(settings, shop.service.reads).signing(shop.site, [shop.site])
+    signed = closing.confirmation(told, key, shop.site.origin)
+    assert decode_json(b64decode(signed.split(b".")[1] + b"=="))["evidence"] == told.evidence
+    await check_log(settings, shop.credentials)
+
+    at_ms = now_ms() + 6 * YEAR_MS
+    assert (await pruner.prune(shop.pool, shop.service.sites, shop.site, at_ms)).events == 1
+    assert await shop.left() == []
