@@ -174,28 +174,6 @@ class Download(Message, frozen=True):
     expires_at: str
 
 
-class PersonEvent(Message, frozen=True):
-    """One event of a person, as stored, with its receipt; the proof is in there once a checkpoint covers the entry."""
-
-    seq: int
-    recorded_at: str
-    event: Event
-    receipt: Receipt
-
-
-class PersonExport(Message, frozen=True):
-    """Everything that is held of one visitor (schemas/person-export.json), as of `position`; oldest events first."""
-
-    format: str
-    site: str
-    visitor: str
-    exported_at: str
-    log_id: str
-    log_vkey: str
-    consent: Consent
-    events: list[PersonEvent] = []
-
-
 ConsumerName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,64}\Z")]
 
 

@@ -14,13 +14,22 @@ import msgspec
 
 from ledger import config
 from ledger.core.encoding import decode_base64, encode_time
-from ledger.messages import Consent, HistoryItem, PersonEvent, PersonExport
+from ledger.messages import Consent, HistoryItem
+from ledger.person_messages import PersonEvent, PersonExport
 from ledger.published import Leaf
 from ledger.replies import forgotten, stored_receipt
 from ledger.service import ConsentQuestion, Service
 from ledger.site import Site
+from ledger.store.ask import ask
 
 FORMAT = "consent-ledger/v1 person-export"
+
+# Of few rows: the register and the orders of one site, of one person.
+_REQUESTS = "select r.id from ledger.request r where r.site_id = $1 and r.subject = $2 order by r.received_at, r.id"
+_RESTRICTIONS = """
+select e.id from ledger.erasure e
+ where e.site_id = $1 and e.subject = $2 and e.level = 'restrict' order by e.requested_ms, e.id
+"""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -59,6 +68,13 @@ async def written(person: Person) -> AsyncGenerator[bytes, None]:
         log_id=person.site.log_id.hex(),
         log_vkey=person.site.log_vkey,
         consent=person.consent,
+        requests=[
+            await person.service.requests.status(person.site, request, to_visitor=True)
+            for request in await _ids(person, _REQUESTS)
+        ],
+        restrictions=[
+            await person.service.erasures.status(person.site, order) for order in await _ids(person, _RESTRICTIONS)
+        ],
     )
     yield _encode(head)[:-1] + b',"events":['
     between = b""
@@ -66,6 +82,11 @@ async def written(person: Person) -> AsyncGenerator[bytes, None]:
         yield between + b",".join(map(_encode, page))
         between = b","
     yield b"]}\n"
+
+
+async def _ids(person: Person, query: str) -> list[str]:
+    subject = person.site.hasher.visitor(person.visitor)
+    return [str(row["id"]) for row in await ask(person.service.reads.pool, query, person.site.site_id, subject)]
 
 
 async def events(person: Person) -> AsyncIterator[list[PersonEvent]]:

@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator, FormatChecker
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
-from ledger import messages
+from ledger import messages, person_messages
 from ledger.config import CHECK_MAX_ANSWERS
 from ledger.core import event as events
 from ledger.core.entry import commitment, decode
@@ -202,8 +202,11 @@ def test_the_example_problem_is_of_a_kind_that_there_is() -> None:
         *((name, getattr(messages, name)) for name in ("PurposeDecision", "CheckInput", "CheckResults", "History")),
         *((name, getattr(messages, name)) for name in ("PolicyPublished", "Readiness", "ConsistencyProof")),
         *((name, getattr(messages, name)) for name in ("PolicyList", "PolicyDiff", "DocumentStored")),
-        *((name, getattr(messages, name)) for name in ("DownloadInput", "Download", "PersonExport", "PersonEvent")),
-        *((name, getattr(messages, name)) for name in ("ErasuresConfirmInput", "ErasuresConfirmed")),
+        *(
+            (name, getattr(messages, name))
+            for name in ("DownloadInput", "Download", "ErasuresConfirmInput", "ErasuresConfirmed")
+        ),
+        *((name, getattr(person_messages, name)) for name in ("PersonExport", "PersonEvent")),
         ("NoticeArtefact", NoticeArtefact),
         *((name, getattr(events, name)) for name in ("EventInput", "Event")),
     ],

@@ -19,7 +19,7 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescript
 from google.protobuf.descriptor_pool import DescriptorPool
 
 import ledger
-from ledger import credentials, messages
+from ledger import credentials, messages, person_messages
 from ledger.core import admin_act, certificate, document, event, opening
 from ledger.core.policy import decode_document, encode_document, parse_site_document
 from ledger.erasing import messages as erasures
@@ -35,7 +35,10 @@ SCALARS: dict[type, set[int]] = {
     float: {FieldDescriptor.TYPE_DOUBLE},
     bytes: {FieldDescriptor.TYPE_BYTES},
 }
-MODULES = (admin_act, event, certificate, document, messages, erasures, requests, opening, credentials, report)
+MODULES = (
+    *(admin_act, event, certificate, document, messages, erasures, requests, person_messages),
+    *(opening, credentials, report),
+)
 SITES = Path(ledger.__file__).parent / "sites"
 
 
@@ -328,11 +331,11 @@ EXAMPLES: list[msgspec.Struct] = [
     messages.DownloadInput("person", VISITOR, "html", "kk"),
     messages.DownloadInput("site"),
     messages.Download("http://127.0.0.1:8080/downloads/x", "2026-11-21T03:00:00.000Z"),
-    messages.PersonEvent(2, "2026-11-21T03:00:00.000Z", EVENT, RECEIPT),
-    messages.PersonExport(
+    person_messages.PersonEvent(2, "2026-11-21T03:00:00.000Z", EVENT, RECEIPT),
+    person_messages.PersonExport(
         *("consent-ledger/v1 person-export", "s.example", VISITOR, "2026-11-21T03:00:00.000Z", "00", "s.example+0+A"),
         messages.Consent("s.example", VISITOR, "s.example:7", {}),
-        [messages.PersonEvent(2, "2026-11-21T03:00:00.000Z", EVENT, RECEIPT)],
+        events=[person_messages.PersonEvent(2, "2026-11-21T03:00:00.000Z", EVENT, RECEIPT)],
     ),
     messages.PolicyPublished("s.example", "1.0", "00", 1, "s.example:1"),
     messages.PolicyItem("1.0", "2026-11-21T03:00:00.000Z", "2026-11-21T03:00:00.000Z", 2**52, "00", False),

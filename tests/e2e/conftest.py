@@ -68,18 +68,15 @@ class Shop:
     def published(self) -> tuple[Published, ...]:
         return tuple(self.site.policies)
 
-    async def erase(self, seqs: list[int], **record: Any) -> int:
-        """Erase these events; the seq of the erasure. `record`: members of its record that are to be others."""
+    async def erase(self, seqs: list[int]) -> int:
+        """Erase these events; the seq of the erasure."""
         record = encode_payload(
             ErasureRecord(
-                **{
-                    "site": self.site.site,
-                    "reason": "subject_request",
-                    "requested_at": encode_time(now_ms()),
-                    "evidence": encode_base64(bytes(32)),
-                    "instruction": "ticket-1",
-                }
-                | record
+                site=self.site.site,
+                reason="subject_request",
+                requested_at=encode_time(now_ms()),
+                evidence=encode_base64(bytes(32)),
+                instruction="ticket-1",
             )
         )
         assert self.site.sequencer is not None
