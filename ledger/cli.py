@@ -34,6 +34,7 @@ _ELSEWHERE = {
     "consumer": ("ledger.consumer_command", "consumer_command"),
     "cookies": ("ledger.cookies_command", "cookies_command"),
     "decide": ("ledger.decide_command", "decide_command"),
+    "erase": ("ledger.erasing.command", "erase_command"),
     "export": ("ledger.export_command", "export_command"),
     "export-person": ("ledger.person_command", "export_person_command"),
     "import": ("ledger.importing.command", "import_command"),

@@ -8,7 +8,9 @@ from typing import Any
 import asyncpg
 import msgspec
 import pytest
+from click.testing import CliRunner
 
+from ledger.cli import main
 from ledger.config import Settings
 from ledger.core.entry import Kind, decode, decode_seqs
 from ledger.core.errors import Erased, InputRefused, NotFound
@@ -286,3 +288,33 @@ async def test_an_order_that_makes_no_sense_is_refused(shop: Shop, members: dict
         await order(shop, **members)
     assert error.value.kind == kind
     assert parse_input(msgspec.json.encode(refusal())).type == "consent.refused"
+
+
+async def test_the_command_orders_tells_lifts_and_reads_no_id_from_its_arguments(
+    shop: Shop, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in settings.environment().items():
+        monkeypatch.setenv(name, value)
+    visitor = new_visitor()
+    await shop.record(grant(visitor=visitor))
+
+    async def erase(*arguments: str, given: str = "") -> tuple[int, str]:
+        result = await asyncio.to_thread(CliRunner().invoke, main, ["erase", *arguments], given)
+        return result.exit_code, result.output
+
+    asked = ("--instruction", "ticket 7", "--as", "counsel")
+    assert (await erase("order", shop.site.site, *asked, given="short"))[0] == 2
+    code, told = await erase("order", shop.site.site, *asked, "--level", "restrict", "--json", given=visitor)
+    assert (code, await checked(shop, visitor)) == (0, [("denied", "restricted")])
+    erasure = msgspec.json.decode(told, type=dict[str, Any])["id"]
+    assert "restricted: everything stays" in (await erase("status", shop.site.site, erasure))[1]
+    assert "lifted" in (await erase("lift", shop.site.site, erasure, *asked))[1]
+    assert (await erase("lift", shop.site.site, "no-id", *asked))[0] == 2
+    assert (await erase("open-held", shop.site.site, erasure, *asked))[0] == 2
+    code, told = await erase("order", shop.site.site, *asked, "--level", "hold", given=visitor)
+    assert (code, "goes soon" in told, visitor in told) == (0, True, False)
+    await carry_out(shop, settings)
+    held = await shop.pool.fetchval("select id::text from ledger.erasure where level = 'hold'")
+    assert "held as proof until" in (await erase("status", shop.site.site, held))[1]
+    code, told = await erase("open-held", shop.site.site, held, *asked)
+    assert (code, msgspec.json.decode(told, type=dict[str, Any])["seq"]) == (0, 2)

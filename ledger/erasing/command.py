@@ -1,0 +1,228 @@
+"""`consent-ledger erase`: order an erasure or a restriction, look at it, lift it, open what is held as proof.
+
+The visitor's id is read from a file, standard input or a prompt that shows nothing, for arguments end up in shell
+histories and process lists. Whoever may run this has the master secret and the site's ingest key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar, get_args
+
+import click
+import msgspec
+
+from ledger.administration import actor_here
+from ledger.config import Settings
+from ledger.core.errors import ConfigInvalid, InputRefused
+from ledger.core.event import AccountId, EventId, VisitorId, matches
+from ledger.erasing.messages import ErasureInput, ErasureLift, ErasureStatus, Instruction, Level, Reason
+from ledger.erasing.orders import By
+from ledger.locate import DATA, find_settings
+from ledger.service import Service
+from ledger.site import Site
+
+_MAX_ID_BYTES = 256
+Told = TypeVar("Told")
+
+_SITE = click.argument("site")
+_ERASURE = click.argument("erasure", metavar="ID")
+_INSTRUCTION = click.option(
+    "--instruction", required=True, help="Who instructed, and where that is kept. Nothing personal of the visitor."
+)
+_EVIDENCE = click.option("--evidence", metavar="SHA256", help="Of the request, as it is kept (64 hex digits).")
+_AS = click.option("--as", "actor", metavar="NAME", help="Who acts, for the administrative log.  [default: the user]")
+_JSON = click.option("--json", "as_json", is_flag=True, help="For programs.")
+
+
+@click.group("erase")
+def erase_command() -> None:
+    """Forget a person, or restrict the use of what is on record.
+
+    Each order is an administrative act, which is recorded first. A running worker carries erasures out.
+    """
+
+
+@erase_command.command("order")
+@_SITE
+@click.option("--reason", type=click.Choice(get_args(Reason)), default="subject_request", show_default=True)
+@_INSTRUCTION
+@_EVIDENCE
+@click.option("--level", type=click.Choice(get_args(Level)), default="erase", show_default=True)
+@click.option("--hold-for", metavar="PERIOD", help="With the level hold, like P3Y.")
+@click.option("--account", "is_account", is_flag=True, help="What is read is an account's name, not a visitor's id.")
+@click.option("--id", "erasure", metavar="ID", help="A UUID: the order is made once under it.")
+@click.option("--wait", "wait_seconds", type=click.FloatRange(min=0), default=0.0, help="Seconds, until it is done.")
+@click.option(
+    "--visitor-file",
+    type=click.File("rb"),
+    default="-",
+    help="File that holds the visitor's id; - is standard input, and asks where that is a terminal.  [default: -]",
+)
+@_AS
+@_JSON
+@DATA
+def order(
+    site: str,
+    reason: Reason,
+    instruction: str,
+    evidence: str | None,
+    level: Level,
+    hold_for: str | None,
+    is_account: bool,
+    erasure: str | None,
+    wait_seconds: float,
+    visitor_file: BinaryIO,
+    actor: str | None,
+    as_json: bool,
+    data: Path,
+) -> None:
+    """Order it: from now on nothing is recorded or told of this visitor. Exit code 1 if it was not done in time."""
+    name = _read(visitor_file, is_account)
+    named = {"account" if is_account else "visitor": name}
+    members = {"reason": reason, "instruction": instruction, "evidence": evidence, "level": level, "id": erasure}
+    try:
+        asked = msgspec.convert({**members, **named, "holdFor": hold_for}, ErasureInput)
+    except msgspec.ValidationError as error:
+        raise ConfigInvalid(str(error)) from error
+
+    async def work(service: Service, found: Site) -> ErasureStatus:
+        status = await service.erasures.order(found, asked, _by(actor))
+        deadline = asyncio.get_running_loop().time() + wait_seconds
+        while status.state == "pending" and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.2)
+            status = await service.erasures.status(found, status.id)
+        return status
+
+    status = _run(data, site, work)
+    _tell(status, as_json)
+    sys.exit(1 if wait_seconds and status.state == "pending" else 0)
+
+
+@erase_command.command("status")
+@_SITE
+@_ERASURE
+@_JSON
+@DATA
+def status(site: str, erasure: str, as_json: bool, data: Path) -> None:
+    """How far an order is, and what remains until when."""
+    _check_id(erasure)
+    _tell(_run(data, site, lambda service, found: service.erasures.status(found, erasure)), as_json)
+
+
+@erase_command.command("lift")
+@_SITE
+@_ERASURE
+@_INSTRUCTION
+@_EVIDENCE
+@_AS
+@_JSON
+@DATA
+def lift(
+    site: str, erasure: str, instruction: str, evidence: str | None, actor: str | None, as_json: bool, data: Path
+) -> None:
+    """End a restriction."""
+    _check_id(erasure)
+    asked = ErasureLift(_instruction(instruction), evidence)
+    _tell(_run(data, site, lambda service, found: service.erasures.lift(found, erasure, asked, _by(actor))), as_json)
+
+
+@erase_command.command("open-held")
+@_SITE
+@_ERASURE
+@_INSTRUCTION
+@_AS
+@DATA
+def open_held(site: str, erasure: str, instruction: str, actor: str | None, data: Path) -> None:
+    """Open what is held as proof: one JSON line an opening. It is personal data, and the act is on record."""
+    _check_id(erasure)
+    given = _instruction(instruction)
+    found = _run(data, site, lambda service, found: service.erasures.open_held(found, erasure, given, _by(actor)))
+    for opening in found:
+        click.echo(msgspec.json.encode(opening).decode())
+
+
+def _run(data: Path, site: str, work: Callable[[Service, Site], Awaitable[Told]]) -> Told:
+    async def ask(settings: Settings) -> Told:
+        from ledger.app import open_service  # noqa: PLC0415 - a wrong argument is told fast
+
+        logging.getLogger("ledger.site").setLevel(logging.ERROR)
+        async with open_service(settings) as service:
+            return await work(service, await service.site(site))
+
+    try:
+        return asyncio.run(ask(find_settings(data)))
+    except InputRefused as error:
+        raise ConfigInvalid(error.detail) from error
+
+
+def _by(actor: str | None) -> By:
+    return By(actor_here(actor), "operator")
+
+
+def _read(file: BinaryIO, is_account: bool) -> str:
+    if file is sys.stdin.buffer and sys.stdin.isatty():
+        what = "Account" if is_account else "Visitor id"
+        text = click.prompt(f"{what} (not shown)", hide_input=True, err=True)
+    else:
+        text = file.read(_MAX_ID_BYTES).decode("ascii", "replace")
+    text = text.strip()
+    if not matches(AccountId if is_account else VisitorId, text):
+        raise ConfigInvalid(
+            "an account is 1 to 128 printable characters; what was read is none"
+            if is_account
+            else "a visitor's id is 22 to 64 letters, digits, - or _; what was read is none"
+        )
+    return text
+
+
+def _instruction(text: str) -> str:
+    try:
+        return msgspec.convert(text, Instruction)
+    except msgspec.ValidationError as error:
+        raise ConfigInvalid("--instruction is a text of 1 to 512 printable characters") from error
+
+
+def _check_id(erasure: str) -> None:
+    if not matches(EventId, erasure):
+        raise ConfigInvalid("an erasure's id is a UUID in lower case, as the order was answered with")
+
+
+def _tell(status: ErasureStatus, as_json: bool) -> None:
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(status), indent=2).decode())
+        return
+    for line in _words(status):
+        click.echo(line)
+
+
+_STATES: dict[str, str] = {
+    "pending": "ordered: nothing is recorded or told any more, and what is on record goes soon",
+    "erased": "erased",
+    "restricted": "restricted: everything stays and is recorded on, and nothing is used",
+    "lifted": "the restriction is lifted",
+    "superseded": "another order took its place",
+}
+
+
+def _words(status: ErasureStatus) -> list[str]:
+    lines: list[Any] = [
+        f"{status.id}: {_STATES[status.state]}",
+        f"reason {status.reason}, level {status.level}, ordered {status.requested_at}, act {status.act}",
+    ]
+    if status.state == "pending":
+        lines.append(f"it waits to be mixed with others until {status.due_at} at the latest")
+    if status.state == "erased":
+        lines.append(f"{status.events} events went, the last at {status.ended_at}")
+    lines += [f"  entry {entry.position}: {entry.events} of its events" for entry in status.entries]
+    lines += [f"stays until {each.until}: event {each.seq} ({', '.join(each.purposes)})" for each in status.kept]
+    if status.held:
+        lines.append(f"held as proof until {status.held_until}: {status.held} openings")
+    lines += [f"stays denied until {mark.until}: {mark.purpose}" for mark in status.marks]
+    if status.blocked_until:
+        lines.append(f"nothing is recorded under the id until {status.blocked_until}")
+    return lines
