@@ -435,6 +435,10 @@ DOWNLOAD_BODY_MAX_BYTES = 4_096
 CONFIRM_BODY_MAX_BYTES = 4_096
 CERTIFICATES_PAGE = 100
 """Erasures whose certificates are written at a time."""
+CONSUMERS_WATCH_SECONDS = 30.0
+"""How often it is looked which consumers have not confirmed every erasure."""
+CONSUMER_LATE_SECONDS = 24 * 3600
+"""A consumer that has not confirmed an erasure for longer is named by `doctor`."""
 WHOLE_PIECE_BYTES = 256 * 1024
 """Of a site's tar, on its way to whoever downloads it."""
 
@@ -491,6 +495,8 @@ RETENTION_ATTEMPTS = 5
 """How often a batch is put together again in one round because somebody recorded something meanwhile."""
 RETENTION_REPORT_DAYS = 400
 """For so long it is told what each run took."""
+RETENTION_ACTS_SECONDS = 24 * 3600
+"""How often administrative logs are looked through for what is over its term."""
 RETENTION_LATE_SECONDS = 24 * 3600
 """Something that has been due for longer is named by `doctor`."""
 

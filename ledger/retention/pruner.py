@@ -21,6 +21,7 @@ from uuid import UUID
 import asyncpg
 
 from ledger import config
+from ledger.admin_log import erase_due
 from ledger.administration import Administration, Who
 from ledger.config import Settings
 from ledger.core import erasing
@@ -97,6 +98,7 @@ class Look:
                 page = [subject for subject in page if subject not in earlier]
             for subject in await self.subjects(page):
                 yield subject
+            await asyncio.sleep(config.RETENTION_PAUSE_SECONDS)  # the other parts of the worker go on
 
     async def subjects(self, found: Sequence[bytes]) -> list[Subject]:
         """These subjects as they are now. Who is to be erased, or restricted, is left alone."""
@@ -347,6 +349,7 @@ class Pruner:
         self._settings = settings
         self._pool = pool
         self._said: dict[str, str] = {}
+        self._acts_ms: dict[str, int] = {}
         self.events: Counter[str] = Counter()
         """Events that went, by site; `entries` likewise."""
         self.entries: Counter[str] = Counter()
@@ -381,6 +384,7 @@ class Pruner:
             try:
                 await sites.refresh_policies(site)
                 pruned = await prune(self._pool, sites, site, now_ms)
+                await self._forget_acts(sites, site, now_ms)
             except LedgerError as error:
                 if self._said.get(site.site) != str(error):
                     self._said[site.site] = str(error)
@@ -393,3 +397,11 @@ class Pruner:
                 self.events[site.site] += pruned.events
                 self.entries[site.site] += pruned.entries
                 log.info("retention took %d events of %s", pruned.events, site.site)
+
+    async def _forget_acts(self, sites: SiteRegistry, site: Site, now_ms: int) -> None:
+        """What the site's administrative log holds of persons has terms of its own; once a day is often enough."""
+        if now_ms - self._acts_ms.get(site.site, 0) < config.RETENTION_ACTS_SECONDS * 1000:
+            return
+        acts = await sites.admin_log(site.site)
+        await erase_due(Administration(sites, Reads(self._pool)), self._pool, acts, now_ms)
+        self._acts_ms[site.site] = now_ms

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64decode as b64decode
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import asyncpg
 import pytest
 import pytest_asyncio
+from click.testing import CliRunner
 
 from ledger import config as bounds
 from ledger.administration import Who
 from ledger.app import open_service
+from ledger.cli import main
 from ledger.config import Settings
+from ledger.core.admin_act import admin_log_of
 from ledger.core.duration import DAY_MS
 from ledger.core.encoding import decode_json
 from ledger.core.entry import Kind
@@ -22,6 +26,8 @@ from ledger.core.event import EventInput, convert
 from ledger.erasing import execution
 from ledger.erasing.messages import ErasureInput
 from ledger.erasing.orders import By
+from ledger.export import export
+from ledger.keys.files import log_keys
 from ledger.keys.receipts import ReceiptKeys
 from ledger.provision import SiteCredentials
 from ledger.recording import Principal
@@ -29,6 +35,7 @@ from ledger.retention import closing, pruner, store
 from ledger.retention.pruner import SitePruner, planned
 from ledger.service import Service
 from ledger.site import Site
+from tests.checkpointing import checkpoint
 from tests.harness import check_log, document, found, grant, new_visitor, now_ms, refusal
 
 YEAR_MS = 366 * DAY_MS
@@ -93,7 +100,7 @@ async def shop(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
         yield Shop(service, own, service.reads.pool, site)
 
 
-async def test_what_is_due_goes_with_its_marks_and_nothing_else(shop: Shop, settings: Settings) -> None:
+async def test_what_is_due_goes_with_its_marks_and_nothing_else(shop: Shop, settings: Settings, tmp_path: Path) -> None:
     visitors = [new_visitor() for _ in range(3)]
     yes = [await shop.tells(visitor=visitor, decisions={"marketing": "granted"}) for visitor in visitors]
     no = await shop.tells(visitor=visitors[0], decisions={"marketing": "denied"})
@@ -119,7 +126,18 @@ async def test_what_is_due_goes_with_its_marks_and_nothing_else(shop: Shop, sett
     assert len(set(acts)) == 2
     log = await check_log(settings, shop.credentials)
     assert sum(entry.kind == Kind.ERASURE for entry in log.entries) == 2
+    assert await verdict(shop, settings, tmp_path) == 0, "sound, and every erasure has its act"
     assert all(act.startswith(f"{shop.site.site}.admin-log:") for act in acts)
+
+
+async def verdict(shop: Shop, settings: Settings, directory: Path) -> int:
+    """What `verify --admin` says of both logs."""
+    for name in (shop.site.site, admin_log_of(shop.site.site)):
+        await checkpoint(settings.database_url, name, log_keys(settings, name)[0])
+        await export(shop.pool, shop.service.sites.vaults, name, directory / name, lambda done, size: None)
+    bundle, acts = (str(directory / name) for name in (shop.site.site, admin_log_of(shop.site.site)))
+    command = ["verify", bundle, "--log-vkey", shop.credentials.log_vkey, "--admin", acts]
+    return CliRunner().invoke(main, command).exit_code
 
 
 STEPS = (
@@ -197,7 +215,7 @@ async def test_who_is_restricted_is_left_alone(shop: Shop) -> None:
 
 
 async def test_a_closed_site_records_nothing_more_and_keeps_what_law_keeps(
-    shop: Shop, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    shop: Shop, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(pruner, "KNOWN_AFTER_MS", 0)
     monkeypatch.setattr(closing, "KNOWN_AFTER_MS", 0)
@@ -218,6 +236,7 @@ async def test_a_closed_site_records_nothing_more_and_keeps_what_law_keeps(
 
     await closing.carry_out(shop.pool, shop.service.sites, shop.site, who)
     assert await shop.left() == [accepted]
+    assert await verdict(shop, settings, tmp_path) == 0
     assert await shop.marks() == [("marketing", no)], "the yes beside the acceptance is not to come back to life"
     told = await closing.closing_of(shop.pool, shop.site)
     assert (told.status, told.erased, told.kept) == ("closed", 2, 1)
