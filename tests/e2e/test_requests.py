@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any, cast
 from uuid import UUID
 
+import aiohttp
 import msgspec
 import pytest
 import pytest_asyncio
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
+from ledger import config
 from ledger.administration import Administration, Who
+from ledger.config import Settings
 from ledger.core.encoding import decode_time
 from ledger.core.errors import InputRefused, NotFound, SealBroken, Unavailable
+from ledger.core.jws import base64url, parse
 from ledger.core.subject_request import encode_details, evidence_of
 from ledger.downloads import Downloads
 from ledger.erasing.orders import Orders
+from ledger.keys.receipts import ReceiptKeys
 from ledger.requests import register as register_module
+from ledger.requests.delivering import NOTICE_TYPE, SIGNATURE, RequestWorker
+from ledger.requests.figures import RequestCollector
 from ledger.requests.messages import (
     RequestDownload,
     RequestInput,
+    RequestNotice,
     RequestProof,
     RequestProven,
     RequestRegistration,
@@ -296,3 +307,59 @@ async def test_the_register_is_paged_counted_and_bounded(office: Office, monkeyp
     office.now_ms = decode_time(refused.closed_at or "") + 4 * 365 * DAY_MS
     assert await office.requests.forget_ended(office.site) == 1
     assert (await office.requests.status(office.site, late.id)).forgotten
+
+
+class Controller:
+    """A webhook that fails as often as it is told to, and keeps what it took."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+        self.taken: list[tuple[bytes, str]] = []
+
+    async def take(self, request: web.Request) -> web.Response:
+        if self.failures:
+            self.failures -= 1
+            return web.Response(status=503)
+        self.taken.append((await request.read(), request.headers[SIGNATURE]))
+        return web.Response()
+
+
+async def test_the_controller_is_told_until_it_takes_it_and_can_tell_that_it_is_ours(
+    office: Office, shop: Shop, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config, "REQUEST_WEBHOOK_PAUSES_SECONDS", (0.0,))
+    controller, browser = Controller(failures=2), Browser()
+    app = web.Application()
+    app.router.add_post("/told", controller.take)
+    made = await office.make(browser)
+    reads = shop.service.reads
+    async with TestServer(app) as server, aiohttp.ClientSession() as session:
+        worker = RequestWorker(replace(settings, request_webhook=str(server.make_url("/told"))), shop.pool)
+        keys = ReceiptKeys(settings, reads)
+        for _ in range(4):
+            await worker.round(shop.service.sites, office.requests, keys, session)
+    assert (worker.failures, worker.told[office.site.site], len(controller.taken)) == (2, 1, 1)
+    body, signature = controller.taken[0]
+    assert browser.visitor.encode() not in body
+    notice = msgspec.json.decode(body, type=RequestNotice)
+    assert (notice.request, notice.kind, notice.due_at, notice.region) == (made.id, "access", made.due_at, "KZ")
+    header, nothing, signed = signature.split(".")
+    assert nothing == ""
+    statement = parse(f"{header}.{base64url(body)}.{signed}".encode(), NOTICE_TYPE)
+    statement.check()
+    assert statement.public in await keys.published(shop.service.sites.loaded())
+    told = await office.requests.status(office.site, made.id)
+    assert [(step.step, step.by) for step in told.steps] == [("prove", "visitor"), ("forward", "ledger")]
+    figures = {metric.name: metric.samples for metric in RequestCollector(worker).collect()}
+    assert [sample.value for sample in figures["consent_ledger_requests_overdue"]] == [0]
+
+
+async def test_the_worker_answers_what_was_erased(office: Office, shop: Shop, settings: Settings) -> None:
+    made = await office.instructed(Browser(), "erasure")
+    worker, keys = RequestWorker(settings, shop.pool), ReceiptKeys(settings, shop.service.reads)
+    async with aiohttp.ClientSession() as session:
+        await worker.round(shop.service.sites, office.requests, keys, session)
+        assert await state(office, made.id) == "instructed"
+        office.erasures.done.add(made.id)
+        await worker.round(shop.service.sites, office.requests, keys, session)
+    assert await state(office, made.id) == "answered"
