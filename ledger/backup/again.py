@@ -17,11 +17,13 @@ from ledger.backup.journal import ErasureLine
 from ledger.core.encoding import decode_json, decode_time
 from ledger.core.entry import MAX_ERASED_SEQS, commit_of, commitment, decode
 from ledger.core.erasing import events_hash
-from ledger.core.errors import ConfigInvalid, LedgerError
+from ledger.core.errors import ConfigInvalid, LedgerError, SealBroken
 from ledger.core.merkle import leaf_hash
-from ledger.erasing.execution import erase_seqs
+from ledger.erasing.execution import Record, append_erasure, erase_seqs
 from ledger.erasing.messages import Reason
 from ledger.site import Site
+from ledger.store.append import Outcome
+from ledger.store.erase import Effects
 from ledger.store.reads import SiteRow
 
 _OPEN = """
@@ -101,6 +103,10 @@ async def _erase(
     instruction = f"carried out again after a restore; entry {decode(line.entry).seq} of the log before"
     act = Act("erasure.executed", actor, "ledger", instruction, details)
     receipt = await administration.record(site.site, act, act_id=act_id)
-    return await erase_seqs(
-        site, seqs, reason=reason, evidence=evidence, act=receipt.position, requested_ms=requested_ms
-    )
+    try:
+        return await erase_seqs(
+            site, seqs, reason=reason, evidence=evidence, act=receipt.position, requested_ms=requested_ms
+        )
+    except SealBroken:  # their data key was destroyed since: nobody can read them, and they go all the same
+        appended = await append_erasure(site, seqs, Record(reason, requested_ms, evidence, receipt.position), Effects())
+        return None if appended.outcome == Outcome.OVERTAKEN else appended.seq

@@ -15,8 +15,9 @@ import click
 
 from ledger.backup import folder
 from ledger.backup.archive import About, authenticate, read_about
-from ledger.backup.load import beside_of, judge
-from ledger.backup.restore import Options, restore
+from ledger.backup.load import beside_of, judge, seekable
+from ledger.backup.restore import Options, replay, restore
+from ledger.backup.stream import HEADER_BYTES, parse_header
 from ledger.backup.take import Target, record, take
 from ledger.config import Settings, load_settings
 from ledger.core.encoding import encode_time
@@ -27,6 +28,11 @@ from ledger.progress import bar
 
 AS = click.option("--as", "actor", metavar="NAME", help="Who does this, for the administrative logs; else the OS user.")
 FILE = click.argument("file", metavar="FILE")
+OLD_SECRET = click.option(
+    "--old-secret",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File with the master secret (base64) that the backup was sealed under, if it was replaced since.",
+)
 
 
 @click.group("backup", invoke_without_command=True)
@@ -120,8 +126,9 @@ def list_command(directory: Path | None, as_json: bool, data: Path) -> None:
 
 @backup_command.command("check")
 @FILE
+@OLD_SECRET
 @DATA
-def check_command(file: str, data: Path) -> None:
+def check_command(file: str, old_secret: Path | None, data: Path) -> None:
     """Authenticate every byte of a backup (`-`: standard input), and compare what it holds with its list.
 
     Exit code 1 where it is damaged, cut short or altered, or of another master secret. It is not loaded anywhere: only
@@ -131,7 +138,8 @@ def check_command(file: str, data: Path) -> None:
     try:
         with _opened(file) as source, bar("checking", "KiB") as progress:
             size = os.fstat(source.fileno()).st_size
-            about = authenticate(source.read, masters, lambda done: progress(done // 1024, max(done, size) // 1024))
+            source, secrets = _with_old(source, masters, old_secret)
+            about = authenticate(source.read, secrets, lambda done: progress(done // 1024, max(done, size) // 1024))
     except LedgerError as error:
         click.echo(f"{file}: {error}", err=True)
         sys.exit(1)
@@ -139,13 +147,37 @@ def check_command(file: str, data: Path) -> None:
     _show(about)
 
 
-@click.command("restore")
-@FILE
-@click.option("--beside", type=click.Path(path_type=Path, file_okay=False), help="Where keyring and journals lie.")
+@backup_command.command("replay")
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False), required=False)
 @click.option("--accept-loss", is_flag=True, help="Go on without entries that nothing here has any more.")
 @AS
 @DATA
-def restore_command(file: str, beside: Path | None, accept_loss: bool, actor: str | None, data: Path) -> None:
+def replay_command(directory: Path | None, accept_loss: bool, actor: str | None, data: Path) -> None:
+    """After PostgreSQL was put back by other means (a base backup, WAL): forget again who was erased since.
+
+    Destroyed data keys are destroyed again, what came after is brought back from the streams, the journals beside the
+    backups are carried out (DIRECTORY, else LEDGER_BACKUP_DIR). Stop every server first; nothing is served meanwhile.
+    """
+    from ledger.administration import actor_here  # noqa: PLC0415
+
+    settings = find_settings(data)
+    place = directory or settings.backup_dir
+    if place is None:
+        raise click.UsageError("name the directory of the journals, or set LEDGER_BACKUP_DIR")
+    options = Options(place, accept_loss, actor_here(actor))
+    asyncio.run(replay(settings, find_admin_url(data), options, lambda line: click.echo(line, err=True)))
+
+
+@click.command("restore")
+@FILE
+@click.option("--beside", type=click.Path(path_type=Path, file_okay=False), help="Where keyring and journals lie.")
+@OLD_SECRET
+@click.option("--accept-loss", is_flag=True, help="Go on without entries that nothing here has any more.")
+@AS
+@DATA
+def restore_command(
+    file: str, beside: Path | None, old_secret: Path | None, accept_loss: bool, actor: str | None, data: Path
+) -> None:
     """Restore a backup (`-`: standard input) into an empty database; nobody comes back who was erased since.
 
     Where LEDGER_DATABASE_URL is set: into that database, as LEDGER_ADMIN_DATABASE_URL. Else into the data directory of
@@ -164,8 +196,9 @@ def restore_command(file: str, beside: Path | None, accept_loss: bool, actor: st
     options = Options(place, accept_loss, actor_here(actor))
     began = time.monotonic()
     with _opened(file) as source:
+        whole, secrets = _with_old(source, dict(masters), old_secret)
         with bar("checking", "KiB") as progress:
-            judged = judge(source, dict(masters), progress)
+            judged = judge(whole, secrets, progress)
         if settings is not None:
             asyncio.run(restore(settings, find_admin_url(data), judged, options, tell))
         else:
@@ -214,6 +247,19 @@ def _given_masters(data: Path) -> tuple[Master, ...]:
         raise ConfigInvalid("set LEDGER_MASTER_SECRET: no backup can be opened without it")
     typed = click.prompt("Master secret (base64)", hide_input=True)
     return load_masters({**os.environ, "LEDGER_MASTER_SECRET": typed})
+
+
+def _with_old(
+    source: BinaryIO, secrets: dict[int, bytes], old_secret: Path | None
+) -> tuple[BinaryIO, dict[int, bytes]]:
+    """The same, from its beginning, and the secret in the file beside those of now, under the version that it names."""
+    if old_secret is None:
+        return source, secrets
+    source = seekable(source)
+    version = parse_header(source.read(HEADER_BYTES)).master_version
+    source.seek(0)
+    given = {**os.environ, "LEDGER_MASTER_SECRET": old_secret.read_text(encoding="utf-8").strip()}
+    return source, {**secrets, version: load_masters(given)[0].secret}
 
 
 def _opened(file: str) -> BinaryIO:

@@ -1,7 +1,8 @@
 """The rows of the database, by PostgreSQL's own pg_dump and pg_restore, through pipes: no file is written in clear.
 
 Rows alone, in the custom format: the schema with its roles, triggers and guard comes from `migrate`. Left out is what
-is rebuilt (the visitors' state), what is worth nothing later (downloads), and the data keys, which are kept beside.
+is rebuilt (the visitors' state), what says nothing later (downloads, which tables were scrubbed when), and the data
+keys, which are kept beside.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ledger.config import BACKUP_PART_BYTES, BINARY_VERSION_TIMEOUT_SECONDS
 from ledger.core.errors import ConfigInvalid
 from ledger.embedded.binaries import INSTALL_HINT, postgres_directories
 
-LEFT_OUT = ("data_key", "download", "migration", "projection", "restoring", "state", "unfolded")
+LEFT_OUT = ("data_key", "download", "migration", "projection", "restoring", "scrub", "state", "unfolded")
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)")
 _ERROR_BYTES = 4_096
 

@@ -29,6 +29,11 @@ insert into ledger.data_key (site_id, key_no, role, master_version, wrapped, sin
      where s.origin = $1
     on conflict (site_id, key_no) do nothing
 """
+_RENEW = """
+update ledger.data_key k set wrapped = $3, master_version = $4, destroyed_at = $5
+  from ledger.site s where s.origin = $1 and k.site_id = s.site_id and k.key_no = $2
+   and (k.wrapped, k.master_version) is distinct from ($3, $4)
+"""
 
 
 class Wrapped(msgspec.Struct, frozen=True, rename="camel"):
@@ -98,3 +103,11 @@ async def put_keyring(connection: asyncpg.Connection, keyring: Keyring) -> None:
     for origin, keys in keyring.keys.items():
         for key in keys:
             await connection.execute(_PUT, origin, *msgspec.structs.astuple(key))
+
+
+async def renew_keyring(connection: asyncpg.Connection, keyring: Keyring) -> None:
+    """Into a database that has keys of its own, older ones: what was destroyed or wrapped anew since is so here too."""
+    await put_keyring(connection, keyring)
+    for origin, keys in keyring.keys.items():
+        for key in keys:
+            await connection.execute(_RENEW, origin, key.key_no, key.wrapped, key.master_version, key.destroyed_at)

@@ -27,7 +27,7 @@ from ledger.config import BACKUP_PART_BYTES, CONNECT_TIMEOUT_SECONDS, Settings
 from ledger.core.errors import ConfigInvalid
 from ledger.core.note import check_site
 from ledger.keys.files import site_directory, write_key_file
-from ledger.keys.sealed import ROLES, parse_sealed_key
+from ledger.keys.sealed import ROLES, SealedKey, parse_sealed_key, seal, unseal
 from ledger.progress import Progress
 from ledger.store.migrate import digests, migrate
 
@@ -45,9 +45,11 @@ _KEY_NAME = re.compile(r"[a-z0-9-]{1,64}\.key")
 
 
 class Judged(NamedTuple):
-    """A backup that was read to its end and is whole. `file` is at its beginning; `id` tells it from every other."""
+    """A backup that was read to its end and is whole. `file` is at its beginning; `id` tells it from every other;
+    `secrets` are the master secrets, by version, one of which opened it."""
 
     file: BinaryIO
+    secrets: Mapping[int, bytes]
     id: bytes
     about: About
     members: dict[str, bytes]
@@ -55,7 +57,7 @@ class Judged(NamedTuple):
 
 def judge(file: BinaryIO, secrets: Mapping[int, bytes], progress: Progress) -> Judged:
     """Authenticate everything; `Damaged` or `NotThisSecret`. What cannot be read twice is spooled, sealed as it is."""
-    file = _seekable(file)
+    file = seekable(file)
     size = os.fstat(file.fileno()).st_size
     salt = parse_header(file.read(HEADER_BYTES)).salt
     file.seek(0)
@@ -67,7 +69,7 @@ def judge(file: BinaryIO, secrets: Mapping[int, bytes], progress: Progress) -> J
             break
         members.setdefault(piece.name, bytearray()).extend(piece.data)
     file.seek(0)
-    return Judged(file, salt, about, {name: bytes(data) for name, data in members.items()})
+    return Judged(file, secrets, salt, about, {name: bytes(data) for name, data in members.items()})
 
 
 async def check_target(admin_url: str, judged: Judged) -> Mark | None:
@@ -103,9 +105,7 @@ async def check_target(admin_url: str, judged: Judged) -> Mark | None:
         await connection.close()
 
 
-async def load(
-    admin_url: str, judged: Judged, secrets: Mapping[int, bytes], keyring: Keyring, progress: Progress
-) -> None:
+async def load(admin_url: str, judged: Judged, keyring: Keyring, progress: Progress) -> None:
     """Schema, rows and data keys. A run that was broken off left all of the rows, or none."""
     await migrate(admin_url, only=judged.about.migrations)
     connection = await asyncpg.connect(admin_url, timeout=CONNECT_TIMEOUT_SECONDS)
@@ -113,7 +113,7 @@ async def load(
         if await read_mark(connection) is None:
             await set_mark(connection, Mark(judged.id, "loading"))
         if not await connection.fetchval(_HAS_SITES):
-            await asyncio.to_thread(_load_rows, admin_url, judged, secrets, progress)
+            await asyncio.to_thread(_load_rows, admin_url, judged, progress)
         async with connection.transaction():
             await connection.execute("set local role ledger_owner")
             await connection.execute(_PROJECTIONS)
@@ -138,7 +138,7 @@ def put_files(settings: Settings, judged: Judged) -> list[str]:
             path = site_directory(settings, site) / file
             if not path.exists():
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                write_key_file(path, sealed)
+                write_key_file(path, _as_here(sealed, settings, judged))
                 put.append(str(path))
         elif kind == ANCHORS:
             check_site(rest)
@@ -149,12 +149,20 @@ def put_files(settings: Settings, judged: Judged) -> list[str]:
     return put
 
 
-def _load_rows(admin_url: str, judged: Judged, secrets: Mapping[int, bytes], progress: Progress) -> None:
+def _as_here(sealed: SealedKey, settings: Settings, judged: Judged) -> SealedKey:
+    """A key file that this installation opens: sealed anew, where the master secret was replaced since the backup."""
+    if sealed.has_passphrase:
+        return sealed
+    key = unseal(sealed, *settings.master_secrets, *judged.secrets.values())
+    return seal(key, sealed.origin, sealed.role, settings.masters[0].secret)
+
+
+def _load_rows(admin_url: str, judged: Judged, progress: Progress) -> None:
     judged.file.seek(0)
     size = os.fstat(judged.file.fileno()).st_size
     rows = Load(admin_url)
     try:
-        for piece in unpack(judged.file.read, secrets):
+        for piece in unpack(judged.file.read, judged.secrets):
             if piece.name == DUMP:
                 rows.write(piece.data)
                 progress(judged.file.tell() // 1024, size // 1024)
@@ -163,7 +171,8 @@ def _load_rows(admin_url: str, judged: Judged, secrets: Mapping[int, bytes], pro
         rows.close()
 
 
-def _seekable(file: BinaryIO) -> BinaryIO:
+def seekable(file: BinaryIO) -> BinaryIO:
+    """The same, or a temporary file (without a name) with what it holds, sealed as it is."""
     if file.seekable():
         return file
     spooled = tempfile.TemporaryFile()  # noqa: SIM115 - the caller's process ends soon

@@ -20,6 +20,9 @@ from ledger.backup.stream import SALT_BYTES, Sealer
 from ledger.core.errors import ConfigInvalid
 from ledger.core.sealing import Master
 
+Tables = dict[str, tuple[list[str], bytes]]
+"""Table -> columns, and rows as Postgres's binary COPY."""
+
 REPLACED = ("erasure", "block", "mark", "kept", "held", "request")
 """Their rows are taken over as they are."""
 ADDED = ("erasure_entry", "request_step")
@@ -62,13 +65,13 @@ async def write_orders(path: Path, connection: asyncpg.Connection, about: About,
     replace(path, sealed.getvalue())
 
 
-def read_orders(path: Path, secrets: Mapping[int, bytes]) -> tuple[About, dict[str, tuple[list[str], bytes]]]:
-    """When it was written, and table -> columns and rows (Postgres's binary COPY). `Damaged` if it was altered."""
+def read_orders(path: Path, secrets: Mapping[int, bytes]) -> tuple[About, Tables]:
+    """When it was written, and what it holds. `Damaged` if it was altered."""
     members: dict[str, bytearray] = {}
     with path.open("rb") as file:
         for piece in unpack(file.read, secrets):
             members.setdefault(piece.name, bytearray()).extend(piece.data)
-    tables = {}
+    tables: Tables = {}
     for name in REPLACED + ADDED:
         columns = bytes(members.get(f"columns/{name}", b"")).decode("ascii").split()
         if columns:
@@ -76,7 +79,7 @@ def read_orders(path: Path, secrets: Mapping[int, bytes]) -> tuple[About, dict[s
     return parse_about(bytes(members[ABOUT])), tables
 
 
-async def put_orders(connection: asyncpg.Connection, tables: Mapping[str, tuple[list[str], bytes]]) -> None:
+async def put_orders(connection: asyncpg.Connection, tables: Tables) -> None:
     """Take them over, in the caller's transaction. Rows of sites that the database does not have are left out."""
     await connection.execute("set local role ledger_migrate")  # whose temporary tables the guard lets be
     there = dict(await connection.fetch(_TABLES, list(tables)))

@@ -15,6 +15,7 @@ A log that lost entries goes on only where that is said (`accept_loss`), and is 
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -28,18 +29,19 @@ import asyncpg
 from ledger import projector
 from ledger.administration import Act, Administration
 from ledger.backup.again import erase_again, still_open
-from ledger.backup.archive import SiteInside, read_about
+from ledger.backup.archive import About, SiteInside, read_about
 from ledger.backup.folder import ACTS, ERASURES, KEYRING, ORDERS, kept_in
 from ledger.backup.journal import ActLine, ErasureLine, Journal
-from ledger.backup.keyring import check_keyring, load_keyring
+from ledger.backup.keyring import Keyring, check_keyring, load_keyring, renew_keyring
 from ledger.backup.load import Judged, check_target, load, put_files
-from ledger.backup.marker import set_step, take_mark_away
-from ledger.backup.orders import put_orders, read_orders
+from ledger.backup.marker import UNFINISHED, Mark, read_mark, set_mark, set_step, take_mark_away
+from ledger.backup.orders import Tables, put_orders, read_orders
 from ledger.backup.tail import from_acts, from_stream, signed_elsewhere, size_of
+from ledger.backup.take import about_of
 from ledger.bus import Bus, BusError
 from ledger.checkpointer import restore as places
 from ledger.checkpointer.records import Anchor, NatsRecord
-from ledger.config import Settings
+from ledger.config import CONNECT_TIMEOUT_SECONDS, Settings
 from ledger.core import agreement
 from ledger.core.admin_act import admin_log_of, is_admin_log
 from ledger.core.agreement import Ahead, Disagrees, Nothing
@@ -61,6 +63,7 @@ update ledger.erasure_entry x set seq = -x.seq
 _DROP_ASIDE = "delete from ledger.erasure_entry where seq < 0"
 _POOL_SECONDS = 600.0
 SETTLED = "settled"
+_REPLAY = b"replay"
 
 
 class Options(NamedTuple):
@@ -78,43 +81,100 @@ class Site(NamedTuple):
     inside: SiteInside
 
 
+class Base(NamedTuple):
+    """What a ledger is settled upon: what it was like as it was put back, and a name of that."""
+
+    id: bytes
+    about: About
+
+
+class _Beside(NamedTuple):
+    """What lies beside the backups, read before anything is touched."""
+
+    keyring: Keyring
+    erasures: list[ErasureLine]
+    acts: list[ActLine]
+    orders: tuple[About, Tables] | None
+
+
 async def restore(
     settings: Settings, admin_url: str, judged: Judged, options: Options, tell: Callable[[str], None]
 ) -> None:
     """Everything. `settings` name the database to be, its keys, anchors, NATS and witnesses. `ConfigInvalid` says what
     is missing, `Unavailable` what could not be asked: then give the command again."""
-    masters = settings.masters
-    secrets = dict(masters)
-    keyring = load_keyring(options.beside / KEYRING)
-    check_keyring(keyring, judged.about, list(secrets))
-    journal = list(Journal(options.beside / ERASURES, ErasureLine).read())
-    acts = list(Journal(options.beside / ACTS, ActLine).read())
-    orders = None
-    if (options.beside / ORDERS).exists():
-        orders = read_orders(options.beside / ORDERS, secrets)
+    beside = _read_beside(settings, options.beside)
+    check_keyring(beside.keyring, judged.about, [master.version for master in settings.masters])
     mark = await check_target(admin_url, judged)
     tell("going on with the restore that was broken off" if mark else f"the backup is whole: {_of(judged)}")
     with bar("loading", "KiB") as progress:
-        await load(admin_url, judged, secrets, keyring, progress)
+        await load(admin_url, judged, beside.keyring, progress)
     for name in put_files(settings, judged):
         tell(f"put back {name}")
+    orders = beside.orders
+    if orders is not None and orders[0].taken_ms <= judged.about.taken_ms:
+        beside = beside._replace(orders=None)  # those in the backup are newer
+    await _settle(settings, admin_url, Base(judged.id, judged.about), beside, mark, options, tell)
+
+
+async def replay(settings: Settings, admin_url: str, options: Options, tell: Callable[[str], None]) -> None:
+    """The same from the tail on, for a database that was put back by other means (a base backup, WAL)."""
+    beside = _read_beside(settings, options.beside)
+    connection = await asyncpg.connect(admin_url, timeout=CONNECT_TIMEOUT_SECONDS)
+    try:
+        about = await about_of(connection)
+        check_keyring(beside.keyring, about, [master.version for master in settings.masters])
+        mark = await read_mark(connection)
+        if mark is None:
+            mark = Mark(_REPLAY + os.urandom(8), "loading")
+            await set_mark(connection, mark)
+        elif not mark.backup.startswith(_REPLAY):
+            raise ConfigInvalid(UNFINISHED)
+        async with connection.transaction():
+            await connection.execute("set local role ledger_owner")
+            await renew_keyring(connection, beside.keyring)
+    finally:
+        await connection.close()
+    tell("data keys are those of now; what was destroyed since opens nothing any more")
+    await _settle(settings, admin_url, Base(mark.backup, about), beside, mark, options, tell)
+
+
+def _read_beside(settings: Settings, directory: Path) -> _Beside:
+    orders = directory / ORDERS
+    return _Beside(
+        load_keyring(directory / KEYRING),
+        list(Journal(directory / ERASURES, ErasureLine).read()),
+        list(Journal(directory / ACTS, ActLine).read()),
+        read_orders(orders, dict(settings.masters)) if orders.exists() else None,
+    )
+
+
+async def _settle(
+    settings: Settings,
+    admin_url: str,
+    base: Base,
+    beside: _Beside,
+    mark: Mark | None,
+    options: Options,
+    tell: Callable[[str], None],
+) -> None:
+    """From the rows on, until it may be served."""
     owner = replace(settings, database_url=_as_owner(admin_url))
     async with AsyncExitStack() as stack:
         pool = await open_pool(owner.database_url, size=4, timeout_seconds=_POOL_SECONDS)
         stack.callback(pool.terminate)
         connection: asyncpg.Connection = await stack.enter_async_context(pool.acquire())
         rows = {row[2]: SiteRow(*row) for row in await connection.fetch(_SITES)}
-        sites = [Site(rows[inside.origin], inside) for inside in judged.about.sites if inside.size > 0]
+        sites = [Site(rows[inside.origin], inside) for inside in base.about.sites if inside.size > 0]
         work = _Settling(owner, pool, connection, sites, options, tell)
-        await work.bring_back(acts, stack)
-        await work.compare(journal)
-        if orders is not None and orders[0].taken_ms > judged.about.taken_ms and (mark is None or mark.step != SETTLED):
+        await work.bring_back(beside.acts, stack)
+        await work.compare(beside.erasures)
+        if beside.orders is not None and (mark is None or mark.step != SETTLED):
             async with connection.transaction():
-                await put_orders(connection, orders[1])
+                await put_orders(connection, beside.orders[1])
                 await connection.execute(_SET_ASIDE)
                 await set_step(connection, SETTLED)
-            tell(f"orders of erasure, marks and requests are those of {encode_time(orders[0].taken_ms)}")
-        await work.erase(journal, judged)
+            tell(f"orders of erasure, marks and requests are those of {encode_time(beside.orders[0].taken_ms)}")
+        await work.erase(beside.erasures, base)
         await connection.execute(_DROP_ASIDE)
         await work.prove()
         await work.rebuild()
@@ -233,7 +293,7 @@ class _Settling:
             found = {site.origin: site for site in about.sites}
         return found
 
-    async def erase(self, journal: Sequence[ErasureLine], judged: Judged) -> None:
+    async def erase(self, journal: Sequence[ErasureLine], base: Base) -> None:
         """Record what is done, and erase again who was erased since."""
         with tempfile.TemporaryDirectory(prefix="consent-ledger-") as directory:
             settings = self._settings
@@ -248,8 +308,8 @@ class _Settling:
                     if admin_log_of(each.row.site) not in names:
                         continue
                     open_again = await still_open(self._connection, each.row, journal)
-                    act = self._act(each, judged, open_again)
-                    name = leaf_hash(judged.id + each.row.origin.encode())[:16]
+                    act = self._act(each, base, open_again)
+                    name = leaf_hash(base.id + each.row.origin.encode())[:16]
                     await administration.record(each.row.site, act, act_id=str(UUID(bytes=name, version=5)))
                     if not open_again:
                         continue
@@ -261,9 +321,9 @@ class _Settling:
             finally:
                 await registry.stop()
 
-    def _act(self, site: Site, judged: Judged, open_again: int) -> Act:
+    def _act(self, site: Site, base: Base, open_again: int) -> Act:
         details = {
-            "asOf": encode_time(judged.about.taken_ms),
+            "asOf": encode_time(base.about.taken_ms),
             "entries": str(site.inside.size),
             "count": str(open_again),
             "masterVersion": str(self._settings.masters[0].version),

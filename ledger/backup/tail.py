@@ -4,6 +4,7 @@ journal beside the backups. What can be brought back from neither is told, and n
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -12,8 +13,9 @@ import asyncpg
 from ledger.backup.journal import ActLine
 from ledger.bus import Bus
 from ledger.core.admin_act import decode_act
+from ledger.core.agreement import read_record
 from ledger.core.entry import Kind, commit_of, decode
-from ledger.core.errors import AuditFault, NotFound
+from ledger.core.errors import AuditFault, NotFound, SealBroken
 from ledger.core.key_history import key_history
 from ledger.core.merkle import leaf_hash
 from ledger.core.note import Checkpoint
@@ -74,8 +76,9 @@ async def from_acts(
         for line in batch:
             key = None
             if line.sealed is not None and decode(line.entry).kind == Kind.EVENT:
-                _, payload = vault.open_opening(commit_of(line.entry), line.sealed)
-                key = hasher.event_id(decode_act(payload).id)
+                with contextlib.suppress(SealBroken):  # its data key was destroyed: nobody knows the id any more
+                    _, payload = vault.open_opening(commit_of(line.entry), line.sealed)
+                    key = hasher.event_id(decode_act(payload).id)
             keys.append(key)
         async with connection.transaction():
             await connection.execute(
@@ -114,8 +117,6 @@ async def signed_elsewhere(
     connection: asyncpg.Connection, site: SiteRow, notes: Mapping[str, bytes]
 ) -> tuple[AuditFault | None, Signed | None]:
     """Whether the log contradicts one of these checkpoints, and the greatest of them, whoever keeps it."""
-    from ledger.core.agreement import read_record  # noqa: PLC0415
-
     entries = [row["entry"] for row in await connection.fetch(_KEYS, site.site_id)]
     keys = key_history(site.origin, entries[0], entries[1:]).set
     read = {place: read_record(note, site.origin, keys) for place, note in notes.items() if note}

@@ -87,7 +87,7 @@ async def take(
         members = {**await asyncio.to_thread(_members, settings, await _names(connection)), **extra}
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             snapshot: str = await connection.fetchval("select pg_export_snapshot()")
-            about = await _about(connection)
+            about = await about_of(connection)
             estimate: int = await connection.fetchval(_BYTES, list(LEFT_OUT))
             beside = Beside(target.beside, settings.masters[0])
             beside.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -132,7 +132,8 @@ def forget_lines(beside: Beside, directory: Path, settings: Settings) -> None:
     beside.acts.keep(lambda line: line.seq >= sizes.get(line.origin, 0))
 
 
-async def _about(connection: asyncpg.Connection) -> About:
+async def about_of(connection: asyncpg.Connection) -> About:
+    """What there is in a database, as a backup says it of itself."""
     migrations = dict(await connection.fetch(_MIGRATIONS))
     sites = tuple(
         SiteInside(site, origin, size, note.decode(), keys)

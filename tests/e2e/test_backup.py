@@ -1,0 +1,266 @@
+"""Backup, erase ten visitors, lose everything, restore: the ten are gone, and the log is the one that was signed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import asyncpg
+import msgspec
+import pytest
+
+from ledger.backup import restore as steps
+from ledger.backup.archive import DUMP, unpack
+from ledger.backup.dump import find_client
+from ledger.backup.keyring import Wrapped, load_keyring, write_keyring
+from ledger.backup.load import judge, load, put_files
+from ledger.backup.marker import take_mark_away
+from ledger.backup.stream import HEADER_BYTES, Damaged
+from ledger.core.admin_act import is_admin_log
+from ledger.core.errors import ConfigInvalid, SealBroken
+from ledger.core.merkle import leaf_hash
+from ledger.core.sealing import KeyName, wrap
+from ledger.vault import read_vault
+from tests.backups import ERASED, Story, command, quiet, tell, verified
+from tests.harness import Browser, Process, grant
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    directory = tmp_path_factory.mktemp("backup")
+    told = asyncio.run(tell(directory))
+    yield told
+    asyncio.run(told.broker.stop())
+    asyncio.run(told.postgres.stop())
+
+
+async def open_of(admin_url: str, story: Story) -> list[int]:
+    """Seqs of the living events, by whichever visitor."""
+    connection = await asyncpg.connect(admin_url)
+    try:
+        rows = await connection.fetch(
+            "select o.seq from ledger.opening o join ledger.site s using (site_id) "
+            "where s.site = $1 and o.visitor is not null order by seq",
+            story.site.site,
+        )
+        return [row[0] for row in rows]
+    finally:
+        await connection.close()
+
+
+async def check_people(browser: Browser, story: Story, *, later: bool) -> None:
+    """The ten are gone, the others are as they were."""
+    for visitor in story.living[:2]:
+        reply = await browser.consent(visitor)
+        assert reply.json["decisions"]["analytics"]["decision"] == "granted", reply
+    for visitor in story.erased[:3]:
+        reply = await browser.consent(visitor)
+        assert reply.status in (200, 410), reply
+        assert reply.status == 410 or reply.json["decisions"]["analytics"]["decision"] == "denied", reply
+        assert (await browser.call("GET", "history", consent_visitor=visitor, secret=True)).json != {}
+    reply = await browser.consent(story.later)
+    assert (reply.json["decisions"]["analytics"]["reason"] == "granted") is later, reply
+
+
+async def test_with_the_stream_the_log_is_what_it_was_and_the_ten_are_gone(story: Story) -> None:
+    settings, admin_url = await story.machine("with_stream", nats=True)
+    told = await story.restore(settings, admin_url)
+    assert any("entries from after the backup are back" in line for line in told), told
+    assert len(await open_of(admin_url, story)) == 20 + 2 - ERASED - 2 + 1
+    async with Process(settings, story.directory) as server, aiohttp.ClientSession() as session:
+        browser = Browser(session, server.url, story.site)
+        await check_people(browser, story, later=True)
+        assert (await browser.post(grant())).status == 201
+        old = story.directory / "old"
+        old.write_bytes(story.signed.encode())
+        report = await verified(settings, story.site, story.directory / "bundle-1", "--old", str(old), "--live")
+    assert (report["verdict"], report["size"] > story.signed.size) == ("sound", True), report
+
+
+async def test_without_nats_the_journal_forgets_them_again(story: Story) -> None:
+    settings, admin_url = await story.machine("without_stream", nats=False)
+    with pytest.raises(ConfigInvalid, match=r"nothing here has them.*--accept-loss"):
+        await story.restore(settings, admin_url)
+    process = Process(settings, story.directory)
+    with pytest.raises(ConfigInvalid, match="was not finished"):
+        await process.start()
+    told = await story.restore(settings, admin_url, accept_loss=True)
+    assert any(f"{ERASED + 2} events that were erased since are erased again" in line for line in told), told
+    assert len(await open_of(admin_url, story)) == 20 - ERASED
+    async with Process(settings, story.directory) as server, aiohttp.ClientSession() as session:
+        browser = Browser(session, server.url, story.site)
+        await check_people(browser, story, later=False)
+        assert (await browser.post(grant())).status == 201
+        report = await verified(settings, story.site, story.directory / "bundle-2", "--live")
+    assert report["verdict"] == "sound", report
+
+
+async def test_a_database_put_back_by_other_means_forgets_them_too(story: Story) -> None:
+    settings, admin_url = await story.machine("other_means", nats=False)
+    with story.backup.open("rb") as file:
+        judged = judge(file, dict(settings.masters), quiet)
+        await load(admin_url, judged, load_keyring(story.beside / "keyring"), quiet)
+    put_files(settings, judged)
+    connection = await asyncpg.connect(admin_url)
+    await take_mark_away(connection)
+    await connection.close()
+    assert len(await open_of(admin_url, story)) == 20 + 2
+    words = ("backup", "replay", str(story.beside))
+    status, said = await command(settings, admin_url, *words)
+    assert (status, "nothing here has them" in said) == (2, True), said
+    status, said = await command(settings, admin_url, *words, "--accept-loss")
+    assert (status, "erased again" in said, "may be served again" in said) == (0, True, True), said
+    assert len(await open_of(admin_url, story)) == 20 - ERASED
+
+
+STEPS = ("load", "put_orders", "erase_again", "rebuild", "take_mark_away")
+
+
+async def test_killed_after_every_step_the_same_command_completes_it(
+    story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, admin_url = await story.machine("killed", nats=False)
+
+    class Killed(BaseException):
+        """What nobody catches."""
+
+    def dies_after(step: str) -> Any:
+        owner: Any = steps._Settling if step in ("prove", "rebuild") else steps
+        real: Any = getattr(owner, step)
+
+        def sync(*given: Any, **named: Any) -> Any:
+            real(*given, **named)
+            raise Killed
+
+        async def later(*given: Any, **named: Any) -> Any:
+            await real(*given, **named)
+            raise Killed
+
+        return owner, later if asyncio.iscoroutinefunction(real) else sync
+
+    for step in STEPS:
+        owner, wrapped = dies_after(step)
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, step, wrapped)
+            with pytest.raises(Killed):
+                await story.restore(settings, admin_url, accept_loss=True)
+        if step == "load":
+            status, said = await command(settings, admin_url, "serve", "--role", "worker")
+            assert (status, "was not finished" in said) == (2, True), said
+    assert len(await open_of(admin_url, story)) == 20 - ERASED
+    with pytest.raises(ConfigInvalid, match="has a ledger already"):
+        await story.restore(settings, admin_url, accept_loss=True)
+
+
+async def test_a_damaged_backup_or_keyring_is_refused_before_anything_is_touched(story: Story, tmp_path: Path) -> None:
+    settings, admin_url = await story.machine("untouched", nats=False)
+    whole = story.backup.read_bytes()
+    for damaged in (whole[:-1], whole[: len(whole) // 2], whole[:500] + b"\0" + whole[501:], whole + b"\0"):
+        path = tmp_path / "damaged.backup"
+        path.write_bytes(damaged)
+        with pytest.raises(Damaged):
+            await story.restore(settings, admin_url, file=path)
+    status, said = await command(settings, admin_url, "backup", "check", str(path))
+    assert (status, "something follows" in said) == (1, True), said
+    with pytest.raises(ConfigInvalid, match=r"there is no .*keyring"):
+        await story.restore(settings, admin_url, beside=tmp_path)
+    keyring = load_keyring(story.beside / "keyring")
+    write_keyring(tmp_path / "keyring", keyring.__class__({origin: keys[:1] for origin, keys in keyring.keys.items()}))
+    with pytest.raises(ConfigInvalid, match="older than the backup"):
+        await story.restore(settings, admin_url, beside=tmp_path)
+    with pytest.raises(ConfigInvalid, match="does not open the backup"):
+        await story.restore(replace(settings, master_secret=bytes(32)), admin_url)
+    connection = await asyncpg.connect(admin_url)
+    assert await connection.fetchval("select to_regnamespace('ledger')") is None
+    await connection.close()
+    assert not settings.keys_dir.exists()
+    assert not settings.anchors.exists()
+    status, said = await command(settings, admin_url, "backup", "check", str(story.backup))
+    assert (status, story.site.site in said) == (0, True), said
+
+
+async def test_a_data_key_that_was_destroyed_since_leaves_nothing_to_read_in_the_old_backup(
+    story: Story, tmp_path: Path
+) -> None:
+    settings, admin_url = await story.machine("destroyed", nats=False)
+    shutil.copytree(story.beside, tmp_path / "beside")
+    keyring = load_keyring(story.beside / "keyring")
+    connection = await asyncpg.connect(story.postgres.url())
+    query = "select s.origin, e.entry from ledger.entry e join ledger.site s using (site_id) where e.seq = 0"
+    genesis = dict(await connection.fetch(query))
+    await connection.close()
+    for origin, keys in keyring.keys.items():
+        if is_admin_log(origin):
+            continue
+        gone = [replace_key(key) if key.role == "opening" else key for key in keys]
+        number = len(gone) + 1
+        name = KeyName(leaf_hash(genesis[origin]), number, "opening")
+        wrapped = wrap(os.urandom(32), name, settings.masters[0])
+        keyring.keys[origin] = (
+            *gone,
+            Wrapped(number, "opening", 1, wrapped, 0, gone[0].created_at - timedelta(hours=1), None),
+        )
+    write_keyring(tmp_path / "beside" / "keyring", keyring)
+    # The ten go again all the same. Of the others no erasure entry says that they went: nothing is served.
+    with pytest.raises(ConfigInvalid):
+        await story.restore(settings, admin_url, accept_loss=True, beside=tmp_path / "beside")
+    connection = await asyncpg.connect(admin_url)
+    try:
+        row = await connection.fetchrow(
+            "select s.site_id, o.seq, e.entry, o.sealed from ledger.opening o join ledger.site s using (site_id) "
+            "join ledger.entry e using (site_id, seq) where s.site = $1 and o.visitor is not null limit 1",
+            story.site.site,
+        )
+        vault = await read_vault(connection, row["site_id"], settings.masters)
+        with pytest.raises(SealBroken, match="was destroyed"):
+            vault.open_opening(leaf_hash(row["entry"]), row["sealed"])
+    finally:
+        await connection.close()
+    assert len(await open_of(admin_url, story)) == 20 - ERASED
+
+
+def replace_key(key: Any) -> Any:
+    return msgspec.structs.replace(key, wrapped=None, destroyed_at=key.created_at)
+
+
+def test_neither_the_backup_nor_the_dump_in_it_nor_what_lies_beside_holds_a_visitor(story: Story) -> None:
+    with story.backup.open("rb") as file:
+        dump = b"".join(piece.data for piece in unpack(file.read, dict(story.settings.masters)) if piece.name == DUMP)
+    rows = subprocess.run(
+        [find_client("pg_restore"), "--file=-"], input=dump, capture_output=True, check=True, timeout=60
+    ).stdout
+    assert b"COPY ledger.opening" in rows
+    assert b"COPY ledger.data_key" not in rows
+    lying = [path.read_bytes() for path in story.beside.iterdir()]
+    for visitor in (*story.erased, *story.living, story.later):
+        for data in (rows, dump, *lying):
+            assert visitor.encode() not in data
+            assert visitor.encode().hex().encode() not in data
+    assert b"customize" not in rows, "nor anything of what they chose"
+
+
+async def test_from_standard_input_it_is_the_same_and_the_second_time_it_is_refused(story: Story) -> None:
+    settings, admin_url = await story.machine("piped", nats=False)
+    words = ("restore", "-", "--beside", str(story.beside), "--accept-loss")
+    status, said = await command(settings, admin_url, *words, given=story.backup.read_bytes())
+    assert (status, "may be served again" in said) == (0, True), said
+    status, said = await command(settings, admin_url, *words, given=story.backup.read_bytes())
+    assert (status, "has a ledger already" in said) == (2, True), said
+    status, said = await command(settings, admin_url, *words, given=story.backup.read_bytes()[: HEADER_BYTES + 9])
+    assert (status, "cut short" in said) == (2, True), said
+
+
+def test_what_is_judged_is_what_was_taken(story: Story) -> None:
+    with story.backup.open("rb") as file:
+        about = judge(file, dict(story.settings.masters), quiet).about
+    inside = {site.site: site for site in about.sites}[story.site.site]
+    assert (inside.size, inside.origin) == (story.size, f"ledger.test/{story.site.site}")
+    assert inside.checkpoint
