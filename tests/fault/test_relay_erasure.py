@@ -70,6 +70,39 @@ async def test_an_older_store_put_back_is_brought_up_to_date_and_forgets_again(
     assert (copy.holes, copy.created) == (set(seqs[40:44]), first.created)
 
 
+async def served(broker: Broker, size: int) -> set[int]:
+    """What a consumer reads that comes back: it waits until the stream is as long as the log was when it came.
+
+    The size is that of the log's checkpoint (proto/asyncapi.yaml, "An older store").
+    """
+    async with client_of(broker) as client, asyncio.timeout(60):
+        js = client.jetstream()
+        while (await js.stream_info(STREAM)).state.last_seq < size - 1:
+            await asyncio.sleep(0.01)
+    return set(await messages_of(broker))
+
+
+async def test_a_consumer_that_waits_for_the_log_is_served_nothing_erased_by_an_older_store(
+    pool: asyncpg.Pool, writer: Writer, broker: Broker, tmp_path: Path
+) -> None:
+    seqs = await writer.events(20)
+    async with relaying(pool, broker) as relay:
+        await caught_up(relay, writer)
+        await broker.stop()
+        shutil.copytree(broker.store, tmp_path / "old")
+        await broker.start()
+        await writer.erase(seqs[4:8])
+        await caught_up(relay, writer)
+    await broker.stop()
+    shutil.rmtree(broker.store)
+    shutil.copytree(tmp_path / "old", broker.store)
+    await broker.start()
+    assert seqs[4] in await messages_of(broker), "whoever reads at once is served what was erased"
+    waiting = asyncio.create_task(served(broker, writer.last + 1))
+    async with relaying(pool, broker):
+        assert (await waiting) & set(seqs) == set(seqs) - set(seqs[4:8])
+
+
 async def test_messages_are_gone_before_their_erasure_can_be_read(
     pool: asyncpg.Pool, writer: Writer, broker: Broker
 ) -> None:
