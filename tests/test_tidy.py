@@ -15,6 +15,7 @@ from ledger.config import VARIABLES
 TOP = Path(__file__).resolve().parent.parent
 PACKAGE = TOP / "ledger"
 MODULE_MAX_LINES = 450
+LIST_OF_BOUNDS = "ledger.config"  # grows by a name with every limit, and holds nothing else
 TOP_LEVEL = {"pyproject.toml", "README.md", "ledger", "proto", "tests", "deploy", "docker-compose.yml", "LICENSE"}
 ENTRY_POINTS = {"ledger.cli", "ledger.__main__"}
 
@@ -36,7 +37,7 @@ MAY_IMPORT = {
     "ledger.store": {"ledger.core", "ledger.config", "ledger.store"},
     "ledger.sequencer": {"ledger.core", "ledger.config", "ledger.store"},
     "ledger.bus": {"ledger.core", "ledger.config"},
-    "ledger.bundle": {"ledger.core", "ledger.config"},
+    "ledger.bundle": {"ledger.core", "ledger.config", "ledger.spool"},
     "ledger.verify": {"ledger.core", "ledger.config", "ledger.bundle", "ledger.progress", "ledger.verify"},
     "ledger.importing": {
         "ledger.core",
@@ -176,7 +177,7 @@ def test_every_module_is_reached_from_the_command_line() -> None:
 def test_every_module_says_what_it_is_for(name: str) -> None:
     lines = MODULES[name].read_text(encoding="utf-8").splitlines()
     assert ast.get_docstring(tree(name)) or not lines, "the module has no docstring"
-    assert len(lines) <= MODULE_MAX_LINES, f"{len(lines)} lines: does it do one thing?"
+    assert name == LIST_OF_BOUNDS or len(lines) <= MODULE_MAX_LINES, f"{len(lines)} lines: does it do one thing?"
 
 
 def test_every_sql_file_is_used() -> None:
