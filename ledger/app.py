@@ -29,6 +29,7 @@ from ledger.http.server import serving
 from ledger.lapser import Lapser
 from ledger.lease import hold
 from ledger.metrics import (
+    ConsumerCollector,
     CookieCollector,
     EraserCollector,
     LapserCollector,
@@ -106,11 +107,13 @@ async def serve_http(settings: Settings) -> None:
         _beside(regions.follow()),
         _beside(service.cookies.watch(service.sites.loaded)),
         _beside(service.downloads.sweep()),
+        _beside(service.consumers.watch()),
     ):
         registry = CollectorRegistry()
         registry.register(SequencerCollector(service))
         registry.register(RegionCollector(regions))
         registry.register(CookieCollector(service.cookies))
+        registry.register(ConsumerCollector(service.consumers))
         app = create_app(service, settings, registry, demo_keys=lambda: _demo_keys(settings), regions=regions)
         try:
             async with serving(app, settings.host, settings.port, reuse_port=True) as (host, port):

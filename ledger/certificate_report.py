@@ -146,16 +146,15 @@ def _remains(told: Certificate) -> Iterable[tuple[str, str]]:
         yield "a no", f"to {purpose}, until {mark.until}, under a keyed hash"
     if told.blocked_until:
         yield "block", f"the id takes no new events until {told.blocked_until}, under a keyed hash"
-    if told.rewritten_by:
-        yield "disk", f"deleted bytes may lie in pages of the database until {told.rewritten_by}"
-    if told.backups_until:
-        yield "backups", f"older ones are kept until {told.backups_until}; a restore erases again"
+    if not told.rewritten_at:
+        yield "disk", "deleted bytes may lie in pages of the database until it is rewritten, which it was not yet"
 
 
 def _limits(report: CertificateReport) -> str:
     if report.failures:
         return "A file that was damaged on its way fails as well: ask for another copy."
     return (
+        "Backups taken before are not rewritten; a restore erases again before anything is served. "
         "It does not prove that no copy is left anywhere: that is the operator's signed word, and whoever shows such a "
         "copy proves the operator wrong. Whoever sent the request can show that its evidence is the one above."
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 from hashlib import sha256
 from uuid import UUID
 
@@ -48,6 +49,8 @@ select e.is_account, e.level, e.reason, e.evidence, e.act, e.sealed, e.status, e
        (select max(b.until_ms) from ledger.block b
          where b.site_id = e.site_id and b.subject = e.subject and b.erasure = e.id and b.state = 'erased'
        ) as blocked_until_ms,
+       (select min(s.at) from ledger.scrub s where s.relation = any ('{opening,state,known,unfolded}')
+        having bool_and(s.at is not null)) as rewritten_at,
        (select count(*) from ledger.held h where h.site_id = e.site_id and h.erasure = e.id) as held,
        (select max(h.until_ms) from ledger.held h where h.site_id = e.site_id and h.erasure = e.id) as held_until_ms
   from ledger.erasure e where e.site_id = $1 and e.id = $2
@@ -161,6 +164,7 @@ async def _certificate(service: Service, site: Site, erasure: UUID) -> Certifica
         blocked_until=None if row["blocked_until_ms"] is None else encode_time(row["blocked_until_ms"]),
         instruction=details.instruction,
         evidence_salt=details.salt if derived else None,
+        rewritten_at=_time_of(row["rewritten_at"], row["ended_ms"]),
         consumers=[_consumer(one, last_seq) for one in await service.consumers.all(site)],
     )
 
@@ -206,3 +210,9 @@ def _consumer(one: Consumer, last_seq: int | None) -> CertifiedConsumer:
         encode_time(one.confirmed_ms),
         confirmed=last_seq is None or last_seq <= one.position,
     )
+
+
+def _time_of(rewritten_at: datetime | None, ended_ms: int) -> str | None:
+    """When the tables were last rewritten, if that was after the erasure."""
+    at_ms = 0 if rewritten_at is None else int(rewritten_at.timestamp() * 1000)
+    return encode_time(at_ms) if at_ms > ended_ms else None

@@ -6,6 +6,8 @@ position is applied here. Nothing is asked of consumers and nothing waits for th
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import re
 import time
 from collections.abc import Sequence
@@ -13,14 +15,17 @@ from typing import NamedTuple
 
 import asyncpg
 
+from ledger import config
 from ledger.administration import Acting
 from ledger.core.encoding import encode_time
-from ledger.core.errors import ConfigInvalid, InputRefused, NotFound
+from ledger.core.errors import ConfigInvalid, InputRefused, LedgerError, NotFound
 from ledger.messages import ErasuresConfirmed
 from ledger.secrets import api_key_hash, api_key_id, new_api_key
 from ledger.site import Site
 from ledger.store.ask import ask
 from ledger.store.reads import Reads
+
+log = logging.getLogger(__name__)
 
 NAME = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
@@ -65,6 +70,8 @@ class Consumers:
 
     def __init__(self, reads: Reads) -> None:
         self._reads, self._pool = reads, reads.pool
+        self.known: list[Consumer] = []
+        """Of every site, as of the last look of `watch`."""
 
     async def add(self, site: Site, name: str, acting: Acting) -> str:
         """A new consumer; the API key by which it confirms, which is told this once. `ConfigInvalid`: the name."""
@@ -114,6 +121,15 @@ class Consumers:
             await acting("erasure.confirmed", {"consumer": name, "position": f"{site.site}:{seq}"})
         (row,) = await ask(self._pool, _CONFIRM, site.site_id, name, found.key_hash, seq)
         return ErasuresConfirmed(site.site, name, f"{site.site}:{row['seq']}", encode_time(row["confirmed_ms"]))
+
+    async def watch(self) -> None:
+        """Keep `known` up to date; runs until cancelled."""
+        while True:
+            try:
+                self.known = await self.all()
+            except LedgerError as error:
+                log.warning("the consumers are not looked at: %s", error)
+            await asyncio.sleep(config.CONSUMERS_WATCH_SECONDS)
 
 
 def behind(consumers: Sequence[Consumer], patience_seconds: float, now_ms: int | None = None) -> list[Consumer]:

@@ -19,6 +19,7 @@ import nats.errors
 from ledger import config, spool
 from ledger.backup.age import age_of
 from ledger.config import Settings
+from ledger.consumers import Consumers, behind
 from ledger.cookies import Cookies, Figures
 from ledger.core.admin_act import is_admin_log
 from ledger.core.document import SiteDocument
@@ -118,6 +119,7 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
         await connection.close()
     async for finding in _policies(settings):
         yield finding
+    yield await _consumers(settings)
     yield await _nats(settings)
     backups = age_of(settings.backup_dir, time.time_ns() // 1_000_000)
     yield Finding(Verdict.GOOD if backups.good else Verdict.ADVICE, "backups", backups.detail)
@@ -284,6 +286,21 @@ def _mode(path: Path) -> int:
 
 
 # --- what the policies say --------------------------------------------------------------------------------------------
+
+
+async def _consumers(settings: Settings) -> Finding:
+    pool = await open_pool(settings.database_url, size=1)
+    try:
+        found = await Consumers(Reads(pool)).all()
+    except (LedgerError, asyncpg.PostgresError) as error:
+        return Finding(Verdict.ADVICE, "consumers", f"cannot be looked at: {error}")
+    finally:
+        await pool.close()
+    late = ", ".join(f"{one.name} of {one.site}" for one in behind(found, config.CONSUMER_LATE_SECONDS))
+    if late:
+        detail = f"{late} did not confirm an erasure within a day: ask whether they follow the stream"
+        return Finding(Verdict.ADVICE, "consumers", detail)
+    return Finding(Verdict.GOOD, "consumers", f"{len(found)} registered, and no erasure waits for one")
 
 
 async def _policies(settings: Settings) -> AsyncIterator[Finding]:

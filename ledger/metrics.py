@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from ledger.consumers import Consumers
 from ledger.cookies import Cookies
 from ledger.erasing.eraser import Eraser
 from ledger.lapser import Lapser
@@ -174,3 +176,21 @@ class CookieCollector(Collector):
             if figures.overdue_seconds is not None:
                 overdue.add_metric([figures.site], figures.overdue_seconds)
         yield from (undeclared, overdue)
+
+
+class ConsumerCollector(Collector):
+    """Of the HTTP process: which consumers have not confirmed every erasure, and for how long."""
+
+    def __init__(self, consumers: Consumers) -> None:
+        self._consumers = consumers
+
+    def collect(self) -> Iterator[Metric]:
+        behind = GaugeMetricFamily(
+            "consent_ledger_consumer_behind_seconds",
+            "For how long the first erasure that a consumer has not confirmed has been in the log; 0: none.",
+            labels=["site", "consumer"],
+        )
+        now_ms = time.time_ns() // 1_000_000
+        for one in self._consumers.known:
+            behind.add_metric([one.site, one.name], one.behind_seconds(now_ms))
+        yield behind

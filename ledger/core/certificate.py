@@ -85,8 +85,8 @@ class Certificate(Member, frozen=True):
     keeps it.
 
     `published_at`: when a checkpoint that covers all of it was signed. `held`: openings under a key of their own, until
-    `held_until`. `blocked_until`: until then nothing is recorded under the id. `rewritten_by` and `backups_until`: by
-    when the bytes are gone from the pages of the database, and from backups, which never bring them back.
+    `held_until`. `blocked_until`: until then nothing is recorded under the id. `rewritten_at`: when the tables that had
+    held it were written anew, so that the deleted bytes are gone from their pages too; absent: not yet.
     """
 
     format: Text
@@ -112,8 +112,7 @@ class Certificate(Member, frozen=True):
     held_until: Time | None = None
     marks: list[CertifiedMark] = []
     blocked_until: Time | None = None
-    rewritten_by: Time | None = None
-    backups_until: Time | None = None
+    rewritten_at: Time | None = None
     instruction: Text | None = None
     evidence_salt: Base64 | None = None
     consumers: list[CertifiedConsumer] = []
@@ -173,7 +172,7 @@ def spans(positions: Sequence[str]) -> list[tuple[int, int]]:
 def _times(certificate: Certificate) -> Iterable[str]:
     optional = (
         *(certificate.published_at, certificate.held_until, certificate.blocked_until),
-        *(certificate.rewritten_by, certificate.backups_until),
+        *(certificate.rewritten_at,),
         *(one.confirmed_at for one in certificate.consumers),
     )
     yield from (certificate.requested_at, certificate.blocked_at, certificate.erased_at, certificate.issued_at)
