@@ -1,4 +1,4 @@
-"""Certificates of erasure (SPEC.md section 21): what was erased, when, why, what remains and who confirmed.
+"""Certificates of erasure (SPEC.md section 22): what was erased, when, why, what remains and who confirmed.
 
 The statement itself, in its one encoding, signed by a receipt key of the site; checking it against the log is
 core/certificate_check's part. It names no person: the id is gone, and who asked for the erasure holds the request.

@@ -1,4 +1,4 @@
-"""Certificates of erasure verified offline (SPEC.md section 21): every check by name, how it ended, and why.
+"""Certificates of erasure verified offline (SPEC.md section 22): every check by name, how it ended, and why.
 
 It takes nothing on trust but the keys that the reader brings. That openings are gone from a database is the operator's
 word, which this makes evidence: who later shows such an opening, or answers from it, has signed that it was erased.
@@ -34,7 +34,7 @@ from ledger.core.tlog_proof import parse_proof
 
 
 class CheckName(StrEnum):
-    """The checks in their order; SPEC.md section 21 describes each under this name."""
+    """The checks in their order; SPEC.md section 22 describes each under this name."""
 
     CERTIFICATE = "certificate"
     SIGNATURE = "signature"
