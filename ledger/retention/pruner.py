@@ -125,11 +125,14 @@ class Look:
         return looked
 
     async def _stands(self, account: bytes) -> bool:
-        """Whether an account has anything to say yet."""
+        """Whether an account has anything to say beyond what is due now, be that gone already or not."""
         site_id = self._site.site_id
-        return bool(await self._reads.history(site_id, account, -1, 1)) or bool(
-            await self._reads.marks(site_id, [account])
-        )
+        if await self._reads.marks(site_id, [account]):
+            return True
+        events = await everything(self._reads, self._site, account)
+        kept = await store.kept(self._pool, site_id, [one.seq for one in events])
+        plan = self._retention.plan(events, kept_until_ms=kept)
+        return len(plan.due) < len(events) or bool(plan.marks)
 
 
 async def planned(pool: asyncpg.Pool, site: Site, now_ms: int) -> Counter[tuple[str, str, str]]:

@@ -63,6 +63,12 @@ class Shop(NamedTuple):
         recording = await self.service.record(self.site, convert(told, EventInput), key)
         return recording.receipt.seq
 
+    async def links(self, visitor: str, account: str) -> int:
+        """The seq of a visitor's link to an account."""
+        told = {"type": "account.linked", "visitor": visitor, "account": account}
+        key = Principal(self.site.site_id, "secret", frozenset({"events"}))
+        return (await self.service.record(self.site, convert(told, EventInput), key)).receipt.seq
+
     def terms_hash(self) -> str:
         """Of the document that is accepted."""
         latest = self.site.policies.latest
@@ -188,19 +194,34 @@ async def test_a_run_that_is_broken_off_at_any_step_is_completed_by_the_next(
     assert (run.events, run.people) == (8, 4)
 
 
+async def test_what_was_chosen_for_an_account_goes_with_its_links_as_the_dry_run_says(shop: Shop) -> None:
+    for account, answer in (("anna", "granted"), ("berik", "denied")):
+        visitor = new_visitor()
+        await shop.links(visitor, account)
+        await shop.tells(visitor=visitor, decisions={"marketing": answer}, scope="account")
+    expected = await planned(shop.pool, shop.site, shop.pruner(1.5).now_ms)
+    done = await shop.pruner(1.5).run()
+    assert done.counts == expected
+    assert done.events == 3
+    assert len(await shop.left()) == 1, "the link to an account whose no goes on as a mark"
+    assert [purpose for purpose, _ in await shop.marks()] == ["marketing"]
+
+
 async def test_who_acts_meanwhile_is_looked_at_again(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     visitor = new_visitor()
     await shop.tells(visitor=visitor, decisions={"marketing": "granted"})
-    real, late = execution.erase_seqs, list[int]()
+    real, late, came = execution.erase_seqs, list[int](), list[int | None]()
 
     async def overtaken(*arguments: Any, **named: Any) -> Any:
         if not late:
             late.append(await shop.tells(visitor=visitor, decisions={"analytics": "denied"}))
-        return await real(*arguments, **named)
+        came.append(await real(*arguments, **named))
+        return came[-1]
 
     monkeypatch.setattr(pruner, "erase_seqs", overtaken)
     done = await shop.pruner(1.5).run()
     assert done.events == 1
+    assert [seq is None for seq in came] == [True, False], "nothing goes by what was decided before"
     assert await shop.left() == late
 
 
