@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -460,6 +461,12 @@ async def test_nothing_is_overwritten_and_nothing_half_done_is_left(ledger: Ledg
     with pytest.raises(ConfigInvalid, match="none of ours"):
         await ledger.export(tmp_path / "taken")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "full", "taken.partial"]
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Under the master secret of the log that the tests found."""
+    return replace(settings, master_secret=MASTER.secret)
 
 
 UNRECORDED = (

@@ -241,17 +241,17 @@ class Meddling:
 
     def __init__(self, lapsing: Lapsing, monkeypatch: pytest.MonkeyPatch) -> None:
         self.happen: Any = None
-        rows = lapsing.lapser._rows
-        payloads = rows.payloads
+        reads = lapsing.lapser._reads
+        events_at = reads.events_at
 
         async def meddle(*arguments: Any) -> Any:
-            found = await payloads(*arguments)
+            found = await events_at(*arguments)
             if self.happen is not None:
                 happen, self.happen = self.happen, None
                 await happen()
             return found
 
-        monkeypatch.setattr(rows, "payloads", meddle)
+        monkeypatch.setattr(reads, "events_at", meddle)
 
 
 @pytest.fixture
@@ -331,7 +331,7 @@ async def test_whoever_lost_a_row_but_not_every_event_is_folded_again(shop: Shop
 # --- how it ends ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("step", ["payloads", "write_due"])
+@pytest.mark.parametrize("step", ["events_at", "write_due"])
 async def test_a_lapser_that_ends_before_or_after_its_append_is_followed_by_one_that_tells_the_rest(
     shop: Shop, lapsing: Lapsing, settings: Settings, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -342,10 +342,11 @@ async def test_a_lapser_that_ends_before_or_after_its_append_is_followed_by_one_
     async def end(*_: object, **__: object) -> None:
         raise RuntimeError("ended")
 
-    monkeypatch.setattr(lapsing.lapser._rows, step, end)
+    owner = lapsing.lapser._reads if step == "events_at" else lapsing.lapser._rows
+    monkeypatch.setattr(owner, step, end)
     with pytest.raises(RuntimeError, match="ended"):
         await lapsing.once()
-    assert len(await told(shop)) == (0 if step == "payloads" else 3)
+    assert len(await told(shop)) == (0 if step == "events_at" else 3)
     async with Lapsing(shop, settings) as another:
         await another.all()
     assert sorted(event.event.lapsed["analytics"] for event in await told(shop)) == seqs

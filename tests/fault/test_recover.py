@@ -120,7 +120,7 @@ async def test_a_running_server_goes_on_by_itself_and_every_retry_gets_its_recei
     settings: Settings, database: Database, backup: Backup, broker: Broker, pool: asyncpg.Pool
 ) -> None:
     made = await found_site(settings, SITE)
-    async with open_service(settings) as service, relaying(pool, broker) as relay:
+    async with open_service(settings) as service, relaying(pool, broker, settings.masters) as relay:
         site = await service.site(SITE)
         principal = Principal(site.site_id, "publishable", frozenset({"events"}))
         await service.record(site, events()[0], principal)
@@ -184,7 +184,7 @@ async def test_what_a_payload_does_not_tell_of_the_client_makes_a_retry_a_confli
         with pytest.raises(GrantsRefused):
             await service.record(site, partial, principal)
         size = await size_of(database)
-        async with relaying(pool, broker) as relay:
+        async with relaying(pool, broker, settings.masters) as relay:
             await until_status(relay, lambda s: s.stream_seq == size - 1, PATIENCE_SECONDS)
         await backup.put_back()
         assert (await command(settings, database, SITE, "--from-stream")).exit_code == 0
