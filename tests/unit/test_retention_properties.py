@@ -26,6 +26,8 @@ from tests.unit.random_histories import (
 )
 
 PERIODS = tuple(map(period, ("P1D", "P1M", "P2M", "P4M", "P12M")))
+BRIEF_NO = {"consent.refused": period("P1D"), "consent.given": period("P12M")}
+"""As if somebody wanted a no to be forgotten before the yes."""
 SUPPRESS_FOR = period("P3Y")
 FORGOTTEN_YES = ("expired", "policy_changed")
 """Denials that rest on a grant which lapsed: nobody said no, and who is forgotten is met as anybody else."""
@@ -57,7 +59,9 @@ def keeping(draw: Random, entry: Published) -> Published:
         document,
         purposes=purposes,
         record_retention=draw.choice((None, *PERIODS, *PERIODS)),
-        record_retention_of={kind: draw.choice(PERIODS) for kind in EVENT_TYPES if draw.random() < 0.1},
+        record_retention_of=BRIEF_NO
+        if draw.random() < 0.4
+        else {kind: draw.choice(PERIODS) for kind in EVENT_TYPES if draw.random() < 0.1},
         record_retention_counted=draw.choice(("act", "end")),
     )
     return entry._replace(document=kept)
