@@ -107,6 +107,12 @@ async def _from_stream(
                 await _on_record(settings, site, who, "from_stream", survey.end - survey.first)
                 with bar("appending", "entries") as progress:
                     await recovery.append(survey, progress)
+                if survey.erased:
+                    click.echo(
+                        f"{len(survey.erased)} events in it or before it were erased. Marks and blocks are kept for "
+                        "those that this database still held. Of the others nobody knows any more what they said: "
+                        "whoever refused among them, where silence grants, is asked anew"
+                    )
                 click.echo(
                     "appended again. Servers that refused go on by themselves within seconds, unless they saw more"
                 )

@@ -28,6 +28,7 @@ import asyncpg
 from ledger.bus import Bus
 from ledger.config import CONNECT_TIMEOUT_SECONDS, RECOVER_LOCK_TIMEOUT_SECONDS, RECOVER_WINDOW_ENTRIES
 from ledger.core import stream
+from ledger.core.admin_act import is_admin_log
 from ledger.core.entry import Kind, commit_of, decode, decode_seqs
 from ledger.core.errors import AuditFault, ConfigInvalid, DocumentInvalid, NotFound, Unavailable
 from ledger.core.event import DECIDING, LINKING, Event, EventInput, InputType, decode_event, encode_content
@@ -36,6 +37,7 @@ from ledger.core.notice import media_type_of
 from ledger.core.sealing import Master
 from ledger.core.tail import Ledger, Tail, TailEntry, TailMessage
 from ledger.progress import Progress
+from ledger.recover.outliving import outlive
 from ledger.recover.signed import Signed, contradiction, read_signed
 from ledger.secrets import SiteHasher
 from ledger.store.errors import DIFFERENT_LOG, sqlstate
@@ -142,6 +144,8 @@ class Recovery:
                 for each in entries:
                     if each.document is not None:
                         await self._connection.execute(_PUT_DOCUMENT, "application/json", each.document)
+                if not is_admin_log(self._site.site):
+                    await outlive(self._connection, self._site.site_id, vault, entries)
                 await self._recover(entries[0].seq, tip, rows)
             tip = leaf_hash(entries[-1].entry)
 

@@ -78,6 +78,9 @@ async def test_entries_of_every_kind_come_back_with_all_that_stands_beside_them(
     survey = await recover(database, broker)
     assert (survey.first, survey.end, survey.last) == (21, writer.last + 1, writer.last)
     assert without_content(await contents(database)) == before
+    marks = await pool.fetch("select purpose, seq from ledger.mark order by seq")
+    assert [tuple(row) for row in marks] == [("analytics", seq) for seq in old[3:6]]
+    assert await pool.fetchval("select count(*) from ledger.block where state = 'erased'") == 3
     await writer.events(3)
     await publish(pool, broker, writer)
     await check_copy(broker, pool, writer)
