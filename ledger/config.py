@@ -445,6 +445,8 @@ WHOLE_PIECE_BYTES = 256 * 1024
 # Exports of one person
 PERSON_PAGE_EVENTS = 100
 """Events that are read, proven and written at a time: bounds memory, however much a person did."""
+PERSON_PAGE_MAX_EVENTS = 2_000
+"""Of a person's page, which is made whole; the JSON has any number."""
 PERSON_PROOF_WAIT_SECONDS = 2.0
 """For a checkpoint that covers what was recorded a moment ago."""
 

@@ -60,7 +60,17 @@ async def _living(person: Person) -> None:
 
 async def written(person: Person) -> AsyncGenerator[bytes, None]:
     """The document in pieces. `InputRefused` at any point of it: then it breaks off."""
-    head = PersonExport(
+    yield _encode(await head(person))[:-1] + b',"events":['
+    between = b""
+    async for page in events(person):
+        yield between + b",".join(map(_encode, page))
+        between = b","
+    yield b"]}\n"
+
+
+async def head(person: Person) -> PersonExport:
+    """Everything but the events."""
+    return PersonExport(
         format=FORMAT,
         site=person.site.site,
         visitor=person.visitor,
@@ -76,12 +86,6 @@ async def written(person: Person) -> AsyncGenerator[bytes, None]:
             await person.service.erasures.status(person.site, order) for order in await _ids(person, _RESTRICTIONS)
         ],
     )
-    yield _encode(head)[:-1] + b',"events":['
-    between = b""
-    async for page in events(person):
-        yield between + b",".join(map(_encode, page))
-        between = b","
-    yield b"]}\n"
 
 
 async def _ids(person: Person, query: str) -> list[str]:

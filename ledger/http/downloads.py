@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from aiohttp import hdrs, web
 
@@ -19,9 +19,9 @@ from ledger import config, person, whole
 from ledger.administration import Who
 from ledger.core.encoding import encode_time
 from ledger.core.errors import InputRefused
-from ledger.core.event import convert, parse_json
-from ledger.downloads import Link, Wanted, new_download_id
-from ledger.http import auth, body, caching, parameters
+from ledger.core.event import Language, convert, matches, parse_json
+from ledger.downloads import Format, Link, Wanted, new_download_id
+from ledger.http import auth, body, caching, parameters, person_page
 from ledger.http.acting import acting_of
 from ledger.http.edge import EDGE, JSON, Edge, json_response
 from ledger.messages import Download, DownloadInput
@@ -52,8 +52,13 @@ async def get_export(request: web.Request) -> web.StreamResponse:
     """`GET /v1/sites/{site}/export`: everything that is held of one visitor."""
     edge = request.app[EDGE]
     admitted = await auth.admit(request, edge, auth.EXPORT_PERSON)
-    parameters.query(request)
-    file = await _person(edge, admitted.site, parameters.visitor(request))
+    query = parameters.query(request, once=("format", "language"))
+    form, language = query.get("format", "json"), query.get("language")
+    if form not in get_args(Format):
+        raise InputRefused("invalid-parameter", "format is html, or json, or left out.")
+    if language is not None and not matches(Language, language):
+        raise InputRefused("invalid-parameter", "language is a tag of BCP 47, like en or kk.")
+    file = await _person(edge, admitted.site, parameters.visitor(request), form, language)
     if request.method != hdrs.METH_HEAD:
         await acting_of(request, edge, admitted)("export.made", {"kind": "person", "target": "stream"})
     return await _send(request, file)
@@ -101,15 +106,17 @@ async def get_download(request: web.Request) -> web.StreamResponse:
         pieces = whole.pieces(edge.service, edge.receipt_keys, site)
         file = File(f"{site.site}.tar", "application/x-tar", pieces)
     else:
-        file = await _person(edge, site, wanted.visitor)
+        file = await _person(edge, site, wanted.visitor, wanted.format, wanted.language or None)
     who = Who("download link", "ledger", address=edge.regions.address(request.remote, request.headers))
     details = {"kind": wanted.what, "target": "download", "download": wanted.id}
     await edge.service.administration.record(site.site, who.act("export.downloaded", details))
     return await _send(request, file)
 
 
-async def _person(edge: Edge, site: Site, visitor: str) -> File:
+async def _person(edge: Edge, site: Site, visitor: str, form: str, language: str | None) -> File:
     found = await person.look_up(edge.service, site, visitor)
+    if form == "html":
+        return File(f"{site.site}-person.html", person_page.MEDIA_TYPE, person_page.pieces(found, language))
     return File(f"{site.site}-person.json", JSON, person.written(found))
 
 

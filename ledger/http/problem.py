@@ -89,6 +89,7 @@ KINDS: Mapping[str, Kind] = {
     "invalid-confirmation": Kind(422, "Invalid confirmation"),
     "unknown-consumer": Kind(422, "Unknown consumer"),
     "not-confirmed": Kind(422, "Not confirmed"),
+    "too-many-events": Kind(422, "More events than a page holds"),
     "invalid-download": Kind(422, "Invalid wish for a link"),
     "invalid-check": Kind(422, "Invalid question"),
     "invalid-document": Kind(422, "Invalid site document"),

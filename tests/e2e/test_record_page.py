@@ -6,19 +6,27 @@ import json
 import re
 import subprocess
 import sys
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
+from msgspec import convert
+from msgspec.structs import replace
 from playwright.sync_api import BrowserContext, Page, Playwright, expect
 
+from ledger.core.event import decode_event
 from ledger.credentials import Credentials
-from ledger.http import record_page
+from ledger.http import person_page, record_page
+from ledger.messages import Consent, Receipt
+from ledger.person_messages import PersonEvent, PersonExport
 from ledger.records.words import LANGUAGES, Words
 from tests.e2e.browsing import CONTRAST, FLAGS, Visit
 from tests.harness import grant, new_visitor, refusal
+from tests.receipt_cases import LOG, cosigned
+from tests.receipts import b64
 from tests.records import CHOICELESS, ENDED, EVENTS, dossier
 from tests.unit.test_record_page import ATTACKS, hostile, with_history
 
@@ -196,3 +204,29 @@ def test_on_paper_it_is_a4_and_no_row_is_cut(opened: Open, tmp_path: Path) -> No
         (594, 841),
         (596, 842),
     }
+
+
+def test_a_persons_page_verifies_each_receipt_and_finds_the_one_that_was_changed(opened: Open) -> None:
+    proven, told = cosigned(LOG, 5), cosigned(LOG, 6)
+    export = person_of([proven, told])
+    page = opened(person_page.of(export, None, "en")).page
+    expect(page.locator("#verdict")).to_have_attribute("data-verdict", "verified")
+    expect(page.locator("[data-result=ok]")).to_have_count(2)
+    changed = export.events[1].receipt
+    entry = b64(b64decode(changed.entry)[:-1] + b"x")
+    events = [export.events[0], replace(export.events[1], receipt=replace(changed, entry=entry))]
+    page = opened(person_page.of(replace(export, events=events), None, "en")).page
+    expect(page.locator("#verdict")).to_have_attribute("data-verdict", "failed")
+    expect(page.locator("[data-result=broken]")).to_have_count(1)
+    other = [replace(export.events[0], event=replace(export.events[0].event, action="accept_all")), export.events[1]]
+    page = opened(person_page.of(replace(export, events=other), None, "en")).page
+    expect(page.locator("#reason")).to_contain_text("of another event")
+
+
+def person_of(receipts: list[dict[str, Any]]) -> PersonExport:
+    found = [convert(one, Receipt) for one in receipts]
+    return PersonExport(
+        *("consent-ledger/v1 person-export", LOG.site, "v" * 22, found[0].recorded_at, "0" * 64, str(LOG.log_vkey)),
+        Consent(LOG.site, "v" * 22, found[-1].position, {}),
+        events=[PersonEvent(one.seq, one.recorded_at, decode_event(b64decode(one.payload)), one) for one in found],
+    )
