@@ -268,9 +268,10 @@ class Requests:
         return await store.forget(self.pool, site.site_id, subjects)
 
     async def forget_ended(self, site: Site) -> int:
-        """Forget who asked, of requests that ended so long ago that nobody can hold us to account for them."""
-        before = self.wall_ms() - config.REQUEST_DETAILS_SECONDS * 1000
-        return await store.forget(self.pool, site.site_id, None, before)
+        """Forget who asked, of requests that ended so long ago that nobody can hold us to account for them; of a site
+        that is closed all that have ended."""
+        kept_ms = 0 if site.closed else config.REQUEST_DETAILS_SECONDS * 1000
+        return await store.forget(self.pool, site.site_id, None, self.wall_ms() - kept_ms)
 
 
 def due_of(site: Site, region: str | None, received_ms: int, now_ms: int) -> int:

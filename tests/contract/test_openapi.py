@@ -26,6 +26,7 @@ from ledger.core.notice import NoticeArtefact
 from ledger.core.tlog_proof import parse_proof
 from ledger.http.app import ROUTES
 from ledger.http.problem import KINDS, TYPE_PREFIX
+from ledger.requests import messages as request_messages
 from tests.contract.conftest import Client
 
 CONTRACT_YAML = Path(__file__).parents[2] / "proto" / "openapi.yaml"
@@ -207,6 +208,12 @@ def test_the_example_problem_is_of_a_kind_that_there_is() -> None:
             for name in ("DownloadInput", "Download", "ErasuresConfirmInput", "ErasuresConfirmed")
         ),
         *((name, getattr(person_messages, name)) for name in ("PersonExport", "PersonEvent")),
+        *((name, getattr(request_messages, name)) for name in ("RequestInput", "RequestChallenge", "RequestProof")),
+        *((name, getattr(request_messages, name)) for name in ("RequestProven", "RequestStatus", "RequestStep")),
+        *(
+            (name, getattr(request_messages, name))
+            for name in ("RequestRegistration", "RequestStepInput", "RequestList")
+        ),
         ("NoticeArtefact", NoticeArtefact),
         *((name, getattr(events, name)) for name in ("EventInput", "Event")),
     ],

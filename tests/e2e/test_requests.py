@@ -307,6 +307,11 @@ async def test_the_register_is_paged_counted_and_bounded(office: Office, monkeyp
     office.now_ms = decode_time(refused.closed_at or "") + 4 * 365 * DAY_MS
     assert await office.requests.forget_ended(office.site) == 1
     assert (await office.requests.status(office.site, late.id)).forgotten
+    ended = await office.take(made[1], "refuse", instruction="DSR-3", reason="excessive")
+    office.now_ms = decode_time(ended.closed_at or "") + 1
+    assert await office.requests.forget_ended(office.site) == 0
+    office.site.closed = True
+    assert await office.requests.forget_ended(office.site) == 1, "those that wait are left to be answered"
 
 
 class Controller:
