@@ -231,7 +231,7 @@ async def _write_genesis(
                     timeout = config.APPEND_TIMEOUT_SECONDS
                     genesis, _ = await append_one(connection, site_id, now_ms, Head(0, b""), draft, timeout)
                     if genesis.entry is not None:
-                        await make_first_keys(connection, site_id, leaf_hash(genesis.entry), settings.masters[0])
+                        await make_first_keys(connection, site_id, leaf_hash(genesis.entry), *settings.masters)
             return
         except Exception as error:
             if sql.sqlstate(error) == sql.LOG_EXISTS:

@@ -96,6 +96,7 @@ class SiteRegistry:
         self._sites: dict[str, Site] = {}
         self._admin_logs: dict[str, Site] = {}
         self._keyless: dict[str, str] = {}  # site -> why nothing can be appended to it here
+        self._unusable: dict[str, str] = {}  # site -> why it is not loaded
         self._loading = asyncio.Lock()
         self._looked_at = float("-inf")
 
@@ -112,11 +113,14 @@ class SiteRegistry:
         return [*self._sites.values(), *self._admin_logs.values()]
 
     async def get(self, name: str) -> Site:
-        """The site of that name; `NotFound` if the database has none, `Unavailable` if it cannot be asked."""
+        """The site of that name; `NotFound` if the database has none, `Unavailable` if it cannot be asked or used."""
         site = self._sites.get(name)
         if site is None:
             await self.load(max_age_seconds=config.SITE_REFRESH_SECONDS)
             site = self._sites.get(name)
+        if site is None and name in self._unusable:  # told that it is not there, a client might drop what it sends
+            detail = "This server cannot use the site's data; an operator finds the reason in its log and by `doctor`."
+            raise Unavailable("site-unusable", detail, 30)
         if site is None:
             raise NotFound(f"This ledger has no site {name[:80]!r}; `consent-ledger site list` shows those it has.")
         return site
@@ -155,9 +159,12 @@ class SiteRegistry:
                     except Unavailable:
                         raise
                     except LedgerError as error:  # one site that cannot be read must not take the others away
-                        log.error("the site %s cannot be loaded: %s", row.site, error)
+                        if self._unusable.get(row.site) != str(error):
+                            self._unusable[row.site] = str(error)
+                            log.error("the site %s cannot be loaded: %s", row.site, error)
                         continue
                     if site is not None:
+                        self._unusable.pop(row.site, None)
                         self._sites[row.site] = site
             await self._follow_closings()
             self._looked_at = time.monotonic()

@@ -255,10 +255,10 @@ def _key_rows(rows: Sequence[asyncpg.Record]) -> list[KeyRow]:
     ]
 
 
-async def make_first_keys(connection: Fetches, site_id: int, log_id: bytes, master: Master) -> None:
+async def make_first_keys(connection: Fetches, site_id: int, log_id: bytes, *masters: Master) -> None:
     """The keys that a site has from its genesis on; to be made in one transaction with it."""
     for role in ("lookup", "register", "opening"):
-        await make_key(connection, site_id, log_id, role, master)
+        await make_key(connection, site_id, log_id, role, *masters)
 
 
 async def make_key(connection: Fetches, site_id: int, log_id: bytes, role: Role, *masters: Master) -> int | None:

@@ -224,8 +224,7 @@ class Eraser:
                 continue
             term = parse_duration(job.hold_for or config.ERASURE_HOLD_FOR)
             assert term is not None
-            master = self._settings.masters[0]
-            key_no = await make_key(self._pool, site.site_id, site.log_id, "hold", master)
+            key_no = await make_key(self._pool, site.site_id, site.log_id, "hold", *self._settings.masters)
             assert key_no is not None
             await sites.vaults.refresh()
             for row in await self._reads.events_at(site.site_id, share.seqs):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from hashlib import sha256
 
 import asyncpg
@@ -11,17 +12,17 @@ import pytest_asyncio
 
 from ledger.config import Settings
 from ledger.core.entry import ZEROS, Kind
-from ledger.core.errors import NotFound
+from ledger.core.errors import NotFound, Unavailable
 from ledger.site import SiteRegistry
 from ledger.store.append import ControlDraft, append_one
 from ledger.store.reads import Reads
 from tests.conftest import Database
-from tests.founding import SITE, found, now_ms
+from tests.founding import MASTER, SITE, found, now_ms
 
 
 @pytest_asyncio.fixture
 async def sites(pool: asyncpg.Pool, settings: Settings) -> AsyncIterator[SiteRegistry]:
-    sites = SiteRegistry(Reads(pool), pool, settings)
+    sites = SiteRegistry(Reads(pool), pool, replace(settings, master_secret=MASTER.secret))
     yield sites
     await sites.stop()
 
@@ -40,5 +41,15 @@ async def test_a_site_whose_policy_cannot_be_read_takes_no_other_site_away(
         await append_one(connection, broken.site_id, now_ms(), broken.head, draft, 5)
     sound = await found(database.url)
     assert (await sites.get(SITE)).site_id == sound.site_id
-    with pytest.raises(NotFound):
+    with pytest.raises(Unavailable, match="operator"):  # told that there is none, a client might drop its events
         await sites.get("broken.example")
+    with pytest.raises(NotFound):
+        await sites.get("nowhere.example")
+
+
+async def test_under_another_master_secret_no_site_is_said_to_be_missing(
+    database: Database, pool: asyncpg.Pool, settings: Settings
+) -> None:
+    await found(database.url)
+    with pytest.raises(Unavailable, match="operator"):
+        await SiteRegistry(Reads(pool), pool, settings).get(SITE)
