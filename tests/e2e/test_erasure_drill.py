@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import secrets
+import shlex
 import shutil
 import signal
 import subprocess
@@ -28,8 +30,10 @@ import aiohttp
 import asyncpg
 import nats
 import pytest
+from click.testing import CliRunner
 
 from ledger.backup.dump import find_client
+from ledger.cli import main
 from ledger.core.entry import Kind, decode, decode_seqs
 from ledger.core.stream import names as stream_names
 from ledger.credentials import Credentials, read_credentials
@@ -40,6 +44,10 @@ from tests.bytesearch import Needles, names
 from tests.harness import DEADLINE_SECONDS, Browser, Load, grant, now_ms, refusal, until
 
 SITE = "weco.nexaxt.com"
+RUNBOOK = (Path(__file__).resolve().parents[2] / "deploy/runbooks/erasure.md").read_text(encoding="utf-8")
+COMMANDS = [
+    line for text in re.findall(r"^```text\n(.*?)^```", RUNBOOK, re.MULTILINE | re.DOTALL) for line in text.splitlines()
+]
 PEOPLE = 1_000
 ERASED = 100
 WITH_ACCOUNT = 10
@@ -324,3 +332,40 @@ async def check_from_outside(stack: Stack, bundle: Path, erased: set[int]) -> No
     named = {seq for entry in entries if entry.kind == Kind.ERASURE for seq in decode_seqs(entry.public)}
     assert named == erased
     assert {entry.seq for entry in entries if entry.kind == Kind.EVENT} - opened == erased
+
+
+async def test_the_runbook_is_followed(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(stack.directory)
+    async with browser_of(stack) as browser:
+        for name in ("visitor", "claimant", "disputed"):
+            event = grant()
+            assert (await browser.post(event)).status == 201
+            Path(f"{name}.txt").write_text(event["visitor"])
+    words = {"SITE": SITE, "SITE.admin-log": f"{SITE}.admin-log", "TICKET": "DSR-2026/117"}
+    words["LOG_VKEY"] = stack.site.log_vkey
+    orders = iter(("ERASURE", "HELD", "RESTRICTED"))
+    said: dict[str, str] = {}
+    again: list[str] = []
+    for line in COMMANDS:
+        program, *command = shlex.split(line)
+        assert program == "consent-ledger"
+        if "open-held" in command:  # once it is held
+            await told(stack, "erase", "order", SITE, "--id", words["HELD"], *again, "--wait", "60")
+        output = said[" ".join(command[:2])] = await told(stack, *(words.get(word, word) for word in command))
+        if command[:2] == ["erase", "order"]:
+            (words[next(orders)],) = set(re.findall(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", output))
+            if "hold" in command:
+                again = [words.get(word, word) for word in command[3:]]
+    assert "locked for" in said["scrub"]
+    assert "ok      erased bytes in tables: gone within 24 h" in said["doctor"]
+    assert "ok      erased bytes in WAL" in said["doctor"]
+    assert json.loads(said["erase open-held"].splitlines()[0])["payload"]
+    assert next(orders, None) is None
+
+
+async def told(stack: Stack, *command: str) -> str:
+    """What a command of the ledger prints, run in this process."""
+    data = () if command[0] == "verify" else ("--data", str(stack.data))
+    done = await asyncio.to_thread(CliRunner().invoke, main, [*command, *data])
+    assert done.exit_code == 0, (command, done.output)
+    return done.stdout
