@@ -466,7 +466,7 @@ DATA_KEY_LOOK_SECONDS = 60.0
 BACKUP_PART_BYTES = 64 * 1024
 """Of what is sealed at a time, and of what is read at a time from where it comes."""
 BACKUP_MAX_MEMBERS = 100_000
-BACKUP_MEMBER_MAX_BYTES = 64 * 1024 * 1024
+BACKUP_MEMBER_MAX_BYTES = 512 * 1024 * 1024
 """Of everything in a backup but the database: it is held in memory when it is put back."""
 BACKUP_JOURNAL_SECONDS = 2.0
 """How often the worker brings what lies beside the backups up to date."""

@@ -19,7 +19,8 @@ import asyncpg
 
 from ledger.backup.journal import ErasureLine, Journal
 from ledger.backup.load import judge
-from ledger.backup.restore import Options, restore
+from ledger.backup.restore import restore
+from ledger.backup.settle import Options
 from ledger.bus import Bus
 from ledger.config import Settings
 from ledger.core.admin_act import admin_log_of

@@ -16,7 +16,8 @@ import click
 from ledger.backup import folder
 from ledger.backup.archive import About, authenticate, read_about
 from ledger.backup.load import beside_of, judge, seekable
-from ledger.backup.restore import Options, replay, restore
+from ledger.backup.restore import replay, restore
+from ledger.backup.settle import Options
 from ledger.backup.stream import HEADER_BYTES, parse_header
 from ledger.backup.take import Target, record, take
 from ledger.config import Settings, load_settings

@@ -16,7 +16,8 @@ import msgspec
 
 from ledger.backup.load import Judged
 from ledger.backup.marker import MARK_NAME
-from ledger.backup.restore import Options, restore
+from ledger.backup.restore import restore
+from ledger.backup.settle import Options
 from ledger.backup.take import INSTALLATION, WITNESSES
 from ledger.core.encoding import encode_base64
 from ledger.core.errors import ConfigInvalid

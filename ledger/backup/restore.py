@@ -16,43 +16,30 @@ A log that lost entries goes on only where that is said (`accept_loss`), and is 
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
-from uuid import UUID
 
 import asyncpg
 
-from ledger import projector
-from ledger.administration import Act, Administration
-from ledger.backup.again import erase_again, still_open
-from ledger.backup.archive import About, SiteInside, read_about
-from ledger.backup.folder import ACTS, ERASURES, KEYRING, ORDERS, kept_in
+from ledger.backup.archive import About
+from ledger.backup.folder import ACTS, ERASURES, KEYRING, ORDERS
 from ledger.backup.journal import ActLine, ErasureLine, Journal
 from ledger.backup.keyring import Keyring, check_keyring, load_keyring, renew_keyring
 from ledger.backup.load import Judged, check_target, load, put_files
 from ledger.backup.marker import UNFINISHED, Mark, read_mark, set_mark, set_step, take_mark_away
 from ledger.backup.orders import Tables, put_orders, read_orders
-from ledger.backup.tail import from_acts, from_stream, signed_elsewhere, size_of
+from ledger.backup.settle import Base, Options, Settling, Site
 from ledger.backup.take import about_of
-from ledger.bus import Bus, BusError
-from ledger.checkpointer import restore as places
-from ledger.checkpointer.records import Anchor, NatsRecord
 from ledger.config import CONNECT_TIMEOUT_SECONDS, Settings
-from ledger.core import agreement
-from ledger.core.admin_act import admin_log_of, is_admin_log
-from ledger.core.agreement import Ahead, Disagrees, Nothing
+from ledger.core.admin_act import is_admin_log
 from ledger.core.encoding import encode_time
-from ledger.core.errors import ConfigInvalid, LedgerError, Unavailable
-from ledger.core.merkle import leaf_hash
+from ledger.core.errors import ConfigInvalid
 from ledger.progress import bar
-from ledger.site import SiteRegistry
 from ledger.store.pool import open_pool
-from ledger.store.reads import Reads, SiteRow
-from ledger.vault import Vaults
+from ledger.store.reads import SiteRow
 
 _SITES = "select site_id, site, origin from ledger.site order by site_id"
 # Which entries carried out an order: those that the log lost are named by the negative of their seq until others do.
@@ -64,28 +51,6 @@ _DROP_ASIDE = "delete from ledger.erasure_entry where seq < 0"
 _POOL_SECONDS = 600.0
 SETTLED = "settled"
 _REPLAY = b"replay"
-
-
-class Options(NamedTuple):
-    """`beside`: where keyring and journals lie. `actor`: who restores, for the administrative logs."""
-
-    beside: Path
-    accept_loss: bool
-    actor: str
-
-
-class Site(NamedTuple):
-    """A site as the backup has it, and its row."""
-
-    row: SiteRow
-    inside: SiteInside
-
-
-class Base(NamedTuple):
-    """What a ledger is settled upon: what it was like as it was put back, and a name of that."""
-
-    id: bytes
-    about: About
 
 
 class _Beside(NamedTuple):
@@ -165,7 +130,7 @@ async def _settle(
         connection: asyncpg.Connection = await stack.enter_async_context(pool.acquire())
         rows = {row[2]: SiteRow(*row) for row in await connection.fetch(_SITES)}
         sites = [Site(rows[inside.origin], inside) for inside in base.about.sites if inside.size > 0]
-        work = _Settling(owner, pool, connection, sites, options, tell)
+        work = Settling(owner, pool, connection, sites, options, tell)
         await work.bring_back(beside.acts, stack)
         await work.compare(beside.erasures)
         if beside.orders is not None and (mark is None or mark.step != SETTLED):
@@ -180,179 +145,6 @@ async def _settle(
         await work.rebuild()
         await take_mark_away(connection)
     tell("the ledger may be served again")
-
-
-class _Settling:
-    """From the loaded rows to a ledger that may be served."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        pool: asyncpg.Pool,
-        connection: asyncpg.Connection,
-        sites: Sequence[Site],
-        options: Options,
-        tell: Callable[[str], None],
-    ) -> None:
-        self._settings = settings
-        self._pool = pool
-        self._connection = connection
-        self._sites = sites
-        self._options = options
-        self._tell = tell
-        self._notes: dict[str, dict[str, bytes]] = {site.row.origin: {} for site in sites}
-        self._lost: set[str] = set()
-
-    async def bring_back(self, acts: Sequence[ActLine], stack: AsyncExitStack) -> None:
-        """What came after the backup, as far as anybody has it."""
-        bus = await self._bus(stack)
-        for site in self._sites:
-            row, name = site.row, site.row.site
-            if is_admin_log(name):
-                lines = [line for line in acts if line.origin == row.origin]
-                brought = await from_acts(self._connection, row, lines, self._settings.masters)
-            elif bus is not None:
-                try:
-                    with bar("recovering", "entries") as progress:
-                        brought = await from_stream(self._connection, bus, row, self._settings.masters, progress)
-                    self._notes[row.origin]["the record in NATS"] = (await NatsRecord(row.origin).read(bus)).note or b""
-                except BusError as error:
-                    raise Unavailable(
-                        "nats", f"NATS: {error}. Give the command again; what was loaded stays."
-                    ) from error
-            else:
-                continue
-            if brought.entries:
-                self._tell(f"{name}: {brought.entries} entries from after the backup are back")
-            if brought.refused is not None:
-                self._tell(f"{name}: the stream holds more, and it is not taken: {brought.refused}")
-
-    async def _bus(self, stack: AsyncExitStack) -> Bus | None:
-        if not self._settings.nats_url:
-            return None
-        try:
-            bus = await Bus.connect(self._settings.nats_url)
-        except (BusError, OSError) as error:
-            if self._options.accept_loss:
-                self._tell("NATS does not answer: whatever only its streams hold is given up (--accept-loss)")
-                return None
-            raise Unavailable(
-                "nats",
-                "NATS does not answer, and its streams may hold what came after the backup: bring it back and give "
-                "the command again, or give that up with --accept-loss",
-            ) from error
-        stack.push_async_callback(bus.close)
-        return bus
-
-    async def compare(self, journal: Sequence[ErasureLine]) -> None:
-        """With every checkpoint that is known here. Another history is refused; a shorter one only with a word."""
-        newer = self._newest_backup()
-        for site in self._sites:
-            row, notes = site.row, self._notes[site.row.origin]
-            notes["the backup"] = site.inside.checkpoint.encode()
-            notes[f"the anchor of {row.site}"] = (
-                Anchor(self._settings.anchors / f"{row.site}.anchor").read().note or b""
-            )
-            if row.origin in newer:
-                notes["the newest backup"] = newer[row.origin].checkpoint.encode()
-            fault, greatest = await signed_elsewhere(self._connection, row, notes)
-            if fault is not None:
-                raise ConfigInvalid(f"{row.site}: this is another log than the one that was signed: {fault}")
-            size = await size_of(self._connection, row)
-            known = size if greatest is None else max(size, greatest.checkpoint.size)
-            erased = max((line.seq + 1 for line in journal if line.origin == row.origin), default=0)
-            inside = 0 if row.origin not in newer else newer[row.origin].size
-            if max(known, erased, inside) > size:
-                self._lose(row, size, greatest.place if greatest and greatest.checkpoint.size > size else "", known)
-
-    def _lose(self, row: SiteRow, size: int, signed_by: str, known: int) -> None:
-        what = f"{row.site}: entries from {size} on were recorded after the backup, and nothing here has them"
-        if signed_by:
-            what += f"; {signed_by} has a signed checkpoint over {known} entries"
-        if not self._options.accept_loss:
-            raise ConfigInvalid(
-                f"{what}. Look for a newer backup or another copy of the database, bring NATS back and give the "
-                "command again; or give them up with --accept-loss (deploy/runbooks/backup.md tells what that means)"
-            )
-        self._tell(f"{what}: given up")
-        if signed_by:
-            self._lost.add(row.origin)
-            self._tell(
-                f"{row.site}: this log can be read and not be continued, for its key would vouch for two histories: "
-                "begin it anew under another prefix (deploy/runbooks/older-copy.md, step 4)"
-            )
-
-    def _newest_backup(self) -> dict[str, SiteInside]:
-        found: dict[str, SiteInside] = {}
-        for kept in kept_in(self._options.beside)[-1:]:
-            with kept.path.open("rb") as file:
-                try:
-                    about = read_about(file.read, dict(self._settings.masters))
-                except LedgerError:
-                    continue  # of another master secret, or damaged: it is not the one that is restored
-            found = {site.origin: site for site in about.sites}
-        return found
-
-    async def erase(self, journal: Sequence[ErasureLine], base: Base) -> None:
-        """Record what is done, and erase again who was erased since."""
-        with tempfile.TemporaryDirectory(prefix="consent-ledger-") as directory:
-            settings = self._settings
-            if self._lost:  # an anchor that is ahead stops every append: this one is what has to be done nevertheless
-                settings = replace(settings, anchor_dir=Path(directory))
-            reads = Reads(self._pool)
-            registry = SiteRegistry(reads, self._pool, settings)
-            administration = Administration(registry, reads)
-            try:
-                names = {each.row.site for each in self._sites}
-                for each in self._sites:
-                    if admin_log_of(each.row.site) not in names:
-                        continue
-                    open_again = await still_open(self._connection, each.row, journal)
-                    act = self._act(each, base, open_again)
-                    name = leaf_hash(base.id + each.row.origin.encode())[:16]
-                    await administration.record(each.row.site, act, act_id=str(UUID(bytes=name, version=5)))
-                    if not open_again:
-                        continue
-                    site = await registry.get(each.row.site)
-                    done = await erase_again(
-                        self._connection, administration, each.row, site, journal, self._options.actor
-                    )
-                    self._tell(f"{each.row.site}: {done.events} events that were erased since are erased again")
-            finally:
-                await registry.stop()
-
-    def _act(self, site: Site, base: Base, open_again: int) -> Act:
-        details = {
-            "asOf": encode_time(base.about.taken_ms),
-            "entries": str(site.inside.size),
-            "count": str(open_again),
-            "masterVersion": str(self._settings.masters[0].version),
-        }
-        return Act("backup.restored", self._options.actor, "operator", None, details)
-
-    async def prove(self) -> None:
-        """Judge every log from its genesis on, with every place and witness that is set up here."""
-        for site in self._sites:
-            row = site.row
-            async with places.examining(self._settings, self._pool, row) as (checkpointer, found):
-                for name, said in found.looked.said.items():
-                    if isinstance(said, Disagrees) or (isinstance(said, Ahead) and row.origin not in self._lost):
-                        raise ConfigInvalid(f"{row.site}: {name} {places.describe(said)}: nothing is served")
-                if found.checkpoint is None:
-                    raise ConfigInvalid(f"{row.site}: nobody knows a checkpoint of this log: nothing is served")
-                if isinstance(found.looked.said[agreement.ANCHOR], Nothing):
-                    await places.put_back(checkpointer, found, agreement.ANCHOR)
-                self._tell(
-                    f"{row.site}: sound, {found.log_size} entries, consistent with the checkpoint over "
-                    f"{found.checkpoint.size} that is known to {', '.join(found.vouching)}"
-                )
-
-    async def rebuild(self) -> None:
-        vaults = Vaults(self._pool, self._settings.masters)
-        for site in self._sites:
-            if not is_admin_log(site.row.site):
-                with bar("folding", "entries") as progress:
-                    await projector.rebuild(self._pool, vaults, site.row.site_id, progress)
 
 
 def _of(judged: Judged) -> str:

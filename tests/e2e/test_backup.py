@@ -18,16 +18,23 @@ import msgspec
 import pytest
 
 from ledger.backup import restore as steps
+from ledger.backup import settle
 from ledger.backup.archive import DUMP, unpack
+from ledger.backup.directory import Founded, restore_into
 from ledger.backup.dump import find_client
 from ledger.backup.keyring import Wrapped, load_keyring, write_keyring
 from ledger.backup.load import judge, load, put_files
-from ledger.backup.marker import take_mark_away
+from ledger.backup.marker import refuse_unfinished_directory, take_mark_away
+from ledger.backup.settle import Options, Settling
 from ledger.backup.stream import HEADER_BYTES, Damaged
+from ledger.backup.take import INSTALLATION
 from ledger.core.admin_act import is_admin_log
+from ledger.core.encoding import encode_base64
 from ledger.core.errors import ConfigInvalid, SealBroken
 from ledger.core.merkle import leaf_hash
 from ledger.core.sealing import KeyName, wrap
+from ledger.credentials import SiteKeys
+from ledger.embedded.installation import DataDirectory
 from ledger.vault import read_vault
 from tests.backups import ERASED, Story, command, quiet, tell, verified
 from tests.harness import Browser, Process, grant
@@ -133,7 +140,7 @@ async def test_killed_after_every_step_the_same_command_completes_it(
         """What nobody catches."""
 
     def dies_after(step: str) -> Any:
-        owner: Any = steps._Settling if step in ("prove", "rebuild") else steps
+        owner: Any = Settling if step == "rebuild" else settle if step == "erase_again" else steps
         real: Any = getattr(owner, step)
 
         def sync(*given: Any, **named: Any) -> Any:
@@ -264,3 +271,28 @@ def test_what_is_judged_is_what_was_taken(story: Story) -> None:
     inside = {site.site: site for site in about.sites}[story.site.site]
     assert (inside.size, inside.origin) == (story.size, f"ledger.test/{story.site.site}")
     assert inside.checkpoint
+
+
+@pytest.mark.slow
+def test_into_a_directory_an_up_can_go_on_and_a_half_restored_one_it_refuses(story: Story, tmp_path: Path) -> None:
+    """In the main thread, for it starts a server."""
+    data = tmp_path / "two"
+    keys = SiteKeys(story.site.log_id, story.site.log_vkey, story.site.publishable, story.site.secret)
+    made = msgspec.json.encode(Founded("ledger.test", {story.site.site: keys}))
+    (master,) = story.settings.masters
+    told: list[str] = []
+    with story.backup.open("rb") as file:
+        whole = judge(file, {master.version: master.secret}, quiet)
+        judged = whole._replace(members={**whole.members, INSTALLATION: made})
+        with pytest.raises(ConfigInvalid, match="nothing here has them"):
+            asyncio.run(restore_into(data, judged, master, Options(story.beside, False, "a test"), told.append))
+        with pytest.raises(ConfigInvalid, match="was not finished"):
+            refuse_unfinished_directory(data)
+        asyncio.run(restore_into(data, judged, master, Options(story.beside, True, "a test"), told.append))
+        assert told[-1] == "the ledger may be served again"
+        refuse_unfinished_directory(data)
+        with pytest.raises(ConfigInvalid, match="holds a ledger already"):
+            asyncio.run(restore_into(data, judged, master, Options(story.beside, True, "a test"), told.append))
+    installation = DataDirectory(data).installation()
+    assert installation.sites == {story.site.site: keys}
+    assert installation.master_secret == encode_base64(master.secret)
