@@ -27,6 +27,7 @@ from ledger.core.document_advice import advise
 from ledger.core.entry import key_hash
 from ledger.core.errors import ConfigInvalid, LedgerError
 from ledger.core.policy import PolicyHistory
+from ledger.erasing.store import late_orders
 from ledger.horizon import horizons
 from ledger.keys.files import keys_here, paths_of, root_path, site_directory
 from ledger.keys.sealed import ROLES
@@ -310,7 +311,7 @@ async def _policies(settings: Settings) -> AsyncIterator[Finding]:
     try:
         reads, cookies = Reads(pool), Cookies(pool)
         differ = False
-        late = await lateness(pool)
+        late, ordered = await lateness(pool), await late_orders(pool)
         for site in [row for row in await reads.sites() if not is_admin_log(row.site)]:
             history = PolicyHistory(tuple(published(row) for row in await reads.policies(site.site_id)))
             now_ms = time.time_ns() // 1_000_000
@@ -332,11 +333,20 @@ async def _policies(settings: Settings) -> AsyncIterator[Finding]:
                 f"{site.site} lapses",
                 trouble or "told as they come",
             )
+            orders, seconds = ordered.get(site.site, (0, 0.0))
+            yield _erasures(site.site, orders, seconds)
         yield _regions(settings, differ)
     except (LedgerError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         yield Finding(Verdict.BAD, "policies", f"cannot be read ({error}): run `consent-ledger migrate`")
     finally:
         pool.terminate()
+
+
+def _erasures(site: str, orders: int, late_seconds: float) -> Finding:
+    if late_seconds > config.ERASURE_LATE_SECONDS:
+        detail = f"{orders} ordered, the oldest due for {late_seconds:.0f} s: is a worker running, with the ingest key?"
+        return Finding(Verdict.BAD, f"{site} erasures", detail)
+    return Finding(Verdict.GOOD, f"{site} erasures", f"{orders} wait" if orders else "none waits")
 
 
 def _advice(site: str, document: SiteDocument, state: str) -> Iterator[Finding]:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import asyncpg
 import click
 
 from ledger import tar
 from ledger.acting import acting_options
 from ledger.administration import Act, Administration, Who, open_administration
-from ledger.config import EXPORT_WAIT_SECONDS, READ_TIMEOUT_SECONDS, Settings
+from ledger.config import ERASURE_IDLE_SECONDS, EXPORT_WAIT_SECONDS, READ_TIMEOUT_SECONDS, Settings
 from ledger.core.admin_act import site_of
 from ledger.core.errors import ConfigInvalid, NotFound
+from ledger.erasing.store import hasten
 from ledger.export import Exported, export
 from ledger.keys.receipts import ReceiptKeys
 from ledger.locate import DATA, find_settings
@@ -62,6 +65,20 @@ def run_export(
     return 0 if done.problem is None else BROKEN
 
 
+async def _complete_erasures(pool: asyncpg.Pool, site: str, wait_seconds: float) -> None:
+    """Have what was ordered erased before it is exported; what is not erased in time is told of."""
+    deadline = time.monotonic() + wait_seconds
+    while waiting := await hasten(pool, site):
+        if time.monotonic() > deadline:
+            click.echo(
+                f"warning: {waiting} erasures are ordered and not carried out (is a worker running?): what they take "
+                "away is still in this bundle. Export again once they are.",
+                err=True,
+            )
+            return
+        await asyncio.sleep(ERASURE_IDLE_SECONDS)
+
+
 async def _on_record(administration: Administration, site: str, act: Act) -> None:
     """Where there is no administrative log at all, the founding of the site was broken off before anybody came."""
     try:
@@ -85,6 +102,7 @@ async def _export(
         if act is not None:
             async with open_administration(settings, pool) as administration:
                 await _on_record(administration, site_of(site), act)
+        await _complete_erasures(pool, site, wait_seconds)
         return await export(
             pool, vaults, site, directory, progress, wait_seconds=wait_seconds, at_checkpoint=at_checkpoint
         )

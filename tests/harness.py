@@ -388,7 +388,8 @@ async def check_log(
 
 
 async def check_stream(nats_url: str, settings: Settings, site: SiteCredentials) -> None:
-    """Once it has come so far, the site's stream holds each entry and each payload of now at the ledger's seq."""
+    """Once it has come so far, the site's stream holds each entry and each payload of now at the ledger's seq, and no
+    payload that was erased."""
     rows = await _rows(settings, site.site)
     stream = names(site.site).stream
     client = await nats.connect(nats_url)
@@ -398,7 +399,11 @@ async def check_stream(nats_url: str, settings: Settings, site: SiteCredentials)
         with suppress(nats.js.errors.NotFoundError):  # it may be made anew while we look
             if (await js.stream_info(stream)).state.last_seq < len(rows) - 1:
                 return False
-            for page in _pages(rows[1:], 200):
+            for row in rows:
+                if row["erased"]:
+                    with suppress(nats.js.errors.NotFoundError):
+                        assert not (await js.get_msg(stream, row["seq"])).data
+            for page in _pages([row for row in rows[1:] if not row["erased"]], 200):
                 messages = await asyncio.gather(*(js.get_msg(stream, row["seq"]) for row in page))
                 for row, message in zip(page, messages, strict=True):
                     assert message.headers is not None

@@ -88,6 +88,10 @@ select h.seq, e.entry, h.sealed from ledger.held h join ledger.entry e on e.site
 """
 _RELATED = "select other from ledger.related where site_id = $1 and subject = $2 order by other"
 _SIZE = "select coalesce(max(e.seq) + 1, 0) from ledger.entry e where e.site_id = $1"
+_HASTEN = """
+select ledger.hasten_erasures(s.site_id) from ledger.site s
+ where s.site = $1 and exists (select 1 from ledger.erasure r where r.site_id = s.site_id and r.status = 'pending')
+"""
 _END = "select ledger.end_erasures($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
 _SWEEP = "select ledger.sweep_erasures($1, $2)"
 
@@ -173,6 +177,18 @@ async def size(pool: asyncpg.Pool, site_id: int) -> int:
 async def end(pool: asyncpg.Pool, site_id: int, columns: Sequence[Sequence[object]], block_ms: int) -> None:
     """`columns`: what `ledger.end_erasures` takes of marks, kept events and orders."""
     await ask(pool, _END, site_id, *columns, block_ms)
+
+
+async def hasten(pool: asyncpg.Pool, site: str) -> int:
+    """Let the orders of a site wait no longer; how many there are."""
+    rows = await ask(pool, _HASTEN, site)
+    return rows[0][0] if rows else 0
+
+
+async def late_orders(pool: asyncpg.Pool) -> dict[str, tuple[int, float]]:
+    """Of each site with orders that wait: how many, and for how long the oldest has been due (seconds)."""
+    found = await waiting(pool)
+    return {one.site: (one.orders, max(0, one.now_ms - one.due_ms) / 1000) for one in found}
 
 
 async def sweep(pool: asyncpg.Pool, site_id: int, limit: int) -> int:

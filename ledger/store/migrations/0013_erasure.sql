@@ -156,6 +156,18 @@ begin
     return true;
 end $$;
 
+-- Let no order of a site wait any longer to be mixed with others; how many there are.
+create function ledger.hasten_erasures(p_site_id integer) returns integer
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    v_count integer;
+begin
+    update ledger.erasure r set due_ms = least(r.due_ms, (extract(epoch from clock_timestamp()) * 1000)::bigint)
+     where r.site_id = p_site_id and r.status = 'pending';
+    get diagnostics v_count = row_count;
+    return v_count;
+end $$;
+
 -- What outlives an erasure, and how far its orders are. Of the orders `p_job` so many events went with this entry (null:
 -- there is none); those that are done block their subject for another `p_block_ms`.
 create function ledger.put_after_erasure(
@@ -319,6 +331,6 @@ begin
 end $$;
 
 revoke all on function ledger.order_erasure, ledger.lift_restriction, ledger.put_after_erasure, ledger.append_erasure,
-    ledger.end_erasures, ledger.sweep_erasures from public;
+    ledger.end_erasures, ledger.sweep_erasures, ledger.hasten_erasures from public;
 grant execute on function ledger.order_erasure, ledger.lift_restriction, ledger.append_erasure, ledger.end_erasures,
-    ledger.sweep_erasures to ledger_service;
+    ledger.sweep_erasures, ledger.hasten_erasures to ledger_service;
