@@ -363,7 +363,8 @@ function listen() {
   $("ask-access").addEventListener("click", () => rights.make("access"));
   $("ask-erasure").addEventListener("click", () => rights.make("erasure"));
   $("request-look").addEventListener("click", () => rights.look());
-  $("request-download").addEventListener("click", () => rights.download("json"));
+  $("request-download").addEventListener("click", () => rights.download({ format: "json" }));
+  $("request-page").addEventListener("click", () => rights.download({ format: "html", language }));
 }
 
 async function start() {

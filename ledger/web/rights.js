@@ -104,9 +104,9 @@ export class Rights {
   }
 
   /** Fetch what is held: the link works once, so it is used at once. */
-  async download(format) {
+  async download(wanted) {
     await this.attempt(async () => {
-      const { url } = await this.client.download(this.request.id, this.request.token, { format });
+      const { url } = await this.client.download(this.request.id, this.request.token, wanted);
       el("a", { href: url, download: "" }).click();
       this.page.say("The download has begun.");
       await this.look();
@@ -139,7 +139,7 @@ export class Rights {
         el("li", {}, `${step.at.slice(11, 19)} UTC: ${step.state}, by the ${step.by}`, step.reason ? el("span", { class: "fine" }, ` (${step.reason})`) : null),
       ),
     );
-    $("request-download").hidden = !(kind === "access" && ["instructed", "answered"].includes(status.state));
+    $("request-fetch").hidden = !(kind === "access" && ["instructed", "answered"].includes(status.state));
     const { site } = this.client;
     const open = status.closedAt === undefined;
     const lead = [

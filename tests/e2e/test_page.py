@@ -294,6 +294,10 @@ def test_a_visitor_sees_the_request_go_its_way_and_fetches_what_is_held(
     held = json.loads((tmp_path / "person.json").read_text())
     assert (held["visitor"], len(held["events"])) == (visitor, 1)
     expect_state(page, "answered")
+    with page.expect_download() as fetched:
+        page.click("#request-page")
+    fetched.value.save_as(tmp_path / "person.html")
+    assert visitor in (tmp_path / "person.html").read_text()
     assert page.evaluate(CONTRAST) == []
     page.set_viewport_size({"width": 360, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
