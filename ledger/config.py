@@ -571,6 +571,8 @@ SCRUB_LOCK_TIMEOUT_SECONDS = 1.0
 SCRUB_LOCK_ATTEMPTS = 20
 SCRUB_LOCK_PAUSE_SECONDS = 1.0
 """Between attempts, so that appends go on beside."""
+SCRUB_RETRY_SECONDS = 600.0
+"""After the worker wrote a table anew in vain: an open transaction could still see what was erased, or held it."""
 SCRUB_WORKER_MAX_BYTES = 256 * 1024 * 1024
 """A larger table the worker leaves to `consent-ledger scrub`, in an hour of your choice: all wait while one is written
 anew, which takes some seconds for each 100 MB."""

@@ -40,7 +40,7 @@ _RELATIONS = """
 select s.relation, pg_total_relation_size(c.oid) as bytes, c.changes, ledger.erasures_so_far() as erasures,
        (c.changes, ledger.erasures_so_far()) is distinct from (s.changes, s.erasures)
            or (s.updates and s.started <> pg_postmaster_start_time()) as touched,
-       extract(epoch from now() - coalesce(s.at, pg_postmaster_start_time()))::float8 as seconds,
+       extract(epoch from now() - coalesce(s.at, s.started))::float8 as seconds,
        case when current_setting('server_version_num')::integer >= 170000
             then has_table_privilege(c.oid, 'maintain') else pg_has_role(c.relowner, 'usage') end as ours
   from ledger.scrub s
@@ -60,7 +60,7 @@ Progress = Callable[[int, int], None]
 
 class Relation(NamedTuple):
     """A table that may hold what was erased. `touched`: something was deleted since it was last written anew, `seconds`
-    ago (or since the server started); `ours`: this login may write it anew. `bytes` counts indexes and TOAST."""
+    ago (or since it was made); `ours`: this login may write it anew. `bytes` counts indexes and TOAST."""
 
     name: str
     bytes: int
@@ -196,6 +196,7 @@ class Scrubber(Collector):
         self._settings = settings
         self._tables: list[Relation] = []
         self._skipped: frozenset[str] = frozenset()
+        self._not_before: dict[str, float] = {}
         self.runs = 0
         self.held_seconds = 0.0
         self.longest_seconds = 0.0
@@ -217,6 +218,7 @@ class Scrubber(Collector):
             if table.ours
             and table.seconds >= self._settings.scrub_hours * 3600
             and table.bytes <= config.SCRUB_WORKER_MAX_BYTES
+            and time.monotonic() >= self._not_before.get(table.name, 0.0)
         ]
         self._say([table for table in touched if table.bytes > config.SCRUB_WORKER_MAX_BYTES or not table.ours])
         if not due:
@@ -226,6 +228,8 @@ class Scrubber(Collector):
         for table in done.tables:
             self.held_seconds += table.held_seconds
             self.longest_seconds = max(self.longest_seconds, table.held_seconds)
+            if not table.clean:  # whoever is in the way will be for a while, and everybody else waits at each attempt
+                self._not_before[table.name] = time.monotonic() + config.SCRUB_RETRY_SECONDS
             if table.trouble:
                 log.warning("%s was not written anew: %s", table.name, table.trouble)
             elif table.kept:

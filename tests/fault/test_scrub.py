@@ -73,7 +73,9 @@ async def test_the_service_writes_anew_what_was_touched_and_the_rows_bytes_are_g
     await admin.close()
 
 
-async def test_a_row_that_an_open_transaction_may_see_is_left_and_told_of(database: Database) -> None:
+async def test_a_row_that_an_open_transaction_may_see_is_left_and_told_of(
+    database: Database, settings: Settings
+) -> None:
     reader, admin = await asyncpg.connect(database.admin_url), await asyncpg.connect(database.admin_url)
     await reader.execute("begin isolation level repeatable read")
     await reader.fetchval("select count(*) from ledger.site")
@@ -84,6 +86,11 @@ async def test_a_row_that_an_open_transaction_may_see_is_left_and_told_of(databa
         assert [table.kept for table in done.tables] == [3]
         assert not done.clean
         assert [table.name for table in await relations(connection) if table.touched] == ["unfolded"]
+        scrubber = Scrubber(Settings(**{**vars(settings), "scrub_hours": 0}))
+        tried = await scrubber.round(connection)
+        assert tried is not None
+        assert not tried.clean
+        assert await scrubber.round(connection) is None, "everybody would wait again, and in vain"
         await reader.execute("commit")
         assert (await scrub(connection, [unfolded])).clean
         assert not any(table.touched for table in await relations(connection))
