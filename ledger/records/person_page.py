@@ -32,7 +32,7 @@ def write(export: PersonExport, document: SiteDocument | None, asked: str | None
     body = join(
         (
             page.head(),
-            page.now(),
+            page.standing(),
             page.history(),
             page.requests(),
             page.restrictions(),
@@ -76,7 +76,7 @@ class _Page:
             el("p", "", id="reason", role="status"),
         )
 
-    def now(self) -> Html:
+    def standing(self) -> Html:
         heads = (self.words["purpose"], self.words["answer"], self.say("why"), self.words["until"])
         rows = [
             el(
