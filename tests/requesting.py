@@ -46,7 +46,7 @@ class Acts:
         self.fails = False
 
     async def record(self, site: str, act: Act, *, act_id: str | None = None) -> Receipt:
-        assert act_id is not None
+        act_id = act_id or f"act {len(self.recorded)}"
         if self.fails:
             raise Unavailable("database-unavailable", "The administrative log is away.")
         assert self.recorded.setdefault(act_id, act) == act, "another act under the same id"

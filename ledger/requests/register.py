@@ -223,6 +223,11 @@ class Requests:
         act_id = site.hasher.derived_id(named)
         return (await self._administration.record(site.site, act, act_id=act_id)).position
 
+    async def record_download(self, site: Site, request_id: str, download_id: str) -> None:
+        """Put on record that a visitor gets a link, before it is made."""
+        details = {"kind": "person", "target": "download", "download": download_id, "request": request_id}
+        await self._administration.record(site.site, VISITOR.act("export.made", details))
+
     # --- reading -----------------------------------------------------------------------------------------------------
 
     async def row(self, site: Site, request_id: str) -> RequestRow:

@@ -21,7 +21,7 @@ from ledger.core.challenge import (
 from ledger.core.encoding import decode_base64, encode_time
 from ledger.core.errors import InputRefused, Malformed
 from ledger.core.subject_request import DOWNLOADABLE, Details, Kind
-from ledger.downloads import Downloads, Link, Wanted
+from ledger.downloads import Downloads, Link, Wanted, new_download_id
 from ledger.requests.messages import RequestChallenge, RequestDownload, RequestInput, RequestProof, RequestProven
 from ledger.requests.register import SALT_BYTES, VISITOR, Requests, new_request_id
 from ledger.requests.telling import details_of
@@ -120,9 +120,10 @@ class VisitorRequests:
             raise InputRefused("nothing-to-download", "There is nothing to download for this request.")
         if row.state == "instructed":
             await self._requests.answer(site, row)
-        return await self._downloads.link(
-            site, Wanted(site.site, "person", details.visitor, wanted.format, wanted.language or "")
-        )
+        download_id = new_download_id()
+        await self._requests.record_download(site, request_id, download_id)
+        what = Wanted(site.site, "person", details.visitor, wanted.format, wanted.language or "", download_id)
+        return await self._downloads.link(site, what)
 
 
 def _spent() -> InputRefused:

@@ -9,7 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from ledger.app import open_service
 from ledger.core.admin_act import decode_act
+from ledger.core.entry import commit_of
 from tests.contract.conftest import SITE, Answer, Client, grant
 from tests.requesting import Browser
 
@@ -67,6 +69,8 @@ async def test_a_visitor_gets_what_is_held_once_the_controller_instructed(client
     file = await client.call("GET", path)
     assert browser.visitor in file.body.decode()
     assert problem(await client.call("GET", path))[0] == 410
+    fetched = await newest_act(client, "export.downloaded")
+    assert (fetched.details["kind"], fetched.address) == ("person", None), "no visitor's address is kept"
     done = await client.call("GET", url, key=pk, headers=held)
     assert [one["step"] for one in done.json["steps"]] == ["prove", "forward", "instruct", "answer"]
     assert problem(await step(client, request["id"], step="answer")) == (409, "request-step-refused")
@@ -82,14 +86,23 @@ async def test_a_visitor_gets_what_is_held_once_the_controller_instructed(client
 
 async def act(client: Client, position: str) -> Any:
     """The administrative act at a position, opened by the server's own keys."""
-    from ledger.app import open_service
-    from ledger.core.entry import commit_of
-
     async with open_service(client.api.settings) as service:
         log = await service.sites.admin_log(SITE)
         row = await service.reads.receipt_at(log.site_id, int(position.rpartition(":")[2]))
         assert row.sealed is not None
         return decode_act(log.vault.open_opening(commit_of(row.entry), row.sealed)[1])
+
+
+async def newest_act(client: Client, word: str) -> Any:
+    """The newest act of a kind."""
+    async with open_service(client.api.settings) as service:
+        log = await service.sites.admin_log(SITE)
+        head = await service.reads.head(log.site_id)
+    for seq in range(head.size - 1, 0, -1):
+        found = await act(client, f"{SITE}:{seq}")
+        if found.act == word:
+            return found
+    raise AssertionError(f"no act {word}")
 
 
 async def test_another_key_request_site_or_time_proves_nothing(client: Client) -> None:

@@ -118,6 +118,7 @@ async def test_a_request_is_made_by_proof_and_led_to_its_download(office: Office
     ]
     assert office.acts.words == [
         *("request.registered", "request.forwarded", "request.instructed", "request.answered"),
+        *("export.made", "export.made"),
     ]
     registered = next(iter(office.acts.recorded.values()))
     assert (registered.actor, registered.role, registered.address) == ("visitor", "visitor", None)
