@@ -96,7 +96,7 @@ def newcomer() -> Iterator[Newcomer]:
 
 
 def test_every_block_that_can_be_typed_is_typed_by_a_test() -> None:
-    tries = ("frontend", "why", "simulate", "stranger", "verify")
+    tries = ("frontend", "why", "simulate", "stranger", "verify", "forget")
     typed = {"command: run", "command: test", *(f"try: {name}" for name in tries)}
     assert {block.mark for block in BLOCKS if block.language != "text"} == typed
 
@@ -125,6 +125,12 @@ def test_a_frontend_records_a_consent_and_its_withdrawal(newcomer: Newcomer) -> 
     asked = newcomer.types(block("try: stranger"))
     assert asked.returncode == 0, asked.stdout + asked.stderr
     assert asked.stdout.startswith("VERIFIED"), asked.stdout
+
+    forgotten = newcomer.types(block("try: forget"))
+    assert forgotten.returncode == 0, forgotten.stdout + forgotten.stderr
+    assert "VERIFIED: the log holds every erasure that this certificate names" in forgotten.stdout
+    assert "match their acts" in forgotten.stdout
+
     receipt = newcomer.directory / "receipt.json"
     receipt.write_text(receipt.read_text().replace('"position": "weco', '"position": "wecq'))
     assert newcomer.types(block("try: stranger")).returncode == 1
