@@ -487,6 +487,8 @@ RETENTION_PAGE_SUBJECTS = 64
 RETENTION_BATCH_EVENTS = 1_024
 """About so many events go with one erasure entry; an entry names at most 4,096."""
 RETENTION_BATCH_PEOPLE = 256
+RETENTION_THREAD_EVENTS = 256
+"""Of one person; with more it is worked out aside what goes."""
 RETENTION_IDLE_SECONDS = 60.0
 """How often it is looked whether something is due."""
 RETENTION_TAIL_SECONDS = 3_600

@@ -50,7 +50,7 @@ def plan(site_name: str, at: str | None, as_json: bool, data: Path) -> None:
         raise click.UsageError(error.detail) from error
 
     async def work(service: Service, site: Site) -> None:
-        from ledger.retention.pruner import planned  # noqa: PLC0415 - `--help` starts fast
+        from ledger.retention.looking import planned  # noqa: PLC0415 - `--help` starts fast
 
         moment = at_ms if at_ms is not None else time.time_ns() // 1_000_000
         found = await planned(service.reads.pool, site, moment)
@@ -77,7 +77,7 @@ def run(site_name: str, as_json: bool, data: Path, who: Who) -> None:
         from ledger.retention.pruner import prune  # noqa: PLC0415
 
         pool = service.reads.pool
-        done = await prune(pool, service.sites, site, await store.now(pool), who)
+        done, _ = await prune(pool, service.sites, site, await store.now(pool), who)
         counts = {" ".join(key): count for key, count in sorted(done.counts.items())}
         if as_json:
             told = {"site": site.site, "events": done.events, "entries": done.entries, "counts": counts}

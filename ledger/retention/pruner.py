@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from types import MappingProxyType
 from typing import NamedTuple
@@ -24,22 +24,20 @@ from ledger import config
 from ledger.admin_log import erase_due
 from ledger.administration import Administration, Who
 from ledger.config import Settings
-from ledger.core import erasing
 from ledger.core.admin_act import ActWord
 from ledger.core.encoding import encode_time
 from ledger.core.entry import MAX_ERASED_SEQS
 from ledger.core.erasing import events_hash, evidence_of
 from ledger.core.errors import LedgerError, Unavailable
-from ledger.core.fold import EMPTY_STATE, Recorded, fold
 from ledger.core.question import Mark
-from ledger.core.retention import Plan, Retention, Suppression, counts
+from ledger.core.retention import counts
 from ledger.data_keys import destroy_empty_keys
-from ledger.erasing.execution import MarkOf, Unchanged, erase_seqs, suppress_for
-from ledger.erasing.gathering import everything
+from ledger.erasing.execution import MarkOf, Unchanged, erase_seqs
 from ledger.erasing.messages import Reason
 from ledger.retention import store
+from ledger.retention.looking import ClosedLook, Look, Subject
 from ledger.retention.store import Block
-from ledger.site import Site, SiteRegistry, recorded
+from ledger.site import Site, SiteRegistry
 from ledger.store.errors import is_transient
 from ledger.store.pool import open_pool
 from ledger.store.reads import Reads
@@ -58,18 +56,6 @@ class Ground(NamedTuple):
     evidence: str
 
 
-class Subject(NamedTuple):
-    """One visitor or account, by its keyed hash: what is on record, and what of it goes."""
-
-    subject: bytes
-    events: list[Recorded]
-    plan: Plan
-
-    def going(self) -> list[Recorded]:
-        due = set(self.plan.due)
-        return [one for one in self.events if one.seq in due]
-
-
 class Pruned(NamedTuple):
     """What a run took: events, erasure entries, people (one may be in several entries); by type, purpose and month."""
 
@@ -79,74 +65,6 @@ class Pruned(NamedTuple):
     counts: Mapping[tuple[str, str, str], int] = MappingProxyType({})
 
 
-class Look:
-    """One look at a site's records as of one moment. Reads alone: what would go, as `plan` shows it."""
-
-    def __init__(self, pool: asyncpg.Pool, site: Site, now_ms: int) -> None:
-        self._pool, self._site, self.now_ms = pool, site, now_ms
-        self._reads = Reads(pool)
-        self._retention = Retention(site.policies, now_ms, suppress_for(site, now_ms))
-        self.can_be_due = self._retention.terms.keeps_some_for_a_time()
-
-    async def through(self, block: Block, *, first_only: bool = False) -> AsyncIterator[Subject]:
-        """Everybody with an event in a block; with `first_only` those alone who have none before it."""
-        found = await store.subjects(self._pool, self._site.site_id, block)
-        size = config.RETENTION_PAGE_SUBJECTS
-        for page in (found[at : at + size] for at in range(0, len(found), size)):
-            if first_only:
-                earlier = await store.with_earlier(self._pool, self._site.site_id, page, block.low)
-                page = [subject for subject in page if subject not in earlier]
-            for subject in await self.subjects(page):
-                yield subject
-            await asyncio.sleep(config.RETENTION_PAUSE_SECONDS)  # the other parts of the worker go on
-
-    async def subjects(self, found: Sequence[bytes]) -> list[Subject]:
-        """These subjects as they are now. Who is to be erased, or restricted, is left alone."""
-        site, limit = self._site, config.ERASURE_PAGE_EVENTS
-        pages = await self._reads.histories(site.site_id, found, [-1] * len(found), 2**53, limit)
-        blocks = await self._reads.blocks(site.site_id, found)
-        events = {
-            subject: [recorded(site.vault, row) for row in page] for subject, page in zip(found, pages, strict=True)
-        }
-        for subject, own in events.items():
-            if len(own) == limit:
-                events[subject] = await everything(self._reads, site, subject)
-        kept = await store.kept(self._pool, site.site_id, [one.seq for own in events.values() for one in own])
-        looked: list[Subject] = []
-        for subject, own in events.items():
-            if (block := blocks.get(subject)) is not None and block.state != "erased":
-                again_ms = self.now_ms + config.RETENTION_TAIL_SECONDS * 1000
-                looked.append(Subject(subject, own, Plan((), (), again_ms)))
-                continue
-            account = fold(EMPTY_STATE, own).account
-            stands = account is not None and await self._stands(bytes.fromhex(account))
-            plan = self._retention.plan(own, account_stands=stands, kept_until_ms=kept, at_most=MAX_ERASED_SEQS)
-            looked.append(Subject(subject, own, plan))
-        return looked
-
-    async def _stands(self, account: bytes) -> bool:
-        """Whether an account has anything to say beyond what is due now, be that gone already or not."""
-        site_id = self._site.site_id
-        if await self._reads.marks(site_id, [account]):
-            return True
-        events = await everything(self._reads, self._site, account)
-        kept = await store.kept(self._pool, site_id, [one.seq for one in events])
-        plan = self._retention.plan(events, kept_until_ms=kept)
-        return len(plan.due) < len(events) or bool(plan.marks)
-
-
-async def planned(pool: asyncpg.Pool, site: Site, now_ms: int) -> Counter[tuple[str, str, str]]:
-    """What a run would take at a moment, by type, purpose and month of recording. Changes nothing."""
-    look = Look(pool, site, now_ms)
-    found: Counter[tuple[str, str, str]] = Counter()
-    size = await store.size(pool, site.site_id)
-    for low in range(0, size, config.RETENTION_BLOCK_SEQS):
-        block = Block(low // config.RETENTION_BLOCK_SEQS, low, low + config.RETENTION_BLOCK_SEQS)
-        async for subject in look.through(block, first_only=True):
-            found += counts(subject.going())
-    return found
-
-
 class SitePruner:
     """One run of one site, as of one moment."""
 
@@ -154,6 +72,8 @@ class SitePruner:
         self._pool, self._site, self._who, self.now_ms = pool, site, who, now_ms
         self._administration = Administration(sites, Reads(pool))
         self.pruned = Pruned()
+        self.more = True
+        """Whether something may be due yet."""
 
     def look(self) -> Look:
         """By what is decided who goes."""
@@ -169,13 +89,13 @@ class SitePruner:
         """What a block is looked at again for, whenever it is due: versions of the policy, up to this seq."""
         return self._site.policies.last_seq
 
-    async def run(self) -> Pruned:
-        """Until nothing is due."""
-        while True:
+    async def run(self, rounds: int | None = None) -> Pruned:
+        """Until nothing is due, or for so many rounds; `more` says which."""
+        while self.more and rounds != 0:
             before = self.pruned.events
-            more = await self.round(config.RETENTION_ROUND_BLOCKS)
-            if not more and self.pruned.events == before:
-                return self.pruned
+            self.more = await self.round(config.RETENTION_ROUND_BLOCKS) or self.pruned.events > before
+            rounds = None if rounds is None else rounds - 1
+        return self.pruned
 
     async def round(self, limit: int) -> bool:
         """Look at some blocks; whether there may be more. Raises `Unavailable`."""
@@ -284,29 +204,6 @@ def _entries(going: Sequence[Subject]) -> list[list[Subject]]:
     return entries
 
 
-class ClosedLook(Look):
-    """Of a site that is closed every event goes, but those that have to be kept."""
-
-    can_be_due = True
-
-    async def subjects(self, found: Sequence[bytes]) -> list[Subject]:
-        return [one._replace(plan=self._leaving(one.subject, one.events)) for one in await super().subjects(found)]
-
-    def _leaving(self, subject: bytes, events: Sequence[Recorded]) -> Plan:
-        until = {one.seq: self._retention.terms.mandatory_until_ms(one) or 0 for one in events}
-        kept = {seq: until_ms for seq, until_ms in until.items() if until_ms > self.now_ms}
-        goes = tuple(one.seq for one in events if one.seq not in kept)[:MAX_ERASED_SEQS]
-        marks: list[Suppression] = []
-        if goes and kept:  # what stays is not to say more than all of it did
-            term = suppress_for(self._site, self.now_ms)
-            found = erasing.plan(
-                {subject: events}, self._site.policies, whole=(subject,), beside={}, above={}, now_ms=self.now_ms,
-                last_seq=events[-1].seq, term=term,
-            )  # fmt: skip
-            marks = [Suppression(one.purpose, one.set_ms, one.until_ms or 0, one.seq) for _, one in found.marks]
-        return Plan(goes, tuple(marks), min(kept.values(), default=None))
-
-
 class ClosedPruner(SitePruner):
     """What a closed site has left goes, and what law keeps when its term is over."""
 
@@ -326,19 +223,29 @@ _CLOSED = 2**53
 """Beyond every seq of a policy: whatever was noted of a block before is no reason to pass it over."""
 
 
-async def prune(pool: asyncpg.Pool, sites: SiteRegistry, site: Site, now_ms: int, who: Who = SCHEDULED) -> Pruned:
-    """One run of a site, be it closed or not. Raises `Unavailable`."""
+async def prune(
+    pool: asyncpg.Pool,
+    sites: SiteRegistry,
+    site: Site,
+    now_ms: int,
+    who: Who = SCHEDULED,
+    rounds: int | None = None,
+) -> tuple[Pruned, bool]:
+    """One run of a site, be it closed or not, or so many rounds of it; what went, and whether more may be due. Raises
+    `Unavailable`."""
     closing = await store.closing(pool, site.site_id)
     if closing is None:
-        return await SitePruner(pool, sites, site, now_ms, who).run()
+        pruner = SitePruner(pool, sites, site, now_ms, who)
+        return await pruner.run(rounds), pruner.more
     if now_ms < closing.requested_ms + KNOWN_AFTER_MS:  # somebody may still record for it
-        return Pruned()
-    pruner = ClosedPruner(pool, sites, site, now_ms, who)
-    pruner.evidence = closing.evidence.hex()
-    done = await pruner.run()
-    if closing.ended_ms is None and not await store.due_blocks(pool, site.site_id, now_ms, _CLOSED, 1):
+        return Pruned(), False
+    closed = ClosedPruner(pool, sites, site, now_ms, who)
+    closed.evidence = closing.evidence.hex()
+    done = await closed.run(rounds)
+    ends = closing.ended_ms is None and not closed.more
+    if ends and not await store.due_blocks(pool, site.site_id, now_ms, _CLOSED, 1):
         await store.end_closing(pool, site.site_id)
-    return done
+    return done, closed.more
 
 
 KNOWN_AFTER_MS = 3_000 * int(config.SITE_REFRESH_SECONDS)
@@ -367,26 +274,29 @@ class Pruner:
         following = asyncio.create_task(sites.follow(), name="follow sites for retention")
         try:
             while True:
+                more = False
                 try:
-                    await self.round(sites)
+                    more = await self.round(sites)
                 except Exception as error:
                     if not is_transient(error) and not isinstance(error, Unavailable):
                         log.exception("retention failed; it is tried again")
-                await asyncio.sleep(config.RETENTION_IDLE_SECONDS)
+                await asyncio.sleep(config.RETENTION_PAUSE_SECONDS if more else config.RETENTION_IDLE_SECONDS)
         finally:
             following.cancel()
             await asyncio.wait([following])
             await sites.stop()
             writers.terminate()
 
-    async def round(self, sites: SiteRegistry) -> None:
-        """What is due of every site. What is wrong with one is told once, and keeps no other waiting."""
+    async def round(self, sites: SiteRegistry) -> bool:
+        """Some of what is due of every site; whether there may be more. What is wrong with one is told once, and keeps
+        no other waiting."""
+        waits = False
         await sites.load(max_age_seconds=config.SITE_REFRESH_SECONDS)
         now_ms = await store.now(self._pool)
         for site in sites.loaded():
             try:
                 await sites.refresh_policies(site)
-                pruned = await prune(self._pool, sites, site, now_ms)
+                pruned, more = await prune(self._pool, sites, site, now_ms, rounds=1)
                 await self._forget_acts(sites, site, now_ms)
             except LedgerError as error:
                 if self._said.get(site.site) != str(error):
@@ -394,12 +304,15 @@ class Pruner:
                     log.warning("records of %s that are due cannot be erased just now: %s", site.site, error)
                 continue
             self._said.pop(site.site, None)
-            self.looked_ms[site.site] = now_ms
+            waits = waits or more
+            if not more:
+                self.looked_ms[site.site] = now_ms
             if pruned.events:
                 await destroy_empty_keys(self._pool, site.site_id)
                 self.events[site.site] += pruned.events
                 self.entries[site.site] += pruned.entries
                 log.info("retention took %d events of %s", pruned.events, site.site)
+        return waits
 
     async def _forget_acts(self, sites: SiteRegistry, site: Site, now_ms: int) -> None:
         """What the site's administrative log holds of persons has terms of its own; once a day is often enough."""

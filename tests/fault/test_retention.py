@@ -32,7 +32,8 @@ from ledger.keys.receipts import ReceiptKeys
 from ledger.provision import SiteCredentials
 from ledger.recording import Principal
 from ledger.retention import closing, pruner, store
-from ledger.retention.pruner import SitePruner, planned
+from ledger.retention.looking import planned
+from ledger.retention.pruner import SitePruner
 from ledger.service import Service
 from ledger.site import Site
 from tests.checkpointing import checkpoint
@@ -267,5 +268,5 @@ async def test_a_closed_site_records_nothing_more_and_keeps_what_law_keeps(
     await check_log(settings, shop.credentials)
 
     at_ms = now_ms() + 6 * YEAR_MS
-    assert (await pruner.prune(shop.pool, shop.service.sites, shop.site, at_ms)).events == 1
+    assert (await pruner.prune(shop.pool, shop.service.sites, shop.site, at_ms))[0].events == 1
     assert await shop.left() == []
