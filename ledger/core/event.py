@@ -157,8 +157,8 @@ class Event(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, omi
 
 
 class ErasureRecord(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
-    """Why events were erased; free of personal data and never erased itself. `evidence` is a hash over the hashes of the
-    requests, in hex; `instruction` the position of the administrative act."""
+    """Why events were erased; free of personal data and never erased itself. `evidence` is a hash over the hashes of
+    the requests, in hex; `instruction` the position of the administrative act."""
 
     site: str
     reason: Literal["subject_request", "retention", "controller_instruction", "legal_order", "capture_error"]
