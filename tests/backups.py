@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 
 import aiohttp
 import asyncpg
+from click.testing import CliRunner
 
+from ledger import cli
 from ledger.backup.journal import ErasureLine, Journal
 from ledger.backup.load import judge
 from ledger.backup.restore import restore
@@ -86,8 +88,16 @@ class Story(NamedTuple):
         return told
 
 
-async def command(settings: Settings, admin_url: str, *words: str, given: bytes = b"") -> tuple[int, str]:
-    """`consent-ledger …`, as an operator gives it; exit code and what it said."""
+async def command(settings: Settings, admin_url: str, *words: str) -> tuple[int, str]:
+    """`consent-ledger …` in a thread, for it has a loop of its own; exit code and what it said."""
+    environ = settings.environment() | {"LEDGER_ADMIN_DATABASE_URL": admin_url}
+    done = await asyncio.to_thread(lambda: CliRunner().invoke(cli.main, words, env=environ))
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code, done.output
+
+
+async def piped(settings: Settings, admin_url: str, *words: str, given: bytes) -> tuple[int, str]:
+    """The same as a process of its own, with a pipe for standard input."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("LEDGER_")}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-m", "ledger", *words),

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
+from ledger import cli
 from ledger.backup.archive import ABOUT, DUMP, About, Packer, SiteInside, authenticate, read_about, sites_digest, unpack
 from ledger.backup.stream import HEADER_BYTES, Damaged, NotThisSecret, Sealer, unseal
 from ledger.config import BACKUP_PART_BYTES
+from ledger.core.encoding import encode_base64
 from ledger.core.errors import ConfigInvalid, LedgerError
 
 SECRET, OTHER = bytes(range(32)), bytes(32)
@@ -162,3 +166,14 @@ def test_what_it_is_of_is_read_without_the_rest() -> None:
 def test_what_a_backup_holds_is_judged_too(raw: bytes, words: str) -> None:
     with pytest.raises(Damaged, match=words):
         list(unpack(io.BytesIO(sealed(raw)).read, {1: SECRET}))
+
+
+def test_a_backup_of_before_the_master_secret_was_replaced_is_checked_with_the_old_one(tmp_path: Path) -> None:
+    file, old = tmp_path / "x.backup", tmp_path / "old"
+    file.write_bytes(packed(about(), (DUMP, [b"rows"])))
+    old.write_text(encode_base64(SECRET) + "\n")
+    environ = {"LEDGER_MASTER_SECRET": encode_base64(OTHER), "LEDGER_MASTER_KEY_VERSION": "2"}
+    refused = CliRunner().invoke(cli.main, ["backup", "check", str(file)], env=environ)
+    assert (refused.exit_code, "under version 1 of the master secret" in refused.output) == (1, True), refused.output
+    checked = CliRunner().invoke(cli.main, ["backup", "check", str(file), "--old-secret", str(old)], env=environ)
+    assert (checked.exit_code, "whole, of 1970" in checked.output) == (0, True), checked.output
