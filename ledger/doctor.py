@@ -225,7 +225,7 @@ async def _data_keys(connection: asyncpg.Connection, settings: Settings, site_id
         return Finding(Verdict.BAD, name, f"{told}: the next one is overdue; is a worker running?")
     if settings.next_master_secret:
         rotated = key["version"] > settings.master_key_version
-        todo = "make it LEDGER_MASTER_SECRET, with its version" if rotated else "run `consent-ledger key rotate-master`"
+        todo = "make it LEDGER_MASTER_SECRET" if rotated else "`key rotate-master`, or start `up` again"
         return Finding(Verdict.ADVICE, name, f"{told}. LEDGER_NEXT_MASTER_SECRET waits: {todo}")
     return Finding(Verdict.GOOD, name, told)
 

@@ -45,8 +45,14 @@ select k.site_id, k.key_no, k.role, k.master_version, k.wrapped, e.entry as gene
        and exists (select 1 from ledger.data_key f
                     where f.site_id = k.site_id and f.role = 'opening' and f.key_no < k.key_no) as ahead
   from ledger.data_key k join ledger.entry e on e.site_id = k.site_id and e.seq = 0
- where $1::integer is null or k.site_id = $1
+ where k.site_id = any ($1::integer[])
  order by k.site_id, k.key_no
+"""
+# Every change shows here: a key made, destroyed or wrapped anew, and one whose time to be used has come.
+_CHANGES = """
+select count(*), count(k.destroyed_at), sum(k.master_version),
+       count(*) filter (where k.created_at > now() - make_interval(secs => $1))
+  from ledger.data_key k
 """
 _NEXT = """
 select coalesce(max(k.key_no) filter (where k.site_id = $1), 0) + 1 as key_no, max(k.master_version) as version
@@ -124,13 +130,11 @@ class Vault:
 
     def seal_opening(self, commit: bytes, salt: bytes, payload: bytes) -> bytes:
         """An event's opening, under the key of this period."""
-        assert self._sealing is not None
-        return self._sealing.seal(OPENING, commit, salt + payload)
+        return _needed(self._sealing).seal(OPENING, commit, salt + payload)
 
     def seal_record(self, commit: bytes, salt: bytes, payload: bytes) -> bytes:
         """The opening of an erasure's record: it is never erased, so its key must never be destroyed."""
-        assert self._register is not None
-        return self._register.seal(OPENING, commit, salt + payload)
+        return _needed(self._register).seal(OPENING, commit, salt + payload)
 
     def open_opening(self, commit: bytes, sealed: bytes) -> tuple[bytes, bytes]:
         """Salt and payload. `SealBroken` if it is not the opening of this commitment, `Unavailable` for a key that is
@@ -147,8 +151,7 @@ class Vault:
 
     def seal(self, column: str, binding: bytes, plaintext: bytes) -> bytes:
         """Anything else that is kept, under the register key; it opens for this column and binding alone."""
-        assert self._register is not None
-        return self._register.seal(column, binding, plaintext)
+        return _needed(self._register).seal(column, binding, plaintext)
 
     def seal_under(self, key_no: int, column: str, binding: bytes, plaintext: bytes) -> bytes:
         """The same under one certain key, made for what it is to be destroyed with; `Unavailable` where it is not known
@@ -156,8 +159,7 @@ class Vault:
         cipher = self._ciphers.get(key_no)
         if cipher is None:
             self._unknown()
-            raise Unavailable("data-key-unknown", "A data key of this site is not known to this server yet; try again.")
-        return cipher.seal(column, binding, plaintext)
+        return _needed(cipher).seal(column, binding, plaintext)
 
     def open(self, column: str, binding: bytes, sealed: bytes) -> bytes:
         """What was sealed. `SealBroken` or `Unavailable` as for an opening."""
@@ -172,7 +174,13 @@ class Vault:
         if row is not None and row.wrapped is None:
             raise SealBroken(f"the data key {key_no} that sealed these bytes was destroyed")
         self._unknown()
+        return _needed(None)
+
+
+def _needed(cipher: ColumnCipher | None) -> ColumnCipher:
+    if cipher is None:
         raise Unavailable("data-key-unknown", "A data key of this site is not known to this server yet; try again.")
+    return cipher
 
 
 def unknown_version(version: int, masters: Iterable[tuple[int, bytes]]) -> ConfigInvalid:
@@ -185,49 +193,71 @@ def unknown_version(version: int, masters: Iterable[tuple[int, bytes]]) -> Confi
 
 
 class Vaults:
-    """The vaults of all sites, over a pool of the service's connections; `masters` as the settings give them."""
+    """The vaults of all sites, over a pool of the service's connections; `masters` as the settings give them.
+
+    Every few seconds one question tells whether anything has changed; keys are read only then.
+    """
 
     def __init__(self, pool: asyncpg.Pool, masters: Sequence[Master]) -> None:
         self._pool = pool
         self._masters = dict(masters)
         self._vaults: dict[int, Vault] = {}
-        self._read_at: dict[int, float] = {}
+        self._unusable: dict[int, ConfigInvalid] = {}
+        self._seen: tuple[object, ...] = ()
+        self._looked_at = float("-inf")
         self._reading = asyncio.Lock()
 
     async def of(self, site_id: int) -> Vault:
-        """The vault of a site, read a few seconds ago at most. `ConfigInvalid` where its keys cannot be opened,
+        """The vault of a site, as it was a few seconds ago at most. `ConfigInvalid` where its keys cannot be opened,
         `Unavailable` where they cannot be read, or the site is being founded at this moment."""
-        if not self._is_fresh(site_id):
+        if not self._is_fresh() or site_id not in self._vaults:
             async with self._reading:
-                if not self._is_fresh(site_id):
-                    await self._read(site_id)
+                if not self._is_fresh():
+                    await self._look()
+                if site_id not in self._vaults:
+                    await self._read([site_id])
+        if site_id in self._unusable:
+            raise self._unusable[site_id]
         if site_id not in self._vaults:
             raise Unavailable("data-key-unknown", "The site has no data keys yet; try again.")
         return self._vaults[site_id]
 
     async def refresh(self) -> None:
-        """Read the keys of every site that was asked for. What is wrong with one is told, and keeps the others not."""
-        for site_id in list(self._vaults):
-            self._read_at.pop(site_id, None)
+        """Take over what has changed, of every site that was asked for. What is wrong with one is told, and keeps the
+        others not."""
+        async with self._reading:
+            await self._look()
+
+    def _is_fresh(self) -> bool:
+        return time.monotonic() - self._looked_at < config.SITE_REFRESH_SECONDS
+
+    async def _look(self) -> None:
+        ahead = float(config.DATA_KEY_AHEAD_SECONDS)
+        seen = tuple((await ask(self._pool, _CHANGES, ahead))[0])
+        if seen != self._seen or self._unusable:
+            await self._read(list(self._vaults))
+            self._seen = seen
+        self._looked_at = time.monotonic()
+
+    async def _read(self, site_ids: list[int]) -> None:
+        of_site: dict[int, list[asyncpg.Record]] = {}
+        for row in await ask(self._pool, _KEYS, site_ids, float(config.DATA_KEY_AHEAD_SECONDS)):
+            of_site.setdefault(row["site_id"], []).append(row)
+        for site_id, rows in of_site.items():
+            vault = self._vaults.get(site_id) or Vault(leaf_hash(rows[0]["genesis"]), self._stale)
             try:
-                await self.of(site_id)
+                vault.learn(_key_rows(rows), self._masters)
             except ConfigInvalid as error:
-                log.error("data keys of site %d cannot be used: %s", site_id, error)
-
-    def _is_fresh(self, site_id: int) -> bool:
-        return time.monotonic() - self._read_at.get(site_id, float("-inf")) < config.SITE_REFRESH_SECONDS
-
-    async def _read(self, site_id: int) -> None:
-        rows = await ask(self._pool, _KEYS, site_id, float(config.DATA_KEY_AHEAD_SECONDS))
-        if rows:
-            vault = self._vaults.get(site_id) or Vault(leaf_hash(rows[0]["genesis"]), lambda: self._stale(site_id))
-            vault.learn(_key_rows(rows), self._masters)
+                if str(self._unusable.get(site_id)) != str(error):
+                    log.error("data keys of site %d cannot be used: %s", site_id, error)
+                self._unusable[site_id] = error
+            else:
+                self._unusable.pop(site_id, None)
             self._vaults[site_id] = vault
-        self._read_at[site_id] = time.monotonic()
 
-    def _stale(self, site_id: int) -> None:
-        """Whoever asks for this vault next reads it anew."""
-        self._read_at.pop(site_id, None)
+    def _stale(self) -> None:
+        """Bytes name a key that is not known: whoever asks for a vault next reads anew."""
+        self._looked_at, self._seen = float("-inf"), ()
 
 
 class Fetches(Protocol):
@@ -240,7 +270,7 @@ class Fetches(Protocol):
 
 async def read_vault(connection: Fetches, site_id: int, masters: Iterable[Master]) -> Vault:
     """The vault of a site as one connection sees it now, for commands. `ConfigInvalid` without keys that open."""
-    rows = await connection.fetch(_KEYS, site_id, float(config.DATA_KEY_AHEAD_SECONDS))
+    rows = await connection.fetch(_KEYS, [site_id], float(config.DATA_KEY_AHEAD_SECONDS))
     if not rows:
         raise ConfigInvalid("the site has no data keys: its founding was broken off, or they were not restored")
     vault = Vault(leaf_hash(rows[0]["genesis"]))

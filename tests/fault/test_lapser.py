@@ -189,7 +189,7 @@ async def test_workers_that_are_killed_while_they_tell_tell_everything_once(
         async def events() -> list[dict[str, Any]]:
             rows = await connection.fetch(
                 "select e.entry, o.sealed from ledger.opening o join ledger.entry e using (site_id, seq) "
-                "where o.visitor is not null"
+                "where o.visitor is not null and o.site_id = 1"
             )
             return [json.loads(opened(vault, row)["payload"]) for row in rows]
 
