@@ -20,10 +20,12 @@ import asyncpg
 import msgspec
 import pytest
 import pytest_asyncio
+from click.testing import CliRunner, Result
 from prometheus_client import CollectorRegistry
 
 from ledger import spool
 from ledger.administration import Who
+from ledger.cli import main
 from ledger.config import Settings
 from ledger.core.admin_act import admin_log_of
 from ledger.core.errors import ConfigInvalid, InputRefused
@@ -226,3 +228,39 @@ async def test_a_name_for_two_consumers_and_a_name_that_is_none_are_refused(shop
         await shop.service.consumers.add(shop.site, "the warehouse", acting)
     with pytest.raises(InputRefused):
         await shop.service.consumers.confirm(shop.site, "nobody", "sk_x", 1, acting)
+
+
+async def test_the_commands_do_what_the_server_does(shop: Shop, settings: Settings, tmp_path: Path) -> None:
+    visitor = new_visitor()
+    await shop.record(grant(visitor=visitor))
+    await sign(shop, settings)
+    site = shop.site.site
+
+    async def run(*words: str, fed: str = "") -> Result:
+        running = asyncio.create_task(
+            asyncio.to_thread(CliRunner(env=settings.environment()).invoke, main, words, input=fed)
+        )
+        while not running.done():  # each act wants a checkpoint over it before the site leaves whole
+            await sign(shop, settings)
+            await asyncio.wait([running], timeout=0.2)
+        return await running
+
+    added = await run("consumer", "add", site, "warehouse", "--as", "operator", "--instruction", "ticket 1")
+    assert added.stdout.startswith("sk_"), added.stderr
+    listed = await run("consumer", "list", site, "--json", "--check")
+    assert (listed.exit_code, [one["name"] for one in json.loads(listed.stdout)]) == (0, ["warehouse"])
+    assert (await run("consumer", "remove", site, "warehouse")).exit_code == 0
+    told = await run("export-person", site, str(tmp_path / "person.json"), fed=visitor)
+    assert told.exit_code == 0, told.stderr
+    export = json.loads((tmp_path / "person.json").read_text())
+    assert (export["visitor"], len(export["events"])) == (visitor, 1)
+    assert "proof" in export["events"][0]["receipt"]
+    assert (tmp_path / "person.json").stat().st_mode & 0o777 == 0o600
+    page = await run("export-person", site, "-", "--format", "html", "--language", "kk", fed=visitor)
+    assert '<html lang="kk">' in page.stdout
+    assert (await run("export-person", site, str(tmp_path / "person.json"), fed=visitor)).exit_code == 2
+    whole = await run("export", "--whole", site, str(tmp_path / "site.tar.gz"))
+    assert whole.exit_code == 0, whole.stderr
+    with tarfile.open(tmp_path / "site.tar.gz") as tar:
+        assert {"README.txt", "SHA256SUMS", "log/checkpoint", "admin-log/checkpoint"} <= set(tar.getnames())
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(spool.PREFIX)] == []
