@@ -114,6 +114,8 @@ class Requests:
 
         `InputRefused` if one of this id is there, `Unavailable` if too many wait.
         """
+        if await store.waiting(self.pool, site.site_id) >= config.REQUESTS_OPEN_MAX:
+            raise _full()  # before the act: minting visitor ids must not fill the administrative log either
         state: State = "received" if step == "receive" else "proven"
         encoded = encode_details(details)
         evidence = evidence_of(encoded)
@@ -137,8 +139,7 @@ class Requests:
         )
         outcome, other = await store.register(self.pool, site.site_id, entry, act, config.REQUESTS_OPEN_MAX)
         if outcome == "full":
-            detail = f"{config.REQUESTS_OPEN_MAX:,} requests of this site wait for their answer; try again later."
-            raise Unavailable("register-full", detail, 3600)
+            raise _full()
         if outcome == "known":
             raise InputRefused("request-changed", "A request of this id was entered meanwhile: look again.", "/id")
         return details.id if other is None else other
@@ -293,6 +294,11 @@ def due_of(site: Site, region: str | None, received_ms: int, now_ms: int) -> int
         offset_minutes=parse_offset(document.utc_offset) or 0,
         to_working_day=document.answer_on_working_day,
     )
+
+
+def _full() -> Unavailable:
+    detail = f"{config.REQUESTS_OPEN_MAX:,} requests of this site wait for their answer; try again later."
+    return Unavailable("register-full", detail, 3600)
 
 
 def new_request_id() -> str:

@@ -31,6 +31,7 @@ _OPEN = """
 select r.id::text from ledger.request r
  where r.site_id = $1 and r.closed_at is null and r.subject = $2 and r.kind = $3 limit 1
 """
+_WAITING = "select count(*) from ledger.request r where r.site_id = $1 and r.closed_at is null"
 _PROVE = "select ledger.prove_request($1, $2, $3, $4)"
 _ADVANCE = "select ledger.advance_request($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 _UNTOLD = """
@@ -141,6 +142,11 @@ async def open_one(pool: asyncpg.Pool, site_id: int, subject: bytes, kind: Kind)
     """The id of a request of this kind by this person that waits for its answer."""
     rows = await ask(pool, _OPEN, site_id, subject, kind)
     return rows[0][0] if rows else None
+
+
+async def waiting(pool: asyncpg.Pool, site_id: int) -> int:
+    """How many requests of a site wait for their answer."""
+    return int((await ask(pool, _WAITING, site_id))[0][0])
 
 
 async def register(pool: asyncpg.Pool, site_id: int, entry: Entry, act: str, max_open: int) -> tuple[str, str | None]:

@@ -303,6 +303,7 @@ async def test_the_register_is_paged_counted_and_bounded(office: Office, monkeyp
     with pytest.raises(Unavailable) as full:
         await office.make(Browser())
     assert full.value.reason == "register-full"
+    assert len(office.acts.recorded) == 4, "nor is the administrative log filled"
     refused = await office.take(late.id, "refuse", instruction="DSR-3", reason="identity_unproven")
     assert refused.state == "refused"
     office.now_ms = decode_time(refused.closed_at or "") + 4 * 365 * DAY_MS
