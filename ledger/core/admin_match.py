@@ -93,8 +93,10 @@ class _Order:
 class Matcher:
     """One matching: first every act of the administrative log, then every erasure, then `result`."""
 
-    def __init__(self, admin_log: str) -> None:
+    def __init__(self, admin_log: str, size: int) -> None:
+        """`size`: how many entries of the administrative log are at hand."""
         self._log = admin_log
+        self._size = size
         self._orders: dict[int, _Order] = {}
         self._others: set[int] = set()
         self._flagged = 0
@@ -152,6 +154,11 @@ class Matcher:
         order = self._orders.get(seq)
         if order is not None:
             return order
+        if seq >= self._size:
+            return "orphan", (
+                f"it names the act at {seq}, and here are {self._size} entries of {self._log}: if that bundle is older "
+                "than the log's, export it again"
+            )
         if seq in self._others:
             return "act_erased", f"the act at {seq} is erased, so that nobody can say what it ordered"
         return "orphan", f"{self._log} holds no act at {seq} by which anything may be erased"

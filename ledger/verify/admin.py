@@ -59,7 +59,7 @@ def match(source: Source, report: Report, other: Source, admin: AdminBundle, pro
             raise ConfigInvalid(f"--admin needs bundles with their payloads, which {name} lacks: export them")
     if Verdict.FAULT in (report.verdict, log.verdict) or report.size is None or log.size is None:
         return Admin(log)
-    matcher = Matcher(log.origin.rpartition("/")[2])
+    matcher = Matcher(log.origin.rpartition("/")[2], log.size)
     own: list[Erasure] = []
     for entry, opening in _opened(other, log.size, (Kind.EVENT, Kind.ERASURE)):
         if entry.kind == Kind.ERASURE:

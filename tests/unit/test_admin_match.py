@@ -30,7 +30,7 @@ def erasure(seqs: tuple[int, ...] = (4, 5), at: int = 9, ms: int = MS, log: str 
 
 
 def matched(acts: dict[int, AdminAct], *erasures: Erasure, erased: tuple[int, ...] = (), ms: int = MS) -> Matching:
-    matcher = Matcher(LOG)
+    matcher = Matcher(LOG, 5)
     for seq, each in acts.items():
         matcher.act(seq, ms, each)
     for seq in erased:
@@ -78,6 +78,12 @@ def test_an_act_that_is_erased_or_came_later_orders_nothing() -> None:
     assert [each.what for each in matched({}, erasure(), erased=(3,)).mismatches] == ["act_erased"]
     assert [each.what for each in matched({3: act()}, erasure(), ms=MS + 60_001).mismatches] == ["act_later"]
     assert matched({3: act()}, erasure(), ms=MS + 60_000).mismatch_count == 0
+
+
+def test_an_act_beyond_the_bundle_may_be_in_a_newer_one() -> None:
+    (mismatch,) = matched({3: act()}, erasure(instruction=f"{LOG}:5")).mismatches
+    assert mismatch.what == "orphan"
+    assert "export it again" in mismatch.detail
 
 
 def test_what_was_not_carried_out_yet_is_pending() -> None:
