@@ -157,22 +157,37 @@ STEPS = (
 """Where a run ends, and whether that is after the step."""
 
 
-@pytest.mark.parametrize(("step", "after"), STEPS)
-async def test_a_run_that_is_broken_off_at_any_step_is_completed_by_the_next(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch, step: str, after: bool
-) -> None:
-    class Killed(BaseException):
-        pass
+class Killed(BaseException):
+    """The end of the process."""
 
-    visitors = [new_visitor() for _ in range(4)]
-    for visitor in visitors:
-        await shop.tells(visitor=visitor, decisions={"marketing": "granted"})
-        await shop.tells(visitor=visitor, decisions={"marketing": "denied", "analytics": "denied"})
+
+async def test_a_run_that_is_broken_off_at_any_step_is_completed_by_the_next(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(bounds, "RETENTION_BATCH_PEOPLE", 2)
-    at_ms = shop.pruner(3).now_ms
-    running = SitePruner(shop.pool, shop.service.sites, shop.site, at_ms)
-    owner: Any = {"act": running._administration, "erase_seqs": pruner}.get(step, store)
-    name = "record" if step == "act" else step
+    for n, (step, after) in enumerate(STEPS):
+        for visitor in [new_visitor() for _ in range(4)]:
+            await shop.tells(visitor=visitor, decisions={"marketing": "granted"})
+            await shop.tells(visitor=visitor, decisions={"marketing": "denied", "analytics": "denied"})
+        running = shop.pruner(3 + n / 1000)
+        marks = len(await shop.marks())
+        owner: Any = {"act": running._administration, "erase_seqs": pruner}.get(step, store)
+        with monkeypatch.context() as patch:
+            break_at(patch, owner, "record" if step == "act" else step, after=after)
+            with pytest.raises(Killed):
+                await running.run()
+        left = await shop.left()
+        assert len(left) % 4 == 0, "a batch goes whole or not at all"
+        assert len(await shop.marks()) - marks == 4 - len(left) // 2, "and with its marks"
+
+        await SitePruner(shop.pool, shop.service.sites, shop.site, running.now_ms).run()
+        assert await shop.left() == []
+        assert len(await shop.marks()) - marks == 4
+        run = (await store.report(shop.pool, shop.site.site_id))[0]
+        assert (run.events, run.people) == (8, 4), step
+
+
+def break_at(patch: pytest.MonkeyPatch, owner: Any, name: str, *, after: bool) -> None:
     real = getattr(owner, name)
 
     async def breaks(*arguments: Any, **named: Any) -> Any:
@@ -180,19 +195,7 @@ async def test_a_run_that_is_broken_off_at_any_step_is_completed_by_the_next(
             await real(*arguments, **named)
         raise Killed
 
-    with monkeypatch.context() as patch:
-        patch.setattr(owner, name, breaks)
-        with pytest.raises(Killed):
-            await running.run()
-    left = await shop.left()
-    assert len(left) % 4 == 0, "a batch goes whole or not at all"
-    assert len(await shop.marks()) == 4 - len(left) // 2, "and with its marks"
-
-    await SitePruner(shop.pool, shop.service.sites, shop.site, at_ms).run()
-    assert await shop.left() == []
-    assert len(await shop.marks()) == 4
-    (run,) = await store.report(shop.pool, shop.site.site_id)
-    assert (run.events, run.people) == (8, 4)
+    patch.setattr(owner, name, breaks)
 
 
 async def test_what_was_chosen_for_an_account_goes_with_its_links_as_the_dry_run_says(shop: Shop) -> None:
