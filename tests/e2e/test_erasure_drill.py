@@ -77,17 +77,11 @@ class Stack:
         keys = self.credentials.sites[SITE]
         self.site = SiteCredentials(SITE, keys.log_id, keys.log_vkey, keys.publishable, keys.secret)
 
-    async def run(self, *command: str, expected: int = 0) -> bytes:
-        """What a command of the ledger prints."""
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "ledger", *command),
-            cwd=self.directory,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        output, errors = await process.communicate()
-        assert process.returncode == expected, (command, output.decode(), errors.decode())
-        return output
+    async def run(self, *command: str, expected: int = 0) -> str:
+        """What a command of the ledger prints, run in this process."""
+        done = await asyncio.to_thread(CliRunner().invoke, main, [*command, "--data", str(self.data)])
+        assert done.exit_code == expected, (command, done.output)
+        return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +163,7 @@ async def post_all(persons: Sequence[Person], stack: Stack) -> dict[str, list[in
 
 
 async def everything_of(browser: Browser, persons: Sequence[Person]) -> dict[str, Any]:
-    """History and decisions of each of them, by visitor."""
+    """The decisions for each of them by visitor, and of each third the history."""
     asked = {"visitors": [person.visitor for person in persons], "purposes": ["preferences", "analytics", "marketing"]}
     decisions = (await browser.call("POST", "check", asked, secret=True)).json["results"]
     limit = asyncio.Semaphore(AT_ONCE)
@@ -180,10 +174,8 @@ async def everything_of(browser: Browser, persons: Sequence[Person]) -> dict[str
         assert answer.status == 200, answer.json
         return answer.json["events"]
 
-    histories = await asyncio.gather(*map(history, persons))
-    return {
-        person.visitor: (decisions[person.visitor], events) for person, events in zip(persons, histories, strict=True)
-    }
+    histories = await asyncio.gather(*map(history, persons[::3]))
+    return {"decisions": decisions, "histories": histories}
 
 
 async def salts_of(stack: Stack, seqs: Sequence[int]) -> dict[int, bytes]:
@@ -289,8 +281,7 @@ async def test_of_a_hundred_erased_no_byte_is_left_and_of_nine_hundred_none_is_m
         await published(stack, await size_of(admin))
 
         async def scrubbed() -> bool:
-            command = [sys.executable, "-P", "-m", "ledger", "scrub", "--json", "--data", str(stack.data)]
-            done = await asyncio.to_thread(subprocess.run, command, capture_output=True, check=False)
+            done = await asyncio.to_thread(CliRunner().invoke, main, ["scrub", "--json", "--data", str(stack.data)])
             return bool(json.loads(done.stdout)["clean"])
 
         await until(scrubbed)
@@ -300,10 +291,10 @@ async def test_of_a_hundred_erased_no_byte_is_left_and_of_nine_hundred_none_is_m
         kept.mkdir()
         async with aiohttp.ClientSession() as session, session.get(f"{stack.credentials.base_url}/metrics") as response:
             (kept / "metrics").write_bytes(await response.read())
-        await stack.run("backup", "--to", str(kept / "backup"), "--data", str(stack.data))
+        await stack.run("backup", "--to", str(kept / "backup"))
         dump = [str(find_client("pg_dump", 0)), "--inserts", f"--file={kept / 'dump.sql'}"]
         subprocess.run([*dump, DataDirectory(stack.data).admin_database_url()], check=True)
-        await stack.run("export", SITE, str(kept / "bundle"), "--wait", "60", "--data", str(stack.data))
+        await stack.run("export", SITE, str(kept / "bundle"), "--wait", "60")
 
         assert secrets_of_gone.found(tmp_path, stack.directory, kept) == {}
         there = secrets_of_living.found(tmp_path, stack.directory)
@@ -321,7 +312,7 @@ async def test_of_a_hundred_erased_no_byte_is_left_and_of_nine_hundred_none_is_m
 async def check_from_outside(stack: Stack, bundle: Path, erased: set[int]) -> None:
     """A stranger finds the log sound, and of the events exactly those erased that were."""
     pins = ("--log-vkey", stack.site.log_vkey, "--log-id", stack.site.log_id)
-    await stack.run("verify", str(bundle), *pins, "--live", "--data", str(stack.data))
+    await stack.run("verify", str(bundle), *pins, "--live")
     opened = {json.loads(line)["seq"] for line in (bundle / "payloads.ndjson").read_bytes().splitlines()}
     admin = await asyncpg.connect(DataDirectory(stack.data).admin_database_url())
     rows = await admin.fetch(
@@ -350,8 +341,8 @@ async def test_the_runbook_is_followed(stack: Stack, monkeypatch: pytest.MonkeyP
         program, *command = shlex.split(line)
         assert program == "consent-ledger"
         if "open-held" in command:  # once it is held
-            await told(stack, "erase", "order", SITE, "--id", words["HELD"], *again, "--wait", "60")
-        output = said[" ".join(command[:2])] = await told(stack, *(words.get(word, word) for word in command))
+            await stack.run("erase", "order", SITE, "--id", words["HELD"], *again, "--wait", "60")
+        output = said[" ".join(command[:2])] = await stack.run(*(words.get(word, word) for word in command))
         if command[:2] == ["erase", "order"]:
             (words[next(orders)],) = set(re.findall(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", output))
             if "hold" in command:
@@ -361,11 +352,3 @@ async def test_the_runbook_is_followed(stack: Stack, monkeypatch: pytest.MonkeyP
     assert "ok      erased bytes in WAL" in said["doctor"]
     assert json.loads(said["erase open-held"].splitlines()[0])["payload"]
     assert next(orders, None) is None
-
-
-async def told(stack: Stack, *command: str) -> str:
-    """What a command of the ledger prints, run in this process."""
-    data = () if command[0] == "verify" else ("--data", str(stack.data))
-    done = await asyncio.to_thread(CliRunner().invoke, main, [*command, *data])
-    assert done.exit_code == 0, (command, done.output)
-    return done.stdout
