@@ -22,11 +22,13 @@ from ledger.core.source import read_source
 from tests.devices import stored
 from tests.unit.clauses_of_decisions import MOMENTS, Asked, Moments, Said
 from tests.unit.clauses_of_documents import FACTS, Fact
+from tests.unit.clauses_of_operations import SHOWN
 
 CLAUSES = {
     *(f"W{n}" for n in range(1, 13)),
-    *("D12", "D14", "D15"),
-    *("N1", "N2", "N3", "N4", "N6", "N7", "N10", "N11", "N12"),
+    *("D0", "D1", "D3", "D4", "D6", "D7", "D8", "D12", "D13", "D14", "D15"),
+    *(f"N{n}" for n in range(1, 8)),
+    *("N9", "N10", "N11", "N12"),
     *(f"C{n}" for n in range(1, 9)),
     *(f"K{n}" for n in range(1, 5)),
     *("E1", "E2", "E3"),
@@ -99,7 +101,15 @@ def answer(case: Moments, asked: Asked) -> Outcome:
 
 def test_every_clause_has_a_row_or_a_class_of_its_own() -> None:
     classes = {name.removeprefix("Test") for name in globals() if name.startswith("Test")}
-    assert {one.clause for one in FACTS} | {one.clause for one in MOMENTS} | classes == CLAUSES
+    assert {one.clause for one in FACTS} | {one.clause for one in MOMENTS} | classes | SHOWN.keys() == CLAUSES
+
+
+@pytest.mark.parametrize(("clause", "shown"), SHOWN.items(), ids=list(SHOWN))
+def test_what_shows_a_clause_of_operation_is_there(clause: str, shown: tuple[str, ...]) -> None:
+    for name in shown:
+        path, _, test = name.partition("::")
+        source = (Path(__file__).parents[1] / path).read_text("utf-8")
+        assert f"def {test}(" in source if test else "def test_" in source, f"{clause}: {name} is not there"
 
 
 @pytest.mark.parametrize("fact", FACTS, ids=lambda fact: f"{fact.clause} {fact.site} {fact.says}")
