@@ -13,6 +13,7 @@ import asyncpg
 import pytest
 
 from ledger import config
+from ledger.core.event import Event
 from ledger.core.note import TYPE_ED25519, parse_vkey
 from ledger.core.receipt import Result, verify_receipt
 from ledger.embedded.postgres import Postgres
@@ -69,7 +70,7 @@ async def test_a_person_is_exported_with_every_event_and_a_receipt_that_verifies
     for event in told["events"]:
         report = verify_receipt(json.dumps(event["receipt"]).encode(), parse_vkey(told["logVkey"], TYPE_ED25519))
         assert Result.FAILED not in {check.result for check in report.checks}
-        assert report.event is not None
+        assert isinstance(report.event, Event)
         assert report.event.visitor == who
 
 
