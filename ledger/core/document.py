@@ -222,7 +222,7 @@ class SiteDocument(_Part, frozen=True):
     record_retention_counted: Counted = "end"
     suppress_for: Duration | None = None
     """How long a keyed mark goes on denying what was denied, after the denial itself was erased; None: the default of
-    the installation (config.SUPPRESS_FOR). Only where silence could grant: a purpose that is opt-in everywhere needs none.
+    the installation (config.SUPPRESS_FOR). Only where silence could grant: what is opt-in everywhere needs none.
     """
     stored_in: tuple[str, ...] = ()
     """Countries in which the ledger's database lies."""
