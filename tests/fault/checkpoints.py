@@ -106,7 +106,9 @@ class Site:
             entries = [
                 row[0] for row in await pool.fetch("select entry from ledger.entry where site_id = $1 order by seq", 1)
             ]
-            notes = [row[0] for row in await pool.fetch("select note from ledger.checkpoint order by size")]
+            notes = [
+                row[0] for row in await pool.fetch("select note from ledger.checkpoint where site_id = 1 order by size")
+            ]
         leaves = [leaf_hash(entry) for entry in entries]
         checkpoints = [parse_checkpoint(note) for note in notes]
         for checkpoint in checkpoints:

@@ -15,6 +15,7 @@ begin
     return new;
 end $$;
 create trigger admin_name before insert on ledger.site for each row execute function ledger.refuse_admin_name();
+alter table ledger.site enable always trigger admin_name;
 
 -- The row of a site's administrative log, made once; its origin is the site's with the same ending.
 create function ledger.create_admin_log(p_site_id integer) returns integer
@@ -39,6 +40,7 @@ begin
 end $$;
 create trigger without_projection before insert on ledger.projection
     for each row execute function ledger.without_projection();
+alter table ledger.projection enable always trigger without_projection;
 
 revoke all on function ledger.refuse_admin_name, ledger.create_admin_log, ledger.without_projection from public;
 grant execute on function ledger.create_admin_log to ledger_service;
