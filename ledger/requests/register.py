@@ -324,8 +324,8 @@ def _subject(site: Site, details: Details) -> bytes | None:
 def _after(cursor: str) -> tuple[int, str]:
     received, _, request_id = cursor.partition(".")
     try:
-        if received.isascii() and received.isdigit() and len(received) <= 15:
-            return int(received), str(UUID(request_id))
+        if received.isascii() and received.isdigit() and len(received) <= 15 and str(UUID(request_id)) == request_id:
+            return int(received), request_id
     except ValueError:
         pass
     raise InputRefused("invalid-cursor", "Send the cursor as a page gave it.")

@@ -30,6 +30,14 @@ CONFIG = SchemathesisConfig.from_dict(
         # A batch takes any text: each line is refused on its own, in an answer that is 200.
         "operations": [
             {"include-operation-id": "postBatch", "checks": {"negative_data_rejection": {"enabled": False}}},
+            # Nobody guesses a proof or a request's token.
+            *(
+                {
+                    "include-operation-id": operation,
+                    "checks": {"positive_data_acceptance": {"expected-statuses": ["403"]}},
+                }
+                for operation in ("proveRequest", "downloadRequest")
+            ),
             # Whatever the token is, as long as it is none: the answer is the same.
             {
                 "include-operation-id": "download",
