@@ -282,8 +282,10 @@ async def test_a_log_that_was_cut_or_rewritten_is_not_signed(site: Site, databas
     await site.grow(10)
     await site.round()
     async with site.pool() as pool:
-        rows = await pool.fetch("select seq, entry from ledger.entry order by seq desc limit 3")
-    await site.execute("delete from ledger.entry where seq = $1", rows[0]["seq"], admin_url=database.admin_url)
+        rows = await pool.fetch("select seq, entry from ledger.entry where site_id = 1 order by seq desc limit 3")
+    await site.execute(
+        "delete from ledger.entry where site_id = 1 and seq = $1", rows[0]["seq"], admin_url=database.admin_url
+    )
     assert (await refusal(site)).reason == "memory-ahead"
     site.memory.unlink()
     assert (await refusal(site)).reason == "nats-ahead"
@@ -299,7 +301,7 @@ async def test_entries_that_were_followed_and_never_signed_are_missed_until_thei
     await site.grow(5)
     async with site.checkpointer() as checkpointer:
         await checkpointer.look_at_all()  # and the process ends before it signs
-    await site.execute("delete from ledger.entry where seq = 6", admin_url=database.admin_url)
+    await site.execute("delete from ledger.entry where site_id = 1 and seq = 6", admin_url=database.admin_url)
     assert (await refusal(site)).reason == "memory-ahead"
     forget(site.memory)
     assert (await site.round()).size == 6
@@ -313,7 +315,7 @@ async def test_entries_that_the_stream_holds_and_the_log_lost_stop_the_signing(
     await site.grow(3)  # acknowledged, never signed
     async with site.pool() as pool, relaying(pool, broker) as relay:
         await until(lambda: bool(relay.status.sites) and relay.status.sites[0].stream_seq == 4)
-    await site.execute("delete from ledger.entry where seq = 4", admin_url=database.admin_url)
+    await site.execute("delete from ledger.entry where site_id = 1 and seq = 4", admin_url=database.admin_url)
     refused = await refusal(site)
     assert refused.reason == "stream-ahead"
     assert "recover SITE --from-stream" in refused.detail
@@ -322,8 +324,8 @@ async def test_entries_that_the_stream_holds_and_the_log_lost_stop_the_signing(
 async def test_a_payload_that_vanished_without_an_erasure_is_not_signed(site: Site, database: Database) -> None:
     await site.grow(5)
     async with site.pool() as pool:
-        opening = await pool.fetchrow("select * from ledger.opening where seq = 4")
-    await site.execute("delete from ledger.opening where seq = 4", admin_url=database.admin_url)
+        opening = await pool.fetchrow("select * from ledger.opening where site_id = 1 and seq = 4")
+    await site.execute("delete from ledger.opening where site_id = 1 and seq = 4", admin_url=database.admin_url)
     assert (await refusal(site)).reason == "rule-12"
     assert (await refusal(site)).reason == "rule-12"
     insert = "insert into ledger.opening values ($1, $2, $3, $4, $5)"
