@@ -313,7 +313,7 @@ async def test_entries_that_the_stream_holds_and_the_log_lost_stop_the_signing(
 ) -> None:
     await site.round()
     await site.grow(3)  # acknowledged, never signed
-    async with site.pool() as pool, relaying(pool, broker) as relay:
+    async with site.pool() as pool, relaying(pool, broker, site.settings.masters) as relay:
         await until(lambda: bool(relay.status.sites) and relay.status.sites[0].stream_seq == 4)
     await site.execute("delete from ledger.entry where site_id = 1 and seq = 4", admin_url=database.admin_url)
     refused = await refusal(site)
