@@ -33,9 +33,6 @@ from ledger.config import Settings
 
 log = logging.getLogger(__name__)
 
-REWRITES_FOR_SERVICE = 170_000
-"""The version of Postgres since when a table's owner may let others rewrite it (MAINTAIN)."""
-
 _RELATIONS = """
 select s.relation, pg_total_relation_size(c.oid) as bytes, c.changes, ledger.erasures_so_far() as erasures,
        (c.changes, ledger.erasures_so_far()) is distinct from (s.changes, s.erasures)

@@ -134,11 +134,6 @@ async def _held(reads: Reads, site: Site, subjects: Sequence[bytes]) -> dict[byt
     return {subject: _Held(marks.get(subject, ()), blocks.get(subject)) for subject in {*marks, *blocks}}
 
 
-async def marks_of(reads: Reads, site: Site, subjects: Sequence[bytes]) -> tuple[Mark, ...]:
-    """Every mark of some subjects together."""
-    return tuple(mark for found in (await reads.marks(site.site_id, subjects)).values() for mark in found)
-
-
 async def _past_states(reads: Reads, site: Site, subjects: Sequence[bytes], at_ms: int, known_seq: int) -> list[State]:
     """Each subject's state, read in pages: whoever has more events than a page is asked for again."""
     states = [EMPTY_STATE] * len(subjects)

@@ -55,7 +55,6 @@ class Plan(NamedTuple):
     next_ms: int | None
 
 
-NOTHING = Plan((), (), None)
 _NONE_KEPT: Mapping[int, int] = {}
 
 
@@ -90,11 +89,11 @@ class Retention:
             spans = {recorded.seq: self.terms.span(recorded, ends) for recorded in left}
             spans |= {seq: Span(until_ms, until_ms) for seq, until_ms in kept_until_ms.items() if seq in spans}
             due = {seq for seq, span in spans.items() if span.due_ms <= self.now_ms}
-            going = self._together(left, due, spans, account_stands)
+            going = self._together(left, due, account_stands)
             if room is not None and len(going) > room:
                 more = True
                 first = [recorded.seq for recorded in _ordered(left) if recorded.seq in going][:room]
-                going = self._together(left, set(first), spans, account_stands)
+                going = self._together(left, set(first), account_stands)
             if not going:
                 break
             gone += (recorded.seq for recorded in _ordered(left) if recorded.seq in going)
@@ -114,11 +113,9 @@ class Retention:
 
     # --- what goes together ----------------------------------------------------------------------------------------
 
-    def _together(
-        self, events: Sequence[Recorded], due: set[int], spans: Mapping[int, Span], account_stands: bool
-    ) -> set[int]:
+    def _together(self, events: Sequence[Recorded], due: set[int], account_stands: bool) -> set[int]:
         going = set(due)
-        own = {one.seq for one in events if one.event.type in _LAPSES and self._has_own_period(one, spans)}
+        own = {one.seq for one in events if one.event.type in _LAPSES and self._has_own_period(one)}
         going -= {one.seq for one in events if one.event.type in _LAPSES and one.seq not in own}
         self._hold_answers(events, going)
         self._hold_links(events, going, account_stands)
@@ -128,7 +125,7 @@ class Retention:
                 going.add(one.seq)
         return going
 
-    def _has_own_period(self, recorded: Recorded, spans: Mapping[int, Span]) -> bool:
+    def _has_own_period(self, recorded: Recorded) -> bool:
         in_force = self.terms.policies.in_effect_order[self.terms.last] if self.terms.last >= 0 else None
         return in_force is not None and recorded.event.type in in_force.document.record_retention_of
 

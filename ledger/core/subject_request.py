@@ -53,7 +53,6 @@ ANSWERS: Mapping[Kind, Outcome] = {
 """What it means that a request was answered. An objection is the person's own denial, and what is recorded is never
 rewritten: who wants a choice corrected makes it anew."""
 DOWNLOADABLE: frozenset[Kind] = frozenset({"access", "portability"})
-CLOSED: frozenset[State] = frozenset({"answered", "refused"})
 
 REFERENCE = r"^[A-Za-z0-9][A-Za-z0-9._:/#-]{0,63}\Z"
 Reference = Annotated[str, Meta(pattern=REFERENCE)]
