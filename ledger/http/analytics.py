@@ -6,7 +6,6 @@ from aiohttp import web
 
 from ledger import config
 from ledger.core.errors import InputRefused
-from ledger.core.event import convert, parse_json
 from ledger.http import auth, body, parameters
 from ledger.http.edge import EDGE, json_response
 from ledger.messages import CheckInput
@@ -18,23 +17,14 @@ async def check(request: web.Request) -> web.Response:
     site, _ = await auth.admit(request, edge, auth.CHECK)
     parameters.query(request)
     limits = edge.limits
-    data = await body.read_body(request, body.JSON_TYPES, limits.check_body_max_bytes, limits.body_read_timeout_seconds)
-    return json_response(await edge.service.check(site, _question(data, limits.check_max_answers)))
-
-
-def _question(data: bytes, max_answers: int) -> CheckInput:
-    value = parse_json(data)
-    try:
-        question = convert(value, CheckInput)
-    except InputRefused as error:
-        raise InputRefused("invalid-check", error.detail, error.pointer) from error
-    if len(question.visitors) * len(question.purposes) > max_answers:
+    question = await body.read_message(request, CheckInput, limits.check_body_max_bytes, "invalid-check")
+    if len(question.visitors) * len(question.purposes) > limits.check_max_answers:
         raise InputRefused(
             "too-many-answers",
-            f"Visitors times purposes may be at most {max_answers}; split the question.",
+            f"Visitors times purposes may be at most {limits.check_max_answers}; split the question.",
             "/visitors",
         )
-    return question
+    return json_response(await edge.service.check(site, question))
 
 
 async def history(request: web.Request) -> web.Response:

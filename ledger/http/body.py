@@ -1,15 +1,20 @@
-"""Reading bodies, bounded in size and time. Forms and multipart are not read at all."""
+"""Reading bodies, bounded in size and time, and messages out of them. Forms and multipart are not read at all."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
+from typing import Any, TypeVar
 
 from aiohttp import hdrs, web
 
 from ledger.core.errors import InputRefused
+from ledger.core.event import convert, parse_json
+from ledger.http.edge import EDGE
 
 JSON_TYPES = frozenset({"application/json"})
+
+Message = TypeVar("Message")
 
 
 async def read_body(request: web.Request, types: Collection[str], max_bytes: int, timeout_seconds: float) -> bytes:
@@ -32,6 +37,16 @@ async def read_body(request: web.Request, types: Collection[str], max_bytes: int
     except TimeoutError as error:
         raise too_slow(timeout_seconds) from error
     return bytes(collected)
+
+
+async def read_message(request: web.Request, kind: type[Message], max_bytes: int, problem: str) -> Message:
+    """The JSON body as a message; `problem` is the kind of `InputRefused` for one that has not its form."""
+    data = await read_body(request, JSON_TYPES, max_bytes, request.app[EDGE].limits.body_read_timeout_seconds)
+    value: Any = parse_json(data)
+    try:
+        return convert(value, kind)
+    except InputRefused as error:
+        raise InputRefused(problem, error.detail, error.pointer) from error
 
 
 def check_content(request: web.Request, types: Collection[str], max_bytes: int) -> None:

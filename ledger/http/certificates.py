@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 from aiohttp import hdrs, web
 
@@ -13,7 +12,6 @@ from ledger.core.certificate import JWS_TYPE, MEDIA_TYPE
 from ledger.core.certificate_check import verify_certificate
 from ledger.core.encoding import decode_decimal
 from ledger.core.errors import InputRefused, Malformed
-from ledger.core.event import EventId, convert, matches, parse_json
 from ledger.core.jws import parse
 from ledger.core.note import TYPE_ED25519, parse_vkey
 from ledger.http import auth, body, parameters
@@ -31,9 +29,7 @@ async def get_certificate(request: web.Request) -> web.Response:
     wanted = parameters.query(request, once=(FORMAT,)).get(FORMAT)
     if wanted not in (None, "text"):
         raise InputRefused("invalid-parameter", "format is text, or left out for the certificate itself.")
-    erasure = request.match_info["id"]
-    if not matches(EventId, erasure):
-        raise InputRefused("not-found", "An erasure's id is a UUID in lower case.")
+    erasure = parameters.erasure(request)
     assert edge.receipt_keys is not None
     token = await certificates.certificate(edge.service, edge.receipt_keys, site, erasure)
     headers = {hdrs.CACHE_CONTROL: "private, no-store", "X-Content-Type-Options": "nosniff"}
@@ -51,18 +47,12 @@ async def confirm(request: web.Request) -> web.Response:
     admitted = await auth.admit(request, edge, auth.CONFIRM_ERASURES)
     site = admitted.site
     parameters.query(request)
-    data = await body.read_body(
-        request, body.JSON_TYPES, config.CONFIRM_BODY_MAX_BYTES, edge.limits.body_read_timeout_seconds
-    )
-    value: Any = parse_json(data)
+    told = await body.read_message(request, ErasuresConfirmInput, config.CONFIRM_BODY_MAX_BYTES, "invalid-confirmation")
     try:
-        told = convert(value, ErasuresConfirmInput)
         name, _, seq_text = told.position.rpartition(":")
         if name != site.site:
-            raise InputRefused("invalid-confirmation", f"A position here is {site.site}:<seq>.", "/position")
+            raise Malformed("another site's position")
         seq = decode_decimal(seq_text)
-    except InputRefused as error:
-        raise InputRefused("invalid-confirmation", error.detail, error.pointer) from error
     except Malformed as error:
         raise InputRefused("invalid-confirmation", f"A position here is {site.site}:<seq>.", "/position") from error
     acting = acting_of(request, edge, admitted)

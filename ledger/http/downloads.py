@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 from aiohttp import hdrs, web
 
@@ -19,7 +19,7 @@ from ledger import config, person, whole
 from ledger.administration import Who
 from ledger.core.encoding import encode_time
 from ledger.core.errors import InputRefused
-from ledger.core.event import Language, convert, matches, parse_json
+from ledger.core.event import Language, matches
 from ledger.downloads import Format, Link, Wanted, new_download_id
 from ledger.http import auth, body, caching, parameters, person_page
 from ledger.http.acting import acting_of
@@ -69,14 +69,7 @@ async def post_download(request: web.Request) -> web.Response:
     edge = request.app[EDGE]
     admitted = await auth.admit(request, edge, auth.EXPORT)
     parameters.query(request)
-    data = await body.read_body(
-        request, body.JSON_TYPES, config.DOWNLOAD_BODY_MAX_BYTES, edge.limits.body_read_timeout_seconds
-    )
-    value: Any = parse_json(data)
-    try:
-        told = convert(value, DownloadInput)
-    except InputRefused as error:
-        raise InputRefused("invalid-download", error.detail, error.pointer) from error
+    told = await body.read_message(request, DownloadInput, config.DOWNLOAD_BODY_MAX_BYTES, "invalid-download")
     wanted = _wanted(admitted.site, told)
     details = {"kind": wanted.what, "target": "download", "download": wanted.id}
     await acting_of(request, edge, admitted)("export.made", details)

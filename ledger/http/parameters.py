@@ -17,6 +17,7 @@ from ledger.core.event import (
     ANY_PURPOSE,
     MAX_PURPOSES,
     AnyTime,
+    EventId,
     PurposeId,
     Region,
     Version,
@@ -56,6 +57,14 @@ def visitor(request: web.Request) -> str:
     if not matches(VisitorId, sent):
         raise InputRefused("invalid-header", f"{VISITOR} is 22 to 64 letters, digits, - or _.")
     return sent
+
+
+def erasure(request: web.Request) -> str:
+    """The erasure that the path names."""
+    named = request.match_info["id"]
+    if not matches(EventId, named):
+        raise InputRefused("not-found", "An erasure's id is a UUID in lower case.")
+    return named
 
 
 def purposes(parameters: MultiMapping[str]) -> list[str] | None:

@@ -6,20 +6,19 @@ take a secret key with the scope admin.
 
 from __future__ import annotations
 
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 
-import msgspec
 from aiohttp import hdrs, web
 from multidict import MultiMapping
 
 from ledger import config
 from ledger.core.encoding import encode_time
 from ledger.core.errors import InputRefused
-from ledger.core.event import EventId, convert, matches, parse_json
+from ledger.core.event import EventId, matches
 from ledger.core.subject_request import Kind, State
 from ledger.http import auth, body, parameters
 from ledger.http.acting import who_acts
-from ledger.http.edge import EDGE, Edge, json_response
+from ledger.http.edge import EDGE, json_response
 from ledger.messages import Download
 from ledger.requests.messages import (
     RequestDownload,
@@ -36,7 +35,7 @@ async def post_request(request: web.Request) -> web.Response:
     """`POST /v1/sites/{site}/requests`: a challenge, whose answer makes a request or shows one that was made."""
     edge = request.app[EDGE]
     site, _ = await auth.admit(request, edge, auth.MAKE_REQUEST)
-    asked = await _read(request, edge, RequestInput)
+    asked = await _read(request, RequestInput)
     return json_response(edge.service.visitor_requests.challenge(site, asked))
 
 
@@ -44,7 +43,7 @@ async def post_proof(request: web.Request) -> web.Response:
     """`POST /v1/sites/{site}/requests/{id}/proof`: the answer to a challenge; 201 if it made the request."""
     edge = request.app[EDGE]
     site, _ = await auth.admit(request, edge, auth.MAKE_REQUEST)
-    proof = await _read(request, edge, RequestProof)
+    proof = await _read(request, RequestProof)
     request_id = _id(request)
     proven, entered = await edge.service.visitor_requests.prove(site, request_id, proof, edge.region_of(request))
     headers: dict[str, str] = {hdrs.LOCATION: f"/v1/sites/{site.site}/requests/{proven.request.id}"}
@@ -67,7 +66,7 @@ async def post_download(request: web.Request) -> web.Response:
     """`POST /v1/sites/{site}/requests/{id}/download`: a link to what the visitor asked for; it works once."""
     edge = request.app[EDGE]
     site, _ = await auth.admit(request, edge, auth.MAKE_REQUEST)
-    wanted = await _read(request, edge, RequestDownload)
+    wanted = await _read(request, RequestDownload)
     request_id = _id(request)
     edge.service.visitor_requests.check_token(site, request_id, _token(request))
     link = await edge.service.visitor_requests.download(site, request_id, wanted)
@@ -97,7 +96,7 @@ async def register_request(request: web.Request) -> web.Response:
     edge = request.app[EDGE]
     admitted = await auth.admit(request, edge, auth.LEAD_REQUESTS)
     site, who = admitted.site, who_acts(request, edge, admitted)
-    entered, is_new = await edge.service.requests.register(site, await _read(request, edge, RequestRegistration), who)
+    entered, is_new = await edge.service.requests.register(site, await _read(request, RequestRegistration), who)
     headers = {hdrs.LOCATION: f"/v1/sites/{site.site}/requests/{entered.id}"}
     return json_response(entered, 201 if is_new else 200, headers | ({} if is_new else {"Idempotent-Replayed": "true"}))
 
@@ -107,7 +106,7 @@ async def post_step(request: web.Request) -> web.Response:
     edge = request.app[EDGE]
     admitted = await auth.admit(request, edge, auth.LEAD_REQUESTS)
     who = who_acts(request, edge, admitted)
-    asked = await _read(request, edge, RequestStepInput)
+    asked = await _read(request, RequestStepInput)
     return json_response(await edge.service.requests.take(admitted.site, _id(request), asked, who), 201)
 
 
@@ -133,17 +132,6 @@ def _word(query: MultiMapping[str], name: str, words: Any) -> Any:
     return text
 
 
-T = TypeVar("T", bound=msgspec.Struct)
-
-
-async def _read(request: web.Request, edge: Edge, kind: type[T]) -> T:
+async def _read(request: web.Request, kind: type[body.Message]) -> body.Message:
     parameters.query(request)
-    limits = edge.limits
-    data = await body.read_body(
-        request, body.JSON_TYPES, config.REQUEST_BODY_MAX_BYTES, limits.body_read_timeout_seconds
-    )
-    value: Any = parse_json(data)
-    try:
-        return convert(value, kind)
-    except InputRefused as error:
-        raise InputRefused("invalid-request", error.detail, error.pointer) from error
+    return await body.read_message(request, kind, config.REQUEST_BODY_MAX_BYTES, "invalid-request")
