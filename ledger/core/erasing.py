@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from hashlib import sha256
+from types import MappingProxyType
 from typing import NamedTuple
 
 from ledger.core.duration import Duration
@@ -70,12 +71,14 @@ def plan(
     now_ms: int,
     last_seq: int,
     term: Duration,
+    inherited: Mapping[bytes, Collection[Mark]] = MappingProxyType({}),
 ) -> Plan:
     """What becomes of `events` (subject -> what of it is the person's).
 
     Of the subjects `whole` nothing else is left, of the others something is. `beside`: subject -> others that its
     denials had held for too; `above`: subject -> all events of the account that it is linked to, whose denials had held
-    for it. `term` is for how long marks stand; `last_seq` the log's last entry.
+    for it. `inherited`: subject -> marks of the account that it is linked to: what stands in for a denial that was
+    erased before goes on to whom that had held for. `term` is for how long marks stand; `last_seq` the log's last entry.
     """
     kept = {one.seq: keep for found in events.values() for one in found if (keep := _kept(one, policies, now_ms))}
     goes = sorted((one for found in events.values() for one in found if one.seq not in kept), key=_going)
@@ -85,6 +88,12 @@ def plan(
         old = marks.get((subject, mark.purpose))
         if old is None or (mark.set_ms, mark.seq) > (old.set_ms, old.seq):
             marks[subject, mark.purpose] = mark
+
+    for subject, standing in inherited.items():
+        left = subject not in whole or any(one.seq in kept for one in events.get(subject, ()))
+        for mark in standing:
+            if left or _may_be_granted_by_default(policies, mark.purpose):
+                put(subject, mark)
 
     for subject, found in events.items():
         stays = [one for one in found if one.seq in kept]

@@ -5,6 +5,7 @@ Read in pages, opened here; what of it goes, and what has to outlive it, is core
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import NamedTuple
 
 import asyncpg
@@ -12,6 +13,7 @@ import asyncpg
 from ledger import config
 from ledger.core.decide import EMPTY_STATE, Recorded, fold
 from ledger.core.erasing import Plan, links_to, plan
+from ledger.core.question import Mark
 from ledger.erasing import store
 from ledger.erasing.execution import suppress_for
 from ledger.site import Site, recorded
@@ -26,6 +28,7 @@ class Person(NamedTuple):
     whole: bytes
     beside: dict[bytes, tuple[bytes, ...]]
     above: dict[bytes, list[Recorded]]
+    inherited: dict[bytes, tuple[Mark, ...]]
 
     def plan(self, site: Site, now_ms: int, last_seq: int) -> Plan:
         """What becomes of it."""
@@ -35,6 +38,7 @@ class Person(NamedTuple):
             whole=(self.whole,),
             beside=self.beside,
             above=self.above,
+            inherited=self.inherited,
             now_ms=now_ms,
             last_seq=last_seq,
             term=suppress_for(site, now_ms),
@@ -59,7 +63,8 @@ async def gather(reads: Reads, pool: asyncpg.Pool, site: Site, subject: bytes, *
             if fold(EMPTY_STATE, acts).account == subject.hex():
                 held_for.append(visitor)
         beside[subject] = tuple(held_for)
-        return Person(events, subject, beside, above)
+        marks = (await reads.marks(site.site_id, [subject])).get(subject, ())
+        return Person(events, subject, beside, above, dict.fromkeys(held_for, marks))
     linked = fold(EMPTY_STATE, own).account
     for account in others:
         found = await everything(reads, site, account)
@@ -68,7 +73,10 @@ async def gather(reads: Reads, pool: asyncpg.Pool, site: Site, subject: bytes, *
             events[account] = mine
         if account.hex() == linked:
             above[subject] = found
-    return Person(events, subject, beside, above)
+    inherited: dict[bytes, tuple[Mark, ...]] = {}
+    if linked is not None:
+        inherited[subject] = tuple(chain(*(await reads.marks(site.site_id, [bytes.fromhex(linked)])).values()))
+    return Person(events, subject, beside, above, inherited)
 
 
 async def everything(reads: Reads, site: Site, subject: bytes) -> list[Recorded]:

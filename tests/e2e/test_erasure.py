@@ -208,6 +208,33 @@ async def test_erasing_one_browsers_denial_brings_no_other_browsers_grant_to_lif
     assert await refused(shop, link, secret=True) == "visitor-erased"
 
 
+async def test_a_denial_outlives_the_erasure_of_who_made_it_and_then_of_the_account_it_held_for(
+    shop: Shop, settings: Settings
+) -> None:
+    await opt_out(shop)
+    author, other, late = new_visitor(), new_visitor(), new_visitor()
+    await shop.record(grant(visitor=other, policyVersion="2.0"))
+    for visitor in (author, other, late):
+        await shop.record({"type": "account.linked", "visitor": visitor, "account": "family"}, secret=True)
+    await shop.record(refusal(visitor=author, scope="account", account="family"), secret=True)
+    for ordered in ({"visitor": author}, {"visitor": late}, {"account": "family"}):
+        await order(shop, **ordered)
+        await carry_out(shop, settings)
+        assert await checked(shop, other) == [("denied", "suppressed")]
+    marked = "select count(*) from ledger.mark where subject = $1 and purpose = 'analytics'"
+    assert await shop.pool.fetchval(marked, shop.site.hasher.visitor(late)) == 1  # who comes back later is still denied
+
+
+async def test_two_whose_denials_held_for_one_account_are_erased_together(shop: Shop, settings: Settings) -> None:
+    visitors = [new_visitor() for _ in range(2)]
+    for visitor in visitors:
+        await shop.record({"type": "account.linked", "visitor": visitor, "account": "family"}, secret=True)
+        await shop.record(refusal(visitor=visitor, scope="account"))
+    ordered = [await order(shop, visitor) for visitor in visitors]
+    await carry_out(shop, settings)
+    assert [(await shop.service.erasures.status(shop.site, one.id)).state for one in ordered] == ["erased"] * 2
+
+
 async def test_a_restriction_keeps_everything_and_uses_nothing_until_it_is_lifted(
     shop: Shop, settings: Settings
 ) -> None:

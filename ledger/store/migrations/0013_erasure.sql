@@ -182,9 +182,13 @@ declare
     v_done bytea[];
 begin
     insert into ledger.mark as m (site_id, subject, purpose, set_ms, until_ms, seq, erasure)
-        select p_site_id, d.subject, d.purpose, d.set_ms, d.until_ms, d.seq, d.job
+        -- Two whose denials held for one account may go together: one row of each purpose, the newest.
+        select p_site_id, d.subject, d.purpose, max(d.set_ms), max(d.until_ms),
+               (array_agg(d.seq order by d.set_ms desc, d.seq desc))[1],
+               (array_agg(d.job order by d.set_ms desc, d.seq desc))[1]
           from unnest(p_mark_subject, p_mark_purpose, p_mark_set, p_mark_until, p_mark_seq, p_mark_job)
                d(subject, purpose, set_ms, until_ms, seq, job)
+         group by d.subject, d.purpose
         on conflict (site_id, subject, purpose) do update
            set set_ms = greatest(m.set_ms, excluded.set_ms), until_ms = greatest(m.until_ms, excluded.until_ms),
                seq = case when excluded.set_ms >= m.set_ms then excluded.seq else m.seq end, erasure = excluded.erasure;
