@@ -78,7 +78,7 @@ def plan(
     Of the subjects `whole` nothing else is left, of the others something is. `beside`: subject -> others that its
     denials had held for too; `above`: subject -> all events of the account that it is linked to, whose denials had held
     for it. `inherited`: subject -> marks of the account that it is linked to: what stands in for a denial that was
-    erased before goes on to whom that had held for. `term` is for how long marks stand; `last_seq` the log's last entry.
+    erased before goes on to whom it had held for. `term` is for how long marks stand; `last_seq` the log's last entry.
     """
     kept = {one.seq: keep for found in events.values() for one in found if (keep := _kept(one, policies, now_ms))}
     goes = sorted((one for found in events.values() for one in found if one.seq not in kept), key=_going)
