@@ -187,37 +187,44 @@ def test_the_wheel_that_the_image_installs_holds_all_that_the_program_reads(tmp_
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
-# --- backups every night -----------------------------------------------------------------------------------------
+# --- what runs every night ---------------------------------------------------------------------------------------
+
+nightly = pytest.mark.parametrize("name", ["backup", "scrub"])
 
 
-def test_the_timer_and_the_job_give_a_command_that_there_is_and_nothing_secret() -> None:
-    unit = (DEPLOY / "systemd" / "consent-ledger-backup.service").read_text(encoding="utf-8")
+@nightly
+def test_the_timer_and_the_job_give_a_command_that_there_is_and_nothing_secret(name: str) -> None:
+    unit = (DEPLOY / "systemd" / f"consent-ledger-{name}.service").read_text(encoding="utf-8")
     (started,) = re.findall(r"^ExecStart=(.*)$", unit, flags=re.MULTILINE)
-    job = yaml.safe_load((DEPLOY / "kubernetes" / "backup.yaml").read_text(encoding="utf-8"))
+    job = yaml.safe_load((DEPLOY / "kubernetes" / f"{name}.yaml").read_text(encoding="utf-8"))
     (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
     for words in (shlex.split(started)[1:], container["args"]):
-        group = main.get_command(click.Context(main), words[0])
-        assert group is not None
-        parsed = group.make_context(words[0], list(words[1:]))
-        assert parse_keep(parsed.params["keep"]) == 35 * 24 * 3_600_000
+        command = main.get_command(click.Context(main), words[0])
+        assert command is not None
+        given = command.make_context(words[0], list(words[1:])).params
+        assert words[0] == name
+        assert given["touched"] if name == "scrub" else parse_keep(given["keep"]) == 35 * 24 * 3_600_000
     assert "Type=oneshot" in unit
     assert "EnvironmentFile=" in unit
     assert not re.search(r"^Environment=.*(SECRET|PASSWORD)", unit, flags=re.MULTILINE)
-    timer = (DEPLOY / "systemd" / "consent-ledger-backup.timer").read_text(encoding="utf-8")
+    timer = (DEPLOY / "systemd" / f"consent-ledger-{name}.timer").read_text(encoding="utf-8")
     assert {"OnCalendar", "Persistent", "WantedBy"} <= {line.partition("=")[0] for line in timer.splitlines()}
 
 
-def test_the_job_runs_alone_as_nobody_and_mounts_what_a_backup_reads() -> None:
-    job = yaml.safe_load((DEPLOY / "kubernetes" / "backup.yaml").read_text(encoding="utf-8"))
+@nightly
+def test_the_job_runs_alone_as_nobody_and_mounts_no_more_than_it_needs(name: str) -> None:
+    job = yaml.safe_load((DEPLOY / "kubernetes" / f"{name}.yaml").read_text(encoding="utf-8"))
     assert (job["kind"], job["spec"]["concurrencyPolicy"]) == ("CronJob", "Forbid")
     pod = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     image = image_environment()
     assert container["image"] == SERVICES["ledger"]["image"]
     mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
-    assert mounts == {image["LEDGER_KEYS_DIR"], image["LEDGER_ANCHOR_DIR"], image["LEDGER_BACKUP_DIR"], "/tmp"}
+    kept = {image["LEDGER_KEYS_DIR"], image["LEDGER_ANCHOR_DIR"], image["LEDGER_BACKUP_DIR"]}
+    assert mounts == {"/tmp", *(kept if name == "backup" else ())}
     assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
-    assert container["env"] == [{"name": "LEDGER_BACKUP_DIR", "value": image["LEDGER_BACKUP_DIR"]}]
+    backups = {"name": "LEDGER_BACKUP_DIR", "value": image["LEDGER_BACKUP_DIR"]}
+    assert container.get("env", []) == ([backups] if name == "backup" else [])
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
