@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from ledger.core.certificate import Certificate, CertifiedEntry
 from ledger.core.certificate_check import CertificateReport
-from ledger.core.receipt import Result
+from ledger.core.checks import Result
 from ledger.receipt_report import plain
 
 WIDTH = 100

@@ -11,10 +11,11 @@ import msgspec
 from msgspec import Struct
 
 from ledger.core.admin_act import AdminAct
+from ledger.core.checks import Result
 from ledger.core.encoding import encode_base64, encode_time
 from ledger.core.errors import Malformed
 from ledger.core.event import ANY_PURPOSE, Event
-from ledger.core.receipt import CheckName, ReceiptReport, Result, Verdict
+from ledger.core.receipt import CheckName, ReceiptReport, Verdict
 
 EXIT_CODES = {Verdict.VERIFIED: 0, Verdict.FAILED: 1, Verdict.ACCEPTED: 3, Verdict.UNPROVEN: 3}
 WIDTH = 100

@@ -7,7 +7,7 @@ word, which this makes evidence: who later shows such an opening, or answers fro
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from enum import StrEnum
 from hashlib import sha256
 from typing import NamedTuple
@@ -22,14 +22,14 @@ from ledger.core.certificate import (
     ranges,
     spans,
 )
+from ledger.core.checks import Check, Checks, NotChecked, Result
 from ledger.core.encoding import MAX_INT, decode_base64, decode_time, encode_time
 from ledger.core.entry import Entry, Kind, commitment, decode, decode_seqs
 from ledger.core.erasing import evidence_of
-from ledger.core.errors import BadSignature, KeyRefused, LedgerError, Malformed, ProofInvalid
+from ledger.core.errors import BadSignature, KeyRefused, Malformed, ProofInvalid
 from ledger.core.event import ErasureRecord, decode_payload
 from ledger.core.merkle import leaf_hash
 from ledger.core.note import VerifierKey, check_origin
-from ledger.core.receipt import Result
 from ledger.core.tlog_proof import parse_proof
 
 
@@ -52,16 +52,10 @@ OPTIONAL = frozenset({CheckName.SIGNER, CheckName.RECEIPTS})
 """Checks that need more than the log's key: without them a certificate may be called verified all the same."""
 
 
-class Check(NamedTuple):
-    name: CheckName
-    result: Result
-    detail: str
-
-
 class CertificateReport(NamedTuple):
     """All checks in order, and the certificate, None where it could not be read."""
 
-    checks: tuple[Check, ...]
+    checks: tuple[Check[CheckName], ...]
     certificate: Certificate | None
     key_name: str
 
@@ -69,7 +63,7 @@ class CertificateReport(NamedTuple):
         return next(check.result for check in self.checks if check.name == name)
 
     @property
-    def failures(self) -> tuple[Check, ...]:
+    def failures(self) -> tuple[Check[CheckName], ...]:
         return tuple(check for check in self.checks if check.result == Result.FAILED)
 
     @property
@@ -106,36 +100,18 @@ def verify_certificate(
     return CertificateReport(tuple(run.checks), run.certificate, "" if run.signed is None else run.signed.key_name)
 
 
-class _NotChecked(Exception):
-    """A check for which something is lacking; the reason is its text."""
-
-
-class _Run:
+class _Run(Checks[CheckName]):
     """One verification: what was brought, what was read so far, and the checks done."""
 
     def __init__(
         self, data: bytes, vkeys: tuple[VerifierKey, ...], signers: frozenset[str], receipts: tuple[int, ...]
     ) -> None:
+        super().__init__()
         self.data, self.vkeys, self.signers, self.receipts = data, vkeys, signers, receipts
-        self.checks: list[Check] = []
         self.signed: jws.Signed | None = None
         self.certificate: Certificate | None = None
         self.entries: list[tuple[CertifiedEntry, Entry]] = []
         self.records: list[ErasureRecord] = []
-
-    def do(self, name: CheckName, step: Callable[[], str], *needs: CheckName) -> None:
-        """Run a step unless one that it builds upon did not hold; our own errors are the reason of a failure."""
-        for check in self.checks:
-            if check.name in needs and check.result != Result.OK:
-                because = "was not checked" if check.result == Result.NOT_CHECKED else "failed"
-                self.checks.append(Check(name, Result.NOT_CHECKED, f"because the check '{check.name}' {because}"))
-                return
-        try:
-            self.checks.append(Check(name, Result.OK, step()))
-        except _NotChecked as reason:
-            self.checks.append(Check(name, Result.NOT_CHECKED, str(reason)))
-        except LedgerError as error:
-            self.checks.append(Check(name, Result.FAILED, str(error)))
 
     def _told(self) -> Certificate:
         assert self.certificate is not None
@@ -156,7 +132,7 @@ class _Run:
     def check_signer(self) -> str:
         assert self.signed is not None
         if not self.signers:
-            raise _NotChecked("no receipt key of the site was brought along, so the signer is whoever made the file")
+            raise NotChecked("no receipt key of the site was brought along, so the signer is whoever made the file")
         if self.signed.key_name not in self.signers:
             raise BadSignature(f"{self.signed.key_name} is none of the site's receipt keys brought along")
         return "the key that signed is a receipt key of the site"
@@ -250,7 +226,7 @@ class _Run:
 
     def check_receipts(self) -> str:
         if not self.receipts:
-            raise _NotChecked("no receipt was brought along that the erasure should cover")
+            raise NotChecked("no receipt was brought along that the erasure should cover")
         kept = {one.seq for one in self._told().kept}
         named = sorted(span for one, _ in self.entries for span in spans(one.erased))
         for seq in self.receipts:

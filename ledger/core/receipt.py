@@ -6,15 +6,16 @@ receipt is about one event.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
 from ledger.core import ed25519
 from ledger.core.admin_act import AdminAct, decode_logged
+from ledger.core.checks import Check, Checks, NotChecked, Result
 from ledger.core.encoding import encode_base64, encode_time
 from ledger.core.entry import SALT_BYTES, Entry, Kind, commitment, core_bytes, decode, key_hash
-from ledger.core.errors import BadSignature, KeyRefused, LedgerError, Malformed, ProofInvalid
+from ledger.core.errors import BadSignature, KeyRefused, Malformed, ProofInvalid
 from ledger.core.event import Event
 from ledger.core.heads import COSIGNED_SLACK_MS
 from ledger.core.merkle import leaf_hash
@@ -45,20 +46,6 @@ OPTIONAL = frozenset({CheckName.SIGNATURE, CheckName.WITNESSES, CheckName.TIME})
 """Checks that need more than the log's key: a receipt may be called verified without them."""
 
 
-class Result(StrEnum):
-    OK = "ok"
-    FAILED = "failed"
-    NOT_CHECKED = "not checked"
-
-
-class Check(NamedTuple):
-    """One check, how it ended, and why in plain words."""
-
-    name: CheckName
-    result: Result
-    detail: str
-
-
 class Verdict(StrEnum):
     """`accepted`: no proof is there, but the ingest key signed. `unproven`: not even that was checked."""
 
@@ -78,7 +65,7 @@ class Cosigned(NamedTuple):
 class ReceiptReport(NamedTuple):
     """All checks in order, and what could be read: parts are None where reading them failed."""
 
-    checks: tuple[Check, ...]
+    checks: tuple[Check[CheckName], ...]
     receipt: Receipt | None
     entry: Entry | None
     event: Event | AdminAct | None
@@ -98,7 +85,7 @@ class ReceiptReport(NamedTuple):
         return Verdict.ACCEPTED if self.result(CheckName.SIGNATURE) == Result.OK else Verdict.UNPROVEN
 
     @property
-    def failures(self) -> tuple[Check, ...]:
+    def failures(self) -> tuple[Check[CheckName], ...]:
         return tuple(check for check in self.checks if check.result == Result.FAILED)
 
 
@@ -145,11 +132,7 @@ def verify_receipt(
     )
 
 
-class _NotChecked(Exception):
-    """A check for which something is lacking; the reason is its text."""
-
-
-class _Run:
+class _Run(Checks[CheckName]):
     """One verification: what was brought, what was read so far, and the checks done."""
 
     def __init__(
@@ -162,28 +145,14 @@ class _Run:
         ingest: bytes | None,
         given_proof: bytes | None,
     ) -> None:
+        super().__init__()
         self.data, self.vkeys, self.witnesses, self.policy = data, vkeys, witnesses, policy
         self.log_id, self.ingest, self.given_proof = log_id, ingest, given_proof
-        self.checks: list[Check] = []
         self.receipt: Receipt | None = None
         self.entry: Entry | None = None
         self.event: Event | AdminAct | None = None
         self.proof: TlogProof | None = None
         self.cosigned: list[Cosigned] = []
-
-    def do(self, name: CheckName, step: Callable[[], str], *needs: CheckName) -> None:
-        """Run a step unless one that it builds upon did not hold; our own errors are the reason of a failure."""
-        for check in self.checks:
-            if check.name in needs and check.result != Result.OK:
-                because = "was not checked" if check.result == Result.NOT_CHECKED else "failed"
-                self.checks.append(Check(name, Result.NOT_CHECKED, f"because the check '{check.name}' {because}"))
-                return
-        try:
-            self.checks.append(Check(name, Result.OK, step()))
-        except _NotChecked as reason:
-            self.checks.append(Check(name, Result.NOT_CHECKED, str(reason)))
-        except LedgerError as error:
-            self.checks.append(Check(name, Result.FAILED, str(error)))
 
     def _receipt(self) -> Receipt:
         assert self.receipt is not None
@@ -250,7 +219,7 @@ class _Run:
 
     def check_signature(self) -> str:
         if self.log_id is None or self.ingest is None:
-            raise _NotChecked("it needs the log id and the ingest key, and they were not both given")
+            raise NotChecked("it needs the log id and the ingest key, and they were not both given")
         entry = self._entry()
         if entry.signer != key_hash(self.ingest):
             raise BadSignature("the entry names another signer than the ingest key brought along")
@@ -261,7 +230,7 @@ class _Run:
     def check_proof(self) -> str:
         text = self._receipt().proof
         if self.given_proof is None and text is None:
-            raise _NotChecked("there is no proof in the receipt")
+            raise NotChecked("there is no proof in the receipt")
         try:
             proof = parse_proof((text or "").encode() if self.given_proof is None else self.given_proof)
         except UnicodeEncodeError as error:
@@ -292,7 +261,7 @@ class _Run:
         listed = () if self.policy is None else tuple(witness.vkey for witness in self.policy.witnesses)
         trusted = tuple(dict.fromkeys((*self.witnesses, *listed)))
         if not trusted:
-            raise _NotChecked("no witness was given, so nobody but the operator vouches for the checkpoint")
+            raise NotChecked("no witness was given, so nobody but the operator vouches for the checkpoint")
         bad: BadSignature | None = None
         for vkey in trusted:
             try:
@@ -311,12 +280,12 @@ class _Run:
         if self.policy is not None and not self.policy.satisfied(seen):
             raise BadSignature(f"{len(seen)} of {len(trusted)} witnesses cosigned: the policy's quorum is not reached")
         if not seen:
-            raise _NotChecked("the policy demands no witness, and none has cosigned")
+            raise NotChecked("the policy demands no witness, and none has cosigned")
         return f"{len(seen)} of {len(trusted)} witnesses cosigned the checkpoint"
 
     def check_time(self) -> str:
         if not self.cosigned:
-            raise _NotChecked("the recorded time is the operator's word: no witness bounds it")
+            raise NotChecked("the recorded time is the operator's word: no witness bounds it")
         earliest = min(self.cosigned, key=lambda cosigned: cosigned.seconds)
         if self._entry().ms > earliest.seconds * 1000 + COSIGNED_SLACK_MS:
             raise ProofInvalid(f"the entry's time lies more than 60 s after {earliest.witness.name} cosigned it")

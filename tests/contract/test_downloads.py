@@ -13,9 +13,10 @@ import asyncpg
 import pytest
 
 from ledger import config
+from ledger.core.checks import Result
 from ledger.core.event import Event
 from ledger.core.note import TYPE_ED25519, parse_vkey
-from ledger.core.receipt import Result, verify_receipt
+from ledger.core.receipt import verify_receipt
 from ledger.embedded.postgres import Postgres
 from tests.contract.conftest import Answer, Api, Client, grant, refusal, visitor
 from tests.contract.test_openapi import CONTRACT, validator

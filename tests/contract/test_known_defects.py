@@ -12,7 +12,8 @@ import asyncpg
 import pytest
 
 from ledger.config import Settings
-from ledger.core.receipt import CheckName, Result, verify_receipt
+from ledger.core.checks import Result
+from ledger.core.receipt import CheckName, verify_receipt
 from tests.conftest import Database
 from tests.contract.conftest import SITE, Client, grant, refusal, running_api, visitor
 from tests.contract.test_accounts import history, link

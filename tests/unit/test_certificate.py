@@ -15,9 +15,9 @@ from ledger.core import certificate as certificates
 from ledger.core import jws
 from ledger.core.certificate import Certificate, CertifiedEntry, CertifiedKept, sign_certificate
 from ledger.core.certificate_check import CertificateReport, CheckName, verify_certificate
+from ledger.core.checks import Result
 from ledger.core.entry import Kind
 from ledger.core.errors import Malformed
-from ledger.core.receipt import Result
 from tests.logbuilder import LogBuilder, key
 from tests.receipts import b64, proof_of, utc
 

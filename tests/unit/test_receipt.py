@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ledger.core.checks import Result
 from ledger.core.quorum import parse_policy
-from ledger.core.receipt import CheckName, ReceiptReport, Result, Verdict, verify_receipt
+from ledger.core.receipt import CheckName, ReceiptReport, Verdict, verify_receipt
 from tests.logbuilder import key
 from tests.receipt_cases import (
     COSIGNED_AT,
