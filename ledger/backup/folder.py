@@ -6,13 +6,13 @@ import contextlib
 import fcntl
 import os
 import re
-import secrets
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 from ledger.core.errors import ConfigInvalid
+from ledger.durable import sync_directory
 
 SUFFIX, PARTIAL = ".backup", ".partial"
 KEYRING, ERASURES, ACTS, ORDERS = "keyring", "erasures", "acts", "orders"
@@ -61,7 +61,7 @@ def prune(directory: Path, keep_ms: int, now_ms: int) -> list[Path]:
     for path in old:
         path.unlink(missing_ok=True)
     if old:
-        sync(directory)
+        sync_directory(directory)
     return old
 
 
@@ -81,28 +81,5 @@ def alone_in(directory: Path) -> Iterator[None]:
         for path in directory.glob(f"*{SUFFIX}{PARTIAL}"):
             path.unlink(missing_ok=True)
         yield
-    finally:
-        os.close(descriptor)
-
-
-def replace(path: Path, data: bytes) -> None:
-    """A small file, whole or not at all, readable by its owner alone, safe from a power cut."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    sync(path.parent)
-
-
-def sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -19,9 +19,9 @@ from typing import BinaryIO, Generic, TypeVar
 
 import msgspec
 
-from ledger.backup.folder import sync
 from ledger.backup.stream import Damaged
 from ledger.core.entry import decode, decode_seqs
+from ledger.durable import replace, sync_directory
 
 _DIGITS = 16
 LEAF_BYTES = 8
@@ -84,7 +84,7 @@ class Journal(Generic[Line]):
             file.write(b"".join(_encode(line) for line in lines))
             file.flush()
             os.fsync(file.fileno())
-        sync(self.path.parent)
+        sync_directory(self.path.parent)
 
     def keep(self, wanted: Callable[[Line], bool]) -> None:
         """Drop what is not wanted any more."""
@@ -92,14 +92,7 @@ class Journal(Generic[Line]):
             lines = list(self.read())
             kept = [line for line in lines if wanted(line)]
             if len(kept) < len(lines):
-                unfinished = self.path.with_name(f".{self.path.name}.unfinished")
-                descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(b"".join(_encode(line) for line in kept))
-                    file.flush()
-                    os.fsync(file.fileno())
-                unfinished.replace(self.path)
-                sync(self.path.parent)
+                replace(self.path, b"".join(_encode(line) for line in kept))
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[BinaryIO]:

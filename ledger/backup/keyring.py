@@ -14,8 +14,8 @@ import asyncpg
 import msgspec
 
 from ledger.backup.archive import About
-from ledger.backup.folder import replace
 from ledger.core.errors import ConfigInvalid
+from ledger.durable import replace
 
 _READ = """
 select s.origin, k.key_no, k.role, k.master_version, k.wrapped, k.since_seq, k.created_at, k.destroyed_at

@@ -15,10 +15,10 @@ import asyncpg
 import msgspec
 
 from ledger.backup.archive import ABOUT, About, Packer, parse_about, unpack
-from ledger.backup.folder import replace
 from ledger.backup.stream import SALT_BYTES, Sealer
 from ledger.core.errors import ConfigInvalid
 from ledger.core.sealing import Master
+from ledger.durable import replace
 
 Tables = dict[str, tuple[list[str], bytes]]
 """Table -> columns, and rows as Postgres's binary COPY."""

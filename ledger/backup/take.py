@@ -27,6 +27,7 @@ from ledger.checkpointer.records import Anchor
 from ledger.config import Settings
 from ledger.core.admin_act import admin_log_of
 from ledger.core.errors import ConfigInvalid
+from ledger.durable import sync_directory
 from ledger.keys.files import site_directory
 from ledger.progress import Progress
 from ledger.store.pool import open_pool
@@ -191,7 +192,7 @@ def _write(
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-    folder.sync(final.parent)
+    sync_directory(final.parent)
     return final, size
 
 

@@ -18,6 +18,7 @@ from ledger import config
 from ledger.bus import STREAM_NAME_IN_USE, STREAM_NOT_FOUND, WRONG_LAST_SEQUENCE, Bus, Refused, StreamConfig
 from ledger.core.errors import LedgerError, Malformed
 from ledger.core.note import parse_checkpoint
+from ledger.durable import sync_directory
 
 BUCKET = "consent-ledger"
 _STREAM = f"KV_{BUCKET}"
@@ -80,7 +81,7 @@ class Anchor:
                 db.executemany("insert or replace into written values (?, ?)", written.items())
                 db.execute("commit")
             if previous is None:
-                self._sync_directory()
+                sync_directory(self.path.parent)
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -89,13 +90,6 @@ class Anchor:
             yield db
         finally:
             db.close()  # which rolls back what was not committed
-
-    def _sync_directory(self) -> None:
-        descriptor = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
     @contextlib.contextmanager
     def _reaching(self) -> Iterator[None]:

@@ -24,6 +24,7 @@ from ledger.config import Settings
 from ledger.core.encoding import decode_base64, encode_base64
 from ledger.core.errors import ConfigInvalid
 from ledger.credentials import CREDENTIALS_NAME, SiteKeys
+from ledger.durable import replace
 from ledger.embedded.nats import nats_url
 from ledger.embedded.postgres import SUPERUSER, database_url
 
@@ -183,16 +184,4 @@ class DataDirectory:
 
 
 def _write_secret(path: Path, value: msgspec.Struct) -> None:
-    """Replace a file, whole or not at all, readable by its owner alone, safe from a power cut."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(value)) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    replace(path, msgspec.json.format(msgspec.json.encode(value)) + b"\n")

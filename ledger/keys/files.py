@@ -15,7 +15,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +23,7 @@ from ledger import config
 from ledger.config import Settings
 from ledger.core.ed25519 import SEED_BYTES, SigningKey
 from ledger.core.errors import ConfigInvalid, LedgerError
+from ledger.durable import replace, sync_directory, unfinished_name, write_new
 from ledger.keys.sealed import SealedKey, is_sealed_under, parse_sealed_key, seal, unseal
 
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP)
@@ -167,15 +167,15 @@ def founding_key(settings: Settings, origin: str, role: str) -> SigningKey:
 
 def write_key_file(path: Path, sealed: SealedKey) -> None:
     """Mode 0600, whole or not at all, safe from a power cut; it never replaces a file."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    unfinished = unfinished_name(path)
     try:
         try:
-            _write(unfinished, sealed)
+            write_new(unfinished, sealed.encode())
             os.link(unfinished, path)  # unlike a rename, it never replaces a key
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
-            _write(path, sealed)  # a medium with FAT; half a file after a power cut is refused when it is read
+            write_new(path, sealed.encode())  # FAT; half a file after a power cut is refused when it is read
         finally:
             unfinished.unlink(missing_ok=True)
         sync_directory(path.parent)
@@ -212,35 +212,10 @@ def _site_directories(settings: Settings) -> list[Path]:
 
 
 def _replace(path: Path, sealed: SealedKey) -> None:
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
-        _write(unfinished, sealed)
-        unfinished.replace(path)
-        sync_directory(path.parent)
+        replace(path, sealed.encode())
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         raise ConfigInvalid(f"the key file {path} cannot be replaced: {error.strerror}") from error
-
-
-def _write(path: Path, sealed: SealedKey) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(sealed.encode())
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        path.unlink()
-        raise
-
-
-def sync_directory(path: Path) -> None:
-    """What was linked or removed there outlives a power cut: a log does, and so must the keys that it names."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _some(settings: Settings, site: str, role: str) -> list[SigningKey]:

@@ -15,6 +15,7 @@ from ledger.config import Settings
 from ledger.core.admin_act import ADMIN_SUFFIX, admin_log_of, is_admin_log
 from ledger.core.ed25519 import SEED_BYTES, SigningKey
 from ledger.core.errors import ConfigInvalid
+from ledger.durable import sync_directory
 from ledger.keys import files as key_files
 from ledger.keys.sealed import seal_by_passphrase, unseal, unseal_by_passphrase
 
@@ -114,7 +115,7 @@ def take_offline(settings: Settings, site: str, destination: Path) -> Path:
     if unseal_by_passphrase(copy, passphrase).seed != root.seed:
         raise ConfigInvalid(f"{target} does not hold what was written: is the medium sound?")
     path.unlink()
-    key_files.sync_directory(path.parent)
+    sync_directory(path.parent)
     return target
 
 

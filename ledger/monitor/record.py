@@ -20,6 +20,7 @@ from ledger.core.errors import ConfigInvalid, Malformed
 from ledger.core.merkle import EMPTY_ROOT, HASH_BYTES, Frontier
 from ledger.core.note import Checkpoint, parse_checkpoint
 from ledger.core.watch import Finding, Head, Kind
+from ledger.durable import replace
 
 STATE = "state.json"
 LOCK = "lock"
@@ -166,7 +167,7 @@ class Record:
         data = msgspec.json.format(msgspec.json.encode(self.state), indent=1)
         if data == self._written:
             return
-        _write(self.directory / STATE, data)
+        replace(self.directory / STATE, data)
         self._written = data
 
     # What is known of the log
@@ -219,11 +220,11 @@ class Record:
             return ""
         (kept / name).mkdir(mode=0o700, exist_ok=True)
         for number, checkpoint in enumerate(finding.notes, 1):
-            _write(kept / name / f"{number}-size-{checkpoint.size}.checkpoint", checkpoint.encode())
+            replace(kept / name / f"{number}-size-{checkpoint.size}.checkpoint", checkpoint.encode())
         for tile, hashes in finding.tiles:
             (kept / name / tile.path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _write(kept / name / tile.path, hashes)
-        _write(kept / name / "finding.json", msgspec.json.format(msgspec.json.encode(fault), indent=1))
+            replace(kept / name / tile.path, hashes)
+        replace(kept / name / "finding.json", msgspec.json.format(msgspec.json.encode(fault), indent=1))
         return f"{EVIDENCE}/{name}"
 
     def acknowledge(self) -> int:
@@ -242,22 +243,6 @@ class Record:
             oldest = next((i for i, old in enumerate(waiting) if old.event != "fault"), 0)
             del waiting[oldest]
             self.state.notices_lost += 1
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Whole or not at all, and on the disk before it counts."""
-    partial = path.with_name(path.name + ".partial")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def plain(text: str) -> str:

@@ -32,6 +32,7 @@ from ledger.core.note import (
     parse_vkey,
 )
 from ledger.core.witnessing import Offer, Verdict, cosign, judge, trusted_lines
+from ledger.durable import sync_directory, write_new
 
 KEY_NAME = "witness.key"
 DATABASE_NAME = "witness.sqlite"
@@ -261,10 +262,7 @@ def create(directory: Path, name: str) -> VerifierKey:
         raise ConfigInvalid("a witness's name has no space and no '+', like witness.example.org/w1") from error
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
-        with os.fdopen(os.open(directory / KEY_NAME, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(key.seed.hex() + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        write_new(directory / KEY_NAME, f"{key.seed.hex()}\n".encode())
         os.close(os.open(directory / DATABASE_NAME, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError as error:
         raise ConfigInvalid(f"{directory} holds a witness already; its history must go on under its key") from error
@@ -276,9 +274,7 @@ def create(directory: Path, name: str) -> VerifierKey:
     finally:
         connection.close()
     for folder in (directory, directory.parent):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        os.fsync(descriptor)
-        os.close(descriptor)
+        sync_directory(folder)
     return vkey
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from ledger import durable
 from ledger.administration import Who
 from ledger.config import Settings, load_settings
 from ledger.core.encoding import encode_base64
@@ -150,8 +151,8 @@ async def test_broken_off_at_every_step_it_completes_when_it_is_run_again(
         (master, "reseal_key_files", dying(master.reseal_key_files, 1)),
         (files, "_replace", dying(files._replace, 1)),
         (files, "_replace", dying(files._replace, 2, after=True)),
-        (files, "sync_directory", dying(files.sync_directory, 1)),
-        (files, "_write", dying(files._write, 1, after=True)),
+        (durable, "sync_directory", dying(durable.sync_directory, 1)),
+        (durable, "write_new", dying(durable.write_new, 1, after=True)),
     ]
     for module, name, step in steps:
         with monkeypatch.context() as patched:
