@@ -1,23 +1,26 @@
 """Who was forgotten since the backup is forgotten again: from the journal beside it, by new erasure entries.
 
 Needed where the stream does not bring the erasures themselves back. A line of the journal names positions and the
-beginning of each event's leaf hash, so that what it names is what was meant, in whatever continuation of the log.
+beginning of each event's leaf hash, so that what it names is what was meant, in whatever continuation of the log. Whose
+word a line is shows its signature: who may write beside the backups has nobody erased.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, cast
 
 import asyncpg
 
 from ledger.administration import Act, Administration
 from ledger.backup.journal import ErasureLine
+from ledger.core import ed25519
 from ledger.core.encoding import decode_json, decode_time
-from ledger.core.entry import MAX_ERASED_SEQS, commit_of, commitment, decode
+from ledger.core.entry import MAX_ERASED_SEQS, Kind, commit_of, commitment, core_bytes, decode, key_hash
 from ledger.core.erasing import events_hash
-from ledger.core.errors import ConfigInvalid, LedgerError, SealBroken
+from ledger.core.errors import BadSignature, ConfigInvalid, LedgerError, SealBroken
+from ledger.core.key_history import key_history
 from ledger.core.merkle import leaf_hash
 from ledger.erasing.execution import Record, append_erasure, erase_seqs
 from ledger.erasing.messages import Reason
@@ -32,6 +35,7 @@ select e.seq from unnest($2::bigint[], $3::bytea[]) u(seq, leaf)
   join ledger.opening o on o.site_id = $1 and o.seq = u.seq and o.visitor is not null
  where substring(ledger.leaf_hash(e.entry) from 1 for octet_length(u.leaf)) = u.leaf order by e.seq
 """
+_KEYS = "select entry from ledger.entry where site_id = $1 and (seq = 0 or ledger.entry_kind(entry) = 2) order by seq"
 _RENAME = "update ledger.erasure_entry set seq = $3 where site_id = $1 and seq = $2"
 _ATTEMPTS = 3
 
@@ -50,8 +54,17 @@ async def erase_again(
     site: Site,
     lines: Iterable[ErasureLine],
     actor: str,
+    keys: Iterable[bytes] = (),
 ) -> Again:
-    """Every event that a line names and that is open in this log goes; run again, it finds what is left."""
+    """Every event that a line names and that is open in this log goes; run again, it finds what is left.
+
+    `keys`: public ingest keys whose files are here, for one that was introduced after the backup is not in the log.
+    `ConfigInvalid` for a line that no ingest key of the log signed, before anything of it is done.
+    """
+    found = [each["entry"] for each in await connection.fetch(_KEYS, row.site_id)]
+    history = key_history(row.origin, found[0], found[1:])
+    signers = {key_hash(term.public): term.public for term in history.terms if term.role == "ingest"}
+    signers |= {key_hash(public): public for public in keys}
     events = entries = 0
     for line in lines:
         if line.origin != row.origin:
@@ -60,6 +73,7 @@ async def erase_again(
             seqs = await _open_of(connection, row, line)
             if not seqs:
                 break
+            _check_signed(history.log_id, signers, line)
             done = await _erase(administration, site, line, seqs, actor)
             if done is not None:
                 await connection.execute(_RENAME, row.site_id, -line.seq, done)
@@ -67,6 +81,25 @@ async def erase_again(
         else:
             raise ConfigInvalid(f"entry {line.seq} of the journal cannot be carried out again: stop every server first")
     return Again(events, entries)
+
+
+def _check_signed(log_id: bytes, signers: Mapping[bytes, bytes], line: ErasureLine) -> None:
+    entry = decode(line.entry)
+    public = signers.get(entry.signer)
+    if public is None:
+        raise ConfigInvalid(
+            f"the erasure at entry {line.seq} in the journal is signed by an ingest key that neither the log nor a key "
+            "file here knows: put the file of that key back beside the others. Nothing was erased by it"
+        )
+    try:
+        if entry.kind != Kind.ERASURE:
+            raise BadSignature("it is no erasure")
+        ed25519.verify(public, core_bytes(log_id, entry.kind, entry.commit, entry.public), entry.signature)
+    except BadSignature as error:
+        raise ConfigInvalid(
+            f"the erasure at entry {line.seq} in the journal is not as the ledger signed it: somebody altered the file "
+            "beside the backups. Put back a copy that is whole. Nothing was erased by it"
+        ) from error
 
 
 async def still_open(connection: asyncpg.Connection, row: SiteRow, lines: Iterable[ErasureLine]) -> int:

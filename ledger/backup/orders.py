@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import asyncpg
 import msgspec
@@ -38,6 +39,32 @@ _CHANGES = """
 select relname || ':' || (n_tup_ins + n_tup_upd + n_tup_del) from pg_catalog.pg_stat_user_tables
  where schemaname = 'ledger' and relname = any ($1) order by relname
 """
+
+# Of entries that the log lost (their seqs are negative). A subject is known until its block has gone. What will be held
+# anew is not held twice.
+_ASIDE = """
+select x.site_id, x.erasure, s.origin, -x.seq as seq, r.subject is not null as known
+  from ledger.erasure_entry x join ledger.site s using (site_id)
+  join ledger.erasure r on r.site_id = x.site_id and r.id = x.erasure
+ where x.seq < 0 order by s.origin, x.seq desc
+"""
+_WAITS = """
+with waits as (
+    update ledger.erasure r set status = 'pending', ended_ms = null
+      from unnest($1::integer[], $2::uuid[]) d(site_id, id)
+     where r.site_id = d.site_id and r.id = d.id and r.subject is not null
+    returning r.site_id, r.id, r.subject
+), blocked as (
+    insert into ledger.block as b (site_id, subject, state, since_ms, until_ms, erasure)
+        select distinct on (w.site_id, w.subject) w.site_id, w.subject, 'pending',
+               (extract(epoch from clock_timestamp()) * 1000)::bigint, null::bigint, w.id from waits w
+        on conflict (site_id, subject) do update set state = 'pending', until_ms = null
+)
+delete from ledger.held h using waits w
+ where h.site_id = w.site_id and h.erasure = w.id
+   and exists (select 1 from ledger.opening o where o.site_id = h.site_id and o.seq = h.seq)
+"""
+_DROP_ASIDE = "delete from ledger.erasure_entry where seq < 0"
 
 
 async def changes(connection: asyncpg.Connection) -> str:
@@ -100,3 +127,26 @@ async def put_orders(connection: asyncpg.Connection, tables: Tables) -> None:
             f"insert into ledger.{name} ({listed}) select {listed} from put_{name} p "  # noqa: S608
             "where exists (select 1 from ledger.site s where s.site_id = p.site_id) on conflict do nothing"
         )
+
+
+class Unrepeated(NamedTuple):
+    """Orders that were carried out and whose entries neither the log nor the journal has: how many are carried out
+    anew, and how many cannot be, for it is forgotten whom they were about."""
+
+    waiting: int
+    forgotten: int
+
+
+async def take_up_again(connection: asyncpg.Connection, journal: Collection[tuple[str, int]]) -> Unrepeated:
+    """Let every order wait again of which an entry was lost that the journal (origin and seq of its lines) lacks: the
+    events that it took are here again, and the eraser finds them. Then nothing is said any more of entries that were
+    lost."""
+    async with connection.transaction():
+        rows = await connection.fetch(_ASIDE)
+        lost = {
+            (row["site_id"], row["erasure"]): row["known"] for row in rows if (row["origin"], row["seq"]) not in journal
+        }
+        if lost:
+            await connection.execute(_WAITS, [site_id for site_id, _ in lost], [erasure for _, erasure in lost])
+        await connection.execute(_DROP_ASIDE)
+    return Unrepeated(sum(lost.values()), len(lost) - sum(lost.values()))

@@ -30,7 +30,7 @@ from ledger.backup.journal import ActLine, ErasureLine, Journal
 from ledger.backup.keyring import Keyring, check_keyring, load_keyring, renew_keyring
 from ledger.backup.load import Judged, check_target, load, put_files
 from ledger.backup.marker import UNFINISHED, Mark, read_mark, set_mark, set_step, take_mark_away
-from ledger.backup.orders import Tables, put_orders, read_orders
+from ledger.backup.orders import Tables, put_orders, read_orders, take_up_again
 from ledger.backup.settle import Base, Options, Settling, Site
 from ledger.backup.take import about_of
 from ledger.config import CONNECT_TIMEOUT_SECONDS, Settings
@@ -47,7 +47,6 @@ _SET_ASIDE = """
 update ledger.erasure_entry x set seq = -x.seq
  where x.seq > (select max(e.seq) from ledger.entry e where e.site_id = x.site_id)
 """
-_DROP_ASIDE = "delete from ledger.erasure_entry where seq < 0"
 _POOL_SECONDS = 600.0
 SETTLED = "settled"
 _REPLAY = b"replay"
@@ -140,7 +139,14 @@ async def _settle(
                 await set_step(connection, SETTLED)
             tell(f"orders of erasure, marks and requests are those of {encode_time(beside.orders[0].taken_ms)}")
         await work.erase(beside.erasures, base)
-        await connection.execute(_DROP_ASIDE)
+        unrepeated = await take_up_again(connection, {(line.origin, line.seq) for line in beside.erasures})
+        if unrepeated.waiting:
+            tell(f"{unrepeated.waiting} erasures that the journal lacks are ordered still: the eraser carries them out")
+        if unrepeated.forgotten:
+            tell(
+                f"{unrepeated.forgotten} erasures are in neither the log nor the journal, and it is forgotten whom "
+                "they were about: these people are here again. Find a whole copy of the journal, or order them anew"
+            )
         await work.prove()
         await work.rebuild()
         await take_mark_away(connection)

@@ -32,6 +32,7 @@ from ledger.core.agreement import Ahead, Disagrees, Nothing
 from ledger.core.encoding import encode_time
 from ledger.core.errors import ConfigInvalid, LedgerError, Unavailable
 from ledger.core.merkle import leaf_hash
+from ledger.keys.files import keys_here
 from ledger.progress import bar
 from ledger.site import SiteRegistry
 from ledger.store.reads import Reads, SiteRow
@@ -192,8 +193,9 @@ class Settling:
                     if not open_again:
                         continue
                     site = await registry.get(each.row.site)
+                    keys = [key.public for key in keys_here(self._settings, each.row.site, "ingest").keys.values()]
                     done = await erase_again(
-                        self._connection, administration, each.row, site, journal, self._options.actor
+                        self._connection, administration, each.row, site, journal, self._options.actor, keys
                     )
                     self._tell(f"{each.row.site}: {done.events} events that were erased since are erased again")
             finally:

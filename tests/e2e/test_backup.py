@@ -20,8 +20,10 @@ import pytest
 from ledger.backup import restore as steps
 from ledger.backup import settle
 from ledger.backup.archive import DUMP, unpack
+from ledger.backup.beside import Beside
 from ledger.backup.directory import Founded, restore_into
 from ledger.backup.dump import find_client
+from ledger.backup.journal import LEAF_BYTES, ErasureLine, Journal
 from ledger.backup.keyring import Wrapped, load_keyring, write_keyring
 from ledger.backup.load import judge, load, put_files
 from ledger.backup.marker import refuse_unfinished_directory, take_mark_away
@@ -30,6 +32,7 @@ from ledger.backup.stream import Damaged
 from ledger.backup.take import INSTALLATION
 from ledger.core.admin_act import is_admin_log
 from ledger.core.encoding import encode_base64
+from ledger.core.entry import decode, encode, encode_seqs
 from ledger.core.errors import ConfigInvalid, SealBroken
 from ledger.core.merkle import leaf_hash
 from ledger.core.sealing import KeyName, wrap
@@ -77,6 +80,21 @@ async def check_people(browser: Browser, story: Story, *, later: bool) -> None:
     assert (reply.json["decisions"]["analytics"]["reason"] == "granted") is later, reply
 
 
+async def forged_line(line: ErasureLine, admin_url: str, story: Story) -> ErasureLine:
+    """A line as whoever may write beside the backups can alter it: it names an event of somebody who lives."""
+    taken = {seq for each in Journal(story.beside / "erasures", ErasureLine).read() for seq, _ in each.positions()}
+    victim = next(seq for seq in await open_of(admin_url, story) if seq not in taken)
+    connection = await asyncpg.connect(admin_url)
+    entry: bytes = await connection.fetchval(
+        "select e.entry from ledger.entry e join ledger.site s using (site_id) where s.site = $1 and e.seq = $2",
+        story.site.site,
+        victim,
+    )
+    await connection.close()
+    altered = encode(decode(line.entry)._replace(public=encode_seqs([victim])))
+    return msgspec.structs.replace(line, entry=altered, leaves=leaf_hash(entry)[:LEAF_BYTES])
+
+
 async def test_with_the_stream_the_log_is_what_it_was_and_the_ten_are_gone(story: Story) -> None:
     settings, admin_url = await story.machine("with_stream", nats=True)
     told = await story.restore(settings, admin_url)
@@ -99,6 +117,16 @@ async def test_without_nats_the_journal_forgets_them_again(story: Story) -> None
     process = Process(settings, story.directory)
     with pytest.raises(ConfigInvalid, match="was not finished"):
         await process.start()
+    forged = story.directory / "forged"
+    shutil.copytree(story.beside, forged)
+    lines = Journal(forged / "erasures", ErasureLine)
+    whole = next(line for line in lines.read() if line.origin.endswith(f"/{story.site.site}"))
+    line = await forged_line(whole, admin_url, story)
+    lines.keep(lambda _: False)
+    lines.append([line])
+    with pytest.raises(ConfigInvalid, match="is not as the ledger signed it"):
+        await story.restore(settings, admin_url, accept_loss=True, beside=forged)
+    assert len(await open_of(admin_url, story)) == 20 + 2
     told = await story.restore(settings, admin_url, accept_loss=True)
     assert any(f"{ERASED + 2} events that were erased since are erased again" in line for line in told), told
     assert len(await open_of(admin_url, story)) == 20 - ERASED
@@ -108,6 +136,26 @@ async def test_without_nats_the_journal_forgets_them_again(story: Story) -> None
         assert (await browser.post(grant())).status == 201
         report = await verified(settings, story.site, story.directory / "bundle-2", "--live")
     assert report["verdict"] == "sound", report
+
+
+async def test_without_the_journal_either_who_was_erased_waits_for_it_again(story: Story, tmp_path: Path) -> None:
+    settings, admin_url = await story.machine("without_journal", nats=False)
+    beside = tmp_path / "beside"
+    shutil.copytree(story.beside, beside)
+    connection = await asyncpg.connect(story.settings.database_url)
+    await Beside(beside, settings.masters[0]).update(connection)
+    await connection.close()
+    (beside / "erasures").unlink()
+    told = await story.restore(settings, admin_url, accept_loss=True, beside=beside)
+    assert any("that the journal lacks are ordered still" in line for line in told), told
+    connection = await asyncpg.connect(admin_url)
+    waits = (
+        "select count(*) from ledger.erasure r join ledger.block b on b.site_id = r.site_id and b.subject = r.subject "
+    )
+    waiting = await connection.fetchval(waits + "where r.status = 'pending' and b.state = 'pending'")
+    lost = await connection.fetchval("select count(*) from ledger.erasure_entry where seq < 0")
+    await connection.close()
+    assert (waiting, lost) == (ERASED, 0)
 
 
 async def test_a_database_put_back_by_other_means_forgets_them_too(story: Story) -> None:
