@@ -209,6 +209,7 @@ async def test_what_was_chosen_for_an_account_goes_with_its_links_as_the_dry_run
     assert done.events == 3
     assert len(await shop.left()) == 1, "the link to an account whose no goes on as a mark"
     assert [purpose for purpose, _ in await shop.marks()] == ["marketing"]
+    assert await shop.pool.fetchval("select count(*) from ledger.related") == 2, "that link alone, from either end"
 
 
 async def test_who_acts_meanwhile_is_looked_at_again(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -242,6 +242,17 @@ begin
         delete from ledger.unfolded u
          where u.site_id = p_site_id and u.visitor = any (v_visitors)
            and not exists (select 1 from ledger.opening o where o.site_id = p_site_id and o.visitor = u.visitor);
+        -- Two of whom nothing is left had nothing to do with each other that anybody has to know.
+        with gone as (
+            select t.subject, t.other from ledger.related t
+             where t.site_id = p_site_id and t.subject = any (v_visitors)
+               and not exists (select 1 from ledger.opening o where o.site_id = p_site_id and o.visitor = t.subject)
+               and not exists (select 1 from ledger.opening o where o.site_id = p_site_id and o.visitor = t.other)
+        ), both_ways as (
+            select g.subject, g.other from gone g union select g.other, g.subject from gone g
+        )
+        delete from ledger.related t using both_ways b
+         where t.site_id = p_site_id and t.subject = b.subject and t.other = b.other;
     elsif p_kind = 4 then
         insert into ledger.policy (site_id, version, seq, document)
             values (p_site_id, convert_from(substring(p_public from 33), 'UTF8'), p_seq, substring(p_public from 1 for 32));
