@@ -32,7 +32,7 @@ insert into ledger.data_key (site_id, key_no, role, master_version, wrapped, sin
 _RENEW = """
 update ledger.data_key k set wrapped = $3, master_version = $4, destroyed_at = $5
   from ledger.site s where s.origin = $1 and k.site_id = s.site_id and k.key_no = $2
-   and (k.wrapped, k.master_version) is distinct from ($3, $4)
+   and k.wrapped is not null and k.master_version <= $4 and (k.wrapped, k.master_version) is distinct from ($3, $4)
 """
 
 
@@ -106,7 +106,8 @@ async def put_keyring(connection: asyncpg.Connection, keyring: Keyring) -> None:
 
 
 async def renew_keyring(connection: asyncpg.Connection, keyring: Keyring) -> None:
-    """Into a database that has keys of its own, older ones: what was destroyed or wrapped anew since is so here too."""
+    """Into a database that has keys of its own, older ones: what was destroyed or wrapped anew since is so here too.
+    Where the keyring is the older one, no key comes to life again, and none goes back under an older secret."""
     await put_keyring(connection, keyring)
     for origin, keys in keyring.keys.items():
         for key in keys:

@@ -24,7 +24,7 @@ from ledger.backup.beside import Beside
 from ledger.backup.directory import Founded, restore_into
 from ledger.backup.dump import find_client
 from ledger.backup.journal import LEAF_BYTES, ErasureLine, Journal
-from ledger.backup.keyring import Wrapped, load_keyring, write_keyring
+from ledger.backup.keyring import Keyring, Wrapped, load_keyring, renew_keyring, write_keyring
 from ledger.backup.load import judge, load, put_files
 from ledger.backup.marker import refuse_unfinished_directory, take_mark_away
 from ledger.backup.settle import Options, Settling
@@ -158,6 +158,19 @@ async def test_without_the_journal_either_who_was_erased_waits_for_it_again(stor
     assert (waiting, lost) == (ERASED, 0)
 
 
+async def check_older_keyring(connection: asyncpg.Connection, keyring: Keyring) -> None:
+    """An older keyring brings no destroyed key back, and none under an older master secret."""
+    changed = connection.transaction()
+    await changed.start()
+    await connection.execute("update ledger.data_key set wrapped = null, destroyed_at = now() where role = 'lookup'")
+    await connection.execute("update ledger.data_key set master_version = 2 where role = 'register'")
+    await renew_keyring(connection, keyring)
+    found = "select distinct role, wrapped is null as gone, master_version from ledger.data_key order by role"
+    rows = [tuple(row) for row in await connection.fetch(found)]
+    assert rows == [("lookup", True, 1), ("opening", False, 1), ("register", False, 2)]
+    await changed.rollback()
+
+
 async def test_a_database_put_back_by_other_means_forgets_them_too(story: Story) -> None:
     settings, admin_url = await story.machine("other_means", nats=False)
     with story.backup.open("rb") as file:
@@ -166,6 +179,7 @@ async def test_a_database_put_back_by_other_means_forgets_them_too(story: Story)
     put_files(settings, judged)
     connection = await asyncpg.connect(admin_url)
     await take_mark_away(connection)
+    await check_older_keyring(connection, load_keyring(story.beside / "keyring"))
     await connection.close()
     assert len(await open_of(admin_url, story)) == 20 + 2
     words = ("backup", "replay", str(story.beside))
