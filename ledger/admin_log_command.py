@@ -15,7 +15,7 @@ from ledger.core.encoding import encode_time
 from ledger.core.errors import InputRefused
 from ledger.core.event import AnyTime, parse_time
 from ledger.locate import DATA, find_settings
-from ledger.receipt_report import plain
+from ledger.terminal import plain
 
 
 @click.group("admin-log")

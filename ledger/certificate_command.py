@@ -16,15 +16,15 @@ from ledger.certificate_report import render, told, verdict
 from ledger.core.certificate import MAX_CERTIFICATE_BYTES
 from ledger.core.certificate_check import verify_certificate
 from ledger.core.encoding import decode_json
-from ledger.core.errors import ConfigInvalid, LedgerError, Malformed
+from ledger.core.errors import ConfigInvalid, Malformed
 from ledger.core.event import EventId, matches
 from ledger.core.jws import decode_base64url, thumbprint
 from ledger.core.note import TYPE_ED25519, parse_vkey
 from ledger.core.receipt_message import MAX_RECEIPT_BYTES, parse_receipt
+from ledger.could_not_run import or_could_not_run
 from ledger.locate import DATA, find_settings
 
 EXIT_CODES = {"verified": 0, "failed": 1, "unproven": 3}
-COULD_NOT_RUN = 2
 MAX_JWKS_BYTES = 1024 * 1024
 
 
@@ -102,7 +102,7 @@ def verify_command(
     Take the log's key from where you trust it, never from the certificate itself.
     Exit code 0: verified, 1: failed, 2: could not run, 3: not everything that proves it could be checked.
     """
-    try:
+    with or_could_not_run(context):
         report = verify_certificate(
             file.read(MAX_CERTIFICATE_BYTES + 2),
             tuple(parse_vkey(text, TYPE_ED25519) for text in log_vkeys),
@@ -110,15 +110,6 @@ def verify_command(
             tuple(parse_receipt(receipt.read(MAX_RECEIPT_BYTES + 1)).seq for receipt in receipts),
         )
         text = told(report).encode().decode() if as_json else render(report).removesuffix("\n")
-    except KeyboardInterrupt:
-        click.echo("could not run: interrupted", err=True)
-        context.exit(COULD_NOT_RUN)
-    except (LedgerError, OSError) as error:
-        click.echo(f"could not run: {error}", err=True)
-        context.exit(COULD_NOT_RUN)
-    except Exception as error:  # a traceback would exit with 1, which says that the certificate is false
-        click.echo(f"could not run, by a fault of this program: {type(error).__name__}: {error}", err=True)
-        context.exit(COULD_NOT_RUN)
     click.echo(text)
     context.exit(EXIT_CODES[verdict(report)])
 

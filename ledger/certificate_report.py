@@ -5,7 +5,6 @@ Nothing is checked here. Of a certificate that failed nothing is repeated as if 
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Iterator
 
 import msgspec
@@ -14,9 +13,9 @@ from msgspec import Struct
 from ledger.core.certificate import Certificate, CertifiedEntry
 from ledger.core.certificate_check import CertificateReport
 from ledger.core.checks import Result
-from ledger.receipt_report import plain
+from ledger.receipt_report import CheckTold
+from ledger.terminal import plain, row, wrapped
 
-WIDTH = 100
 POSITIONS_SHOWN = 12
 """Ranges of one entry that are shown to people; programs get them all."""
 
@@ -32,14 +31,6 @@ REASONS = {
     "legal_order": "an authority or a court ordered it",
     "capture_error": "it should not have been recorded",
 }
-
-
-class CheckTold(Struct, frozen=True):
-    """One check: `result` is `ok`, `failed` or `not checked`."""
-
-    name: str
-    result: str
-    detail: str
 
 
 class CertificateTold(Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -75,8 +66,8 @@ def render(report: CertificateReport) -> str:
     lines.append("What was checked")
     for name, result, detail in report.checks:
         mark = "FAILED" if result == Result.FAILED else str(result)
-        lines += _row(f"{mark}: {name}", f"{detail[:1].upper()}{detail[1:]}.", 24)
-    lines += ["", *_wrapped(_limits(report))]
+        lines += row(f"{mark}: {name}", f"{detail[:1].upper()}{detail[1:]}.", 24)
+    lines += ["", *wrapped(_limits(report))]
     return "\n".join(lines) + "\n"
 
 
@@ -90,16 +81,16 @@ def _headline(report: CertificateReport) -> str:
 
 def _says(told: Certificate) -> Iterator[str]:
     yield "What was erased"
-    yield from _row("site", told.site)
-    yield from _row("of", f"{SUBJECTS[told.subject]}, named in the request and nowhere in here")
-    yield from _row("what", f"{told.events} events, {LEVELS[told.level]}" if told.events else "no event was held")
+    yield from row("site", told.site)
+    yield from row("of", f"{SUBJECTS[told.subject]}, named in the request and nowhere in here")
+    yield from row("what", f"{told.events} events, {LEVELS[told.level]}" if told.events else "no event was held")
     for entry in told.entries:
-        yield from _row("", _entry(entry))
-    yield from _row("why", REASONS[told.reason])
-    yield from _row("instruction", told.instruction or "")
-    yield from _row("on record", f"as {told.act}, in the administrative log")
+        yield from row("", _entry(entry))
+    yield from row("why", REASONS[told.reason])
+    yield from row("instruction", told.instruction or "")
+    yield from row("on record", f"as {told.act}, in the administrative log")
     of = "of the instruction, salted" if told.evidence_salt else "of the request, as its sender keeps it"
-    yield from _row("evidence", f"SHA-256 {told.evidence} {of}")
+    yield from row("evidence", f"SHA-256 {told.evidence} {of}")
     times = (
         ("requested", told.requested_at),
         ("blocked", told.blocked_at),
@@ -108,14 +99,14 @@ def _says(told: Certificate) -> Iterator[str]:
         ("certified", told.issued_at),
     )
     for label, time in times:
-        yield from _row(label, time or "")
+        yield from row(label, time or "")
     yield ""
     yield "What remains"
     remains = list(_remains(told))
     if not remains:
         yield "  Nothing under the operator's control, but the log's entries, which tell nothing about the person."
     for label, text in remains:
-        yield from _row(label, text)
+        yield from row(label, text)
     yield ""
     yield "Copies at others"
     if not told.consumers:
@@ -123,7 +114,7 @@ def _says(told: Certificate) -> Iterator[str]:
     for one in told.consumers:
         state = "has confirmed" if one.confirmed else "has NOT confirmed"
         when = f", at {one.confirmed_at} up to {one.position}" if one.confirmed_at else ""
-        yield from _row(one.name, f"{state}{when}")
+        yield from row(one.name, f"{state}{when}")
 
 
 def _entry(entry: CertifiedEntry) -> str:
@@ -157,19 +148,4 @@ def _limits(report: CertificateReport) -> str:
         "Backups taken before are not rewritten; a restore erases again before anything is served. "
         "It does not prove that no copy is left anywhere: that is the operator's signed word, and whoever shows such a "
         "copy proves the operator wrong. Whoever sent the request can show that its evidence is the one above."
-    )
-
-
-def _row(label: str, text: str, width: int = 12) -> list[str]:
-    return _wrapped(f"{plain(label):<{width}} {plain(text)}", "  ", width + 3) if text else []
-
-
-def _wrapped(text: str, indent: str = "", hanging: int = 0) -> list[str]:
-    return textwrap.wrap(
-        text,
-        WIDTH,
-        initial_indent=indent,
-        subsequent_indent=" " * hanging,
-        break_long_words=False,
-        break_on_hyphens=False,
     )

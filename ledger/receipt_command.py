@@ -27,15 +27,16 @@ from ledger.core.quorum import MAX_POLICY_BYTES, TrustPolicy, parse_policy
 from ledger.core.receipt import verify_receipt
 from ledger.core.receipt_message import MAX_RECEIPT_BYTES, parse_receipt
 from ledger.core.tlog_proof import MAX_PROOF_BYTES
+from ledger.could_not_run import or_could_not_run
 from ledger.credentials import Access, find_access
 from ledger.locate import data_option
 from ledger.messages import Problem
-from ledger.receipt_report import EXIT_CODES, plain, render, told
+from ledger.receipt_report import EXIT_CODES, render, told
+from ledger.terminal import plain
 
 T = TypeVar("T")
 
 RECEIPT = "receipt"
-COULD_NOT_RUN = 2
 NO_PROOF = 3
 
 
@@ -84,7 +85,7 @@ def verify_command(
     Take the log's key from where you trust it, never from the receipt itself.
     Exit code 0: verified, 1: failed, 2: could not run, 3: there is no proof in it that the log holds the event.
     """
-    try:
+    with or_could_not_run(context):
         policy = None if policy_file is None else _read_policy(policy_file)
         if not log_vkeys and (policy is None or not policy.logs):
             raise ConfigInvalid("name the log's key by --log-vkey, or a policy with a log line by --policy")
@@ -102,15 +103,6 @@ def verify_command(
             None if proof is None else _read(proof, MAX_PROOF_BYTES),
         )
         text = told(report).encode().decode() if as_json else render(report)
-    except KeyboardInterrupt:
-        click.echo("could not run: interrupted", err=True)
-        context.exit(COULD_NOT_RUN)
-    except (LedgerError, OSError) as error:
-        click.echo(f"could not run: {error}", err=True)
-        context.exit(COULD_NOT_RUN)
-    except Exception as error:  # a traceback would exit with 1, which says that the receipt is false
-        click.echo(f"could not run, by a fault of this program: {type(error).__name__}: {error}", err=True)
-        context.exit(COULD_NOT_RUN)
     click.echo(text)
     context.exit(EXIT_CODES[report.verdict])
 
@@ -183,18 +175,12 @@ def get_command(
     """
     asked = {"format": None if rendering == RECEIPT else rendering, "language": language}
     query = urlencode({name: value for name, value in asked.items() if value is not None})
-    try:
+    with or_could_not_run(context):
         got = asyncio.run(_get(find_access(site, data), event_id, query, wait))
         if output is None:
             click.echo(got.body.decode())
         else:
             output.write_bytes(got.body)
-    except KeyboardInterrupt:
-        click.echo("could not run: interrupted", err=True)
-        context.exit(COULD_NOT_RUN)
-    except (LedgerError, OSError) as error:
-        click.echo(f"could not run: {error}", err=True)
-        context.exit(COULD_NOT_RUN)
     if not got.proven:
         click.echo("it holds no proof yet: no checkpoint covers the event; try again later", err=True)
         context.exit(NO_PROOF)

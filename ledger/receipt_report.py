@@ -5,8 +5,6 @@ Nothing is checked here. Of a receipt that failed nothing is repeated as if it w
 
 from __future__ import annotations
 
-import textwrap
-
 import msgspec
 from msgspec import Struct
 
@@ -16,9 +14,9 @@ from ledger.core.encoding import encode_base64, encode_time
 from ledger.core.errors import Malformed
 from ledger.core.event import ANY_PURPOSE, Event
 from ledger.core.receipt import CheckName, ReceiptReport, Verdict
+from ledger.terminal import plain, row, wrapped
 
 EXIT_CODES = {Verdict.VERIFIED: 0, Verdict.FAILED: 1, Verdict.ACCEPTED: 3, Verdict.UNPROVEN: 3}
-WIDTH = 100
 
 TYPES = {
     "consent.given": "Consent given",
@@ -122,7 +120,7 @@ def told(report: ReceiptReport) -> ReceiptTold:
 
 def render(report: ReceiptReport) -> str:
     """The report for people, the verdict first."""
-    lines = [*_wrapped(_headline(report)), ""]
+    lines = [*wrapped(_headline(report)), ""]
     if report.verdict != Verdict.FAILED and report.receipt is not None and report.event is not None:
         proven = report.verdict == Verdict.VERIFIED
         lines += [
@@ -131,16 +129,16 @@ def render(report: ReceiptReport) -> str:
         ]
         if report.receipt.ignored:
             names = ", ".join(plain(name)[:80] for name in report.receipt.ignored)
-            lines += _row("ignored", f"{names}: members of the file that no check covers")
+            lines += row("ignored", f"{names}: members of the file that no check covers")
         lines.append("")
     lines.append("What was checked")
     for name, result, detail in report.checks:
         mark = "FAILED" if result == Result.FAILED else str(result)
-        lines += _wrapped(f"{mark:<12} {name:<11} {plain(detail)}", "  ", 27)
+        lines += wrapped(f"{mark:<12} {name:<11} {plain(detail)}", "  ", 27)
     lines += ["", "What this proves"]
-    lines += [line for sentence in _proves(report) for line in _wrapped(f"- {sentence}", "  ", 4)]
+    lines += [line for sentence in _proves(report) for line in wrapped(f"- {sentence}", "  ", 4)]
     lines += ["", "What this does not prove"]
-    lines += [line for sentence in _does_not_prove(report) for line in _wrapped(f"- {sentence}", "  ", 4)]
+    lines += [line for sentence in _does_not_prove(report) for line in wrapped(f"- {sentence}", "  ", 4)]
     return "\n".join(lines)
 
 
@@ -157,28 +155,28 @@ def _headline(report: ReceiptReport) -> str:
 def _recorded(event: Event | AdminAct, recorded_at: str) -> list[str]:
     if isinstance(event, AdminAct):
         return _recorded_act(event, recorded_at)
-    lines = _row("event", f"{TYPES[event.type]}, id {event.id}")
-    lines += _row("recorded", f"{recorded_at} (by the ledger's clock)")
-    lines += _row("site", event.site)
-    lines += _row("visitor", event.visitor)
+    lines = row("event", f"{TYPES[event.type]}, id {event.id}")
+    lines += row("recorded", f"{recorded_at} (by the ledger's clock)")
+    lines += row("site", event.site)
+    lines += row("visitor", event.visitor)
     if event.account is not None:
         scope = "made for every browser of the account" if event.decisions or event.lapsed else "account"
-        lines += _row("account", f"{scope} {event.account} (a keyed hash)")
+        lines += row("account", f"{scope} {event.account} (a keyed hash)")
     label = "choices"
     for purpose, answer in event.decisions.items():
         words = "every optional purpose" if purpose == ANY_PURPOSE else purpose
-        lines += _row(label, f"{words}: {answer}")
+        lines += row(label, f"{words}: {answer}")
         label = ""
     label = "ended"
     for purpose, seq in event.lapsed.items():
-        lines += _row(label, f"{purpose}, granted in entry {seq}")
+        lines += row(label, f"{purpose}, granted in entry {seq}")
         label = ""
     if event.action is not None:
-        lines += _row("done by", f"{ACTIONS[event.action]} ({event.action})")
-    lines += _row("sent by", AUTHENTICATIONS[event.authentication])
+        lines += row("done by", f"{ACTIONS[event.action]} ({event.action})")
+    lines += row("sent by", AUTHENTICATIONS[event.authentication])
     if event.component:
-        lines += _row("control", event.component)
-    lines += _row("policy", f"version {event.policy_version}" if event.policy_version else "no published version cited")
+        lines += row("control", event.component)
+    lines += row("policy", f"version {event.policy_version}" if event.policy_version else "no published version cited")
     cited = (("cited", event.cited_policy_version), ("cited", event.cited_shown))
     rows = (
         ("shown", event.shown and f"the document with SHA-256 {event.shown}"),
@@ -193,7 +191,7 @@ def _recorded(event: Event | AdminAct, recorded_at: str) -> list[str]:
         ("occurred", event.occurred_at and f"{event.occurred_at} (by the visitor's clock)"),
         ("sent", event.sent_at and f"{event.sent_at} (by the visitor's clock)"),
     )
-    return lines + [line for label, text in rows if text for line in _row(label, text)]
+    return lines + [line for label, text in rows if text for line in row(label, text)]
 
 
 def _recorded_act(act: AdminAct, recorded_at: str) -> list[str]:
@@ -208,7 +206,7 @@ def _recorded_act(act: AdminAct, recorded_at: str) -> list[str]:
         ("address", act.address),
         ("occurred", f"{act.occurred_at} (by the server's clock)"),
     )
-    return [line for label, text in rows if text for line in _row(label, text)]
+    return [line for label, text in rows if text for line in row(label, text)]
 
 
 def _proves(report: ReceiptReport) -> tuple[str, ...]:
@@ -270,22 +268,6 @@ def _about_a_visitor() -> list[str]:
     ]
 
 
-def _row(label: str, text: str) -> list[str]:
-    return _wrapped(f"{label:<12} {plain(text)}", "  ", 15)
-
-
-def _wrapped(text: str, indent: str = "", hanging: int = 0) -> list[str]:
-    return textwrap.wrap(
-        text,
-        WIDTH,
-        initial_indent=indent,
-        subsequent_indent=" " * hanging,
-        break_long_words=False,
-        break_on_hyphens=False,
-        drop_whitespace=True,
-    )
-
-
 def _sentence(text: str) -> str:
     return plain(text[:1].upper() + text[1:]).rstrip(".") + "."
 
@@ -295,8 +277,3 @@ def _time(seconds: int) -> str:
         return encode_time(seconds * 1000)
     except Malformed:
         return f"{seconds} s after 1970"
-
-
-def plain(text: str) -> str:
-    """A receipt comes from strangers: nothing of it may steer a terminal."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -18,14 +18,13 @@ from ledger.core.audit import Verdict
 from ledger.core.errors import ConfigInvalid, LedgerError
 from ledger.core.heads import Pins
 from ledger.core.note import TYPE_COSIGNATURE, TYPE_ED25519, parse_checkpoint, parse_vkey
+from ledger.could_not_run import or_could_not_run
 from ledger.locate import DATA, find_settings
 from ledger.progress import bar
 from ledger.tar import Tar
 from ledger.verify import Report, render, verify
 from ledger.verify.admin import AdminBundle, match
 from ledger.verify.report import DifferenceFound, Live
-
-COULD_NOT_RUN = 2
 
 
 @contextmanager
@@ -154,21 +153,12 @@ def verify_command(
     "log only" at best. With --admin an erasure that no administrative act ordered is a fault too. Exit code 0: sound,
     1: a fault, 2: could not run, 3: log only.
     """
-    try:
+    with or_could_not_run(context):
         pins = read_pins(log_vkey, log_id, old, witnesses)
         key = None if key_file is None else key_file.read()
         if admin_place is None and (admin_vkey or admin_log_id):
             raise ConfigInvalid("--admin names the bundle that --admin-vkey and --admin-log-id are about")
         admin = None if admin_place is None else AdminBundle(admin_place, admin_vkey, admin_log_id, pins.witnesses)
         report = run_verify(place, pins, processes=processes, key=key, live=data if live else None, admin=admin)
-    except KeyboardInterrupt:
-        click.echo("could not run: interrupted", err=True)
-        context.exit(COULD_NOT_RUN)
-    except (LedgerError, OSError) as error:
-        click.echo(f"could not run: {error}", err=True)
-        context.exit(COULD_NOT_RUN)
-    except Exception as error:  # a traceback would exit with 1, which says that the log has a fault
-        click.echo(f"could not run, by a fault of this program: {type(error).__name__}: {error}", err=True)
-        context.exit(COULD_NOT_RUN)
     click.echo(report.encode() if as_json else render(report))
     context.exit(report.exit_code)

@@ -44,7 +44,14 @@ MAY_IMPORT = {
     "ledger.sequencer": {"ledger.core", "ledger.config", "ledger.store"},
     "ledger.bus": {"ledger.core", "ledger.config"},
     "ledger.bundle": {"ledger.core", "ledger.config", "ledger.spool"},
-    "ledger.verify": {"ledger.core", "ledger.config", "ledger.bundle", "ledger.progress", "ledger.verify"},
+    "ledger.verify": {
+        "ledger.core",
+        "ledger.config",
+        "ledger.bundle",
+        "ledger.progress",
+        "ledger.terminal",
+        "ledger.verify",
+    },
     "ledger.importing": {
         "ledger.core",
         "ledger.config",

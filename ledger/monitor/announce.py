@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 
 from ledger.core.encoding import encode_time
 from ledger.core.watch import Finding, Kind
-from ledger.monitor.record import Notice, Record, plain
+from ledger.monitor.record import Notice, Record
+from ledger.terminal import plain
 
 log = logging.getLogger(__name__)
 

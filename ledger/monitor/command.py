@@ -13,12 +13,13 @@ import click
 import msgspec
 
 from ledger.config import MONITOR_INTERVAL_SECONDS, MONITOR_MAX_AGE_SECONDS, MONITOR_URLS_MAX
-from ledger.core.errors import ConfigInvalid, LedgerError
+from ledger.core.errors import ConfigInvalid
 from ledger.core.note import TYPE_COSIGNATURE, TYPE_ED25519, parse_vkey
 from ledger.core.quorum import Group, TrustPolicy, WitnessEntry, parse_policy
+from ledger.could_not_run import or_could_not_run
 from ledger.log_client import check_key, check_url
 from ledger.monitor.record import Record
-from ledger.monitor.run import COULD_NOT_RUN, SOUND, Report, Task, look_once, watch_on
+from ledger.monitor.run import SOUND, Report, Task, look_once, watch_on
 from ledger.monitor.watch import Aim
 
 KEY_VARIABLE = "LEDGER_AUDIT_KEY"
@@ -109,7 +110,7 @@ def monitor_command(
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("asyncio").setLevel(logging.ERROR)
-    try:
+    with or_could_not_run(context):
         aim = Aim(
             parse_vkey(log_vkey, TYPE_ED25519),
             read_log_id(log_id),
@@ -140,16 +141,6 @@ def monitor_command(
             click.echo(report.encode() if as_json else render(report))
             context.exit(report.exit_code)
         context.exit(asyncio.run(_until_signal(task)))
-    except KeyboardInterrupt:
-        click.echo("could not run: interrupted", err=True)
-    except (LedgerError, OSError) as error:
-        click.echo(f"could not run: {error}", err=True)
-    except click.exceptions.Exit:
-        raise
-    except Exception as error:  # a traceback would exit with 1, which says that the log has a fault
-        log.debug("failed", exc_info=True)
-        click.echo(f"could not run, by a fault of this program: {type(error).__name__}: {error}", err=True)
-    context.exit(COULD_NOT_RUN)
 
 
 async def _until_signal(task: Task) -> int:

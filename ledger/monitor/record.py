@@ -21,6 +21,7 @@ from ledger.core.merkle import EMPTY_ROOT, HASH_BYTES, Frontier
 from ledger.core.note import Checkpoint, parse_checkpoint
 from ledger.core.watch import Finding, Head, Kind
 from ledger.durable import replace
+from ledger.terminal import plain
 
 STATE = "state.json"
 LOCK = "lock"
@@ -243,8 +244,3 @@ class Record:
             oldest = next((i for i, old in enumerate(waiting) if old.event != "fault"), 0)
             del waiting[oldest]
             self.state.notices_lost += 1
-
-
-def plain(text: str) -> str:
-    """What strangers wrote must not steer a terminal."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

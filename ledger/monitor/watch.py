@@ -43,8 +43,9 @@ from ledger.log_client import LogClient
 from ledger.memory import MemoryDamaged, SqliteMemory
 from ledger.monitor.advance import Advance, Found, Start, in_thread, judge_between
 from ledger.monitor.announce import Announcer
-from ledger.monitor.record import Place, Record, plain
+from ledger.monitor.record import Place, Record
 from ledger.monitor.view import Away, Known, View, look
+from ledger.terminal import plain
 
 log = logging.getLogger(__name__)
 

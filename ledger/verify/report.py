@@ -13,6 +13,7 @@ from ledger.core.encoding import encode_base64, encode_time
 from ledger.core.entry import Kind
 from ledger.core.errors import Malformed
 from ledger.core.faults import Faults
+from ledger.terminal import plain
 
 EXIT_CODES = {Verdict.SOUND: 0, Verdict.FAULT: 1, Verdict.LOG_ONLY: 3}
 
@@ -140,7 +141,7 @@ class Report(Struct, frozen=True, rename="camel", omit_defaults=True):
 
 def report_of(auditor: Auditor | None, faults: Faults, seconds: float) -> Report:
     """The report of a finished audit, or of one that had nothing but faults to begin with."""
-    found = tuple(FaultFound(fault.rule, _plain(fault.detail), fault.seq) for fault in faults.first())
+    found = tuple(FaultFound(fault.rule, plain(fault.detail), fault.seq) for fault in faults.first())
     if auditor is None:
         return Report(Verdict.FAULT, faults.count, round(seconds, 3), faults=found)
     summary, heads = auditor.summary(), auditor.heads
@@ -168,7 +169,7 @@ def report_of(auditor: Auditor | None, faults: Faults, seconds: float) -> Report
         signatures_checked=summary.signatures,
         longest_cosignature_gap_seconds=heads.longest_gap_seconds,
         faults=found,
-        notes=tuple(NoteMade(note.rule, _plain(note.text)) for note in auditor.notes()),
+        notes=tuple(NoteMade(note.rule, plain(note.text)) for note in auditor.notes()),
     )
 
 
@@ -178,11 +179,6 @@ def _time(ms: int) -> str:
         return encode_time(ms)
     except Malformed:
         return f"{ms} ms"
-
-
-def _plain(text: str) -> str:
-    """A bundle comes from strangers: nothing of it may steer a terminal."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def render(report: Report) -> str:
@@ -230,7 +226,7 @@ def _render_admin(admin: Admin) -> list[str]:
         return [*lines, "  erasures   not compared with their acts"]
     lines.append(f"  erasures   {admin.matched:,} match their acts ({admin.events:,} events)")
     for found in admin.mismatches:
-        lines.append(f"  UNMATCHED  entry {found.seq} of {found.log} ({found.what}): {_plain(found.detail)}")
+        lines.append(f"  UNMATCHED  entry {found.seq} of {found.log} ({found.what}): {plain(found.detail)}")
     if admin.mismatch_count > len(admin.mismatches):
         lines.append(f"  UNMATCHED  {admin.mismatch_count - len(admin.mismatches):,} more")
     for each in admin.pending:

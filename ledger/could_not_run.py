@@ -1,0 +1,37 @@
+"""How a command that gives a verdict ends where it comes to none: with exit code 2, and one line that says why."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+from ledger.core.errors import LedgerError
+
+COULD_NOT_RUN = 2
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def or_could_not_run(context: click.Context) -> Iterator[None]:
+    """Run the block; whatever is raised in it, but `context.exit`, ends the command with `COULD_NOT_RUN`.
+
+    Of faults of the program too: a traceback would exit with 1, which says that what was verified is false.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo("could not run: interrupted", err=True)
+        context.exit(COULD_NOT_RUN)
+    except click.exceptions.Exit:
+        raise
+    except (LedgerError, OSError) as error:
+        click.echo(f"could not run: {error}", err=True)
+        context.exit(COULD_NOT_RUN)
+    except Exception as error:
+        log.debug("failed", exc_info=True)
+        click.echo(f"could not run, by a fault of this program: {type(error).__name__}: {error}", err=True)
+        context.exit(COULD_NOT_RUN)
