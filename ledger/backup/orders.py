@@ -16,7 +16,7 @@ import asyncpg
 import msgspec
 
 from ledger.backup.archive import ABOUT, About, Packer, parse_about, unpack
-from ledger.backup.stream import SALT_BYTES, Sealer
+from ledger.backup.stream import SALT_BYTES, Damaged, Sealer
 from ledger.core.errors import ConfigInvalid
 from ledger.core.sealing import Master
 from ledger.durable import replace
@@ -93,7 +93,7 @@ async def write_orders(path: Path, connection: asyncpg.Connection, about: About,
 
 
 def read_orders(path: Path, secrets: Mapping[int, bytes]) -> tuple[About, Tables]:
-    """When it was written, and what it holds. `Damaged` if it was altered."""
+    """When it was written, and what it holds. `Damaged` if it was altered, or is another file of this ledger's."""
     members: dict[str, bytearray] = {}
     with path.open("rb") as file:
         for piece in unpack(file.read, secrets):
@@ -103,6 +103,8 @@ def read_orders(path: Path, secrets: Mapping[int, bytes]) -> tuple[About, Tables
         columns = bytes(members.get(f"columns/{name}", b"")).decode("ascii").split()
         if columns:
             tables[name] = (columns, bytes(members[f"rows/{name}"]))
+    if not {*REPLACED} <= tables.keys():
+        raise Damaged(f"{path} is no file of orders, though this ledger sealed it: put back the one of that name")
     return parse_about(bytes(members[ABOUT])), tables
 
 

@@ -19,7 +19,6 @@ import os
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
 import asyncpg
@@ -66,7 +65,7 @@ async def restore(
 ) -> None:
     """Everything. `settings` name the database to be, its keys, anchors, NATS and witnesses. `ConfigInvalid` says what
     is missing, `Unavailable` what could not be asked: then give the command again."""
-    beside = _read_beside(settings, options.beside)
+    beside = _read_beside(settings, options)
     check_keyring(beside.keyring, judged.about, [master.version for master in settings.masters])
     mark = await check_target(admin_url, judged)
     tell("going on with the restore that was broken off" if mark else f"the backup is whole: {_of(judged)}")
@@ -82,7 +81,7 @@ async def restore(
 
 async def replay(settings: Settings, admin_url: str, options: Options, tell: Callable[[str], None]) -> None:
     """The same from the tail on, for a database that was put back by other means (a base backup, WAL)."""
-    beside = _read_beside(settings, options.beside)
+    beside = _read_beside(settings, options)
     connection = await asyncpg.connect(admin_url, timeout=CONNECT_TIMEOUT_SECONDS)
     try:
         about = await about_of(connection)
@@ -102,10 +101,17 @@ async def replay(settings: Settings, admin_url: str, options: Options, tell: Cal
     await _settle(settings, admin_url, Base(mark.backup, about), beside, mark, options, tell)
 
 
-def _read_beside(settings: Settings, directory: Path) -> _Beside:
+def _read_beside(settings: Settings, options: Options) -> _Beside:
+    directory = options.beside
     orders = directory / ORDERS
+    keyring = load_keyring(directory / KEYRING)
+    if not orders.exists() and not options.accept_loss:
+        raise ConfigInvalid(
+            f'there is no {orders}: which "no" outlived its erasure since the backup, who is blocked, and what was '
+            "ordered, that file alone knows. Put it back, or give all of that up with --accept-loss"
+        )
     return _Beside(
-        load_keyring(directory / KEYRING),
+        keyring,
         list(Journal(directory / ERASURES, ErasureLine).read()),
         list(Journal(directory / ACTS, ActLine).read()),
         read_orders(orders, dict(settings.masters)) if orders.exists() else None,

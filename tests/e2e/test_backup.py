@@ -240,6 +240,12 @@ async def test_a_damaged_backup_or_keyring_is_refused_before_anything_is_touched
         await story.restore(settings, admin_url, beside=tmp_path)
     keyring = load_keyring(story.beside / "keyring")
     write_keyring(tmp_path / "keyring", keyring.__class__({origin: keys[:1] for origin, keys in keyring.keys.items()}))
+    with pytest.raises(ConfigInvalid, match=r"there is no .*orders"):
+        await story.restore(settings, admin_url, beside=tmp_path)
+    shutil.copy(story.backup, tmp_path / "orders")
+    with pytest.raises(Damaged, match="is no file of orders"):
+        await story.restore(settings, admin_url, beside=tmp_path)
+    shutil.copy(story.beside / "orders", tmp_path / "orders")
     with pytest.raises(ConfigInvalid, match="older than the backup"):
         await story.restore(settings, admin_url, beside=tmp_path)
     with pytest.raises(ConfigInvalid, match="does not open the backup"):
