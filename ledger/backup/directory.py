@@ -25,7 +25,6 @@ from ledger.core.sealing import Master
 from ledger.credentials import SiteKeys
 from ledger.embedded.found import add_login
 from ledger.embedded.installation import DATABASE, DataDirectory, Installation
-from ledger.embedded.nats import Nats
 from ledger.embedded.ports import free_port
 from ledger.embedded.postgres import Postgres
 from ledger.embedded.records import end_orphans
@@ -68,14 +67,9 @@ async def restore_into(
         installation = _installation(directory, judged, master)
         if WITNESSES in judged.members and not directory.witnesses.exists():
             directory.witnesses.write_bytes(judged.members[WITNESSES])
-        postgres = Postgres(
-            data=directory.postgres,
-            port=installation.postgres_port,
-            password=installation.postgres_password,
-            log=directory.log("postgres"),
-            run_dir=directory.run,
-        )
-        nats = _nats(directory, installation)
+        postgres = directory.postgres_server(installation)
+        # Only a store that is there can hold what came after the backup.
+        nats = directory.nats_server(installation) if directory.nats.exists() else None
         await postgres.initialise()
         await postgres.start()
         try:
@@ -122,20 +116,6 @@ def _installation(directory: DataDirectory, judged: Judged, master: Master) -> I
     )
     directory.save(there)
     return there
-
-
-def _nats(directory: DataDirectory, installation: Installation) -> Nats | None:
-    """Only a store that is there can hold what came after the backup."""
-    if not directory.nats.exists():
-        return None
-    return Nats(
-        data=directory.nats,
-        port=installation.nats_port,
-        password=installation.nats_password,
-        config=directory.nats_config,
-        log=directory.log("nats"),
-        run_dir=directory.run,
-    )
 
 
 async def _make_database(postgres: Postgres) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Mapping
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -61,7 +62,12 @@ def thumbprint(public: bytes) -> str:
 
 def sign(payload: bytes, media_type: str, key: ed25519.SigningKey) -> bytes:
     """The payload in the compact form, with the key itself in the header, so that it can be checked offline."""
-    signed = f"{base64url(encode_json(_header(media_type, key.public)))}.{base64url(payload)}".encode("ascii")
+    return compact(_header(media_type, key.public), payload, key)
+
+
+def compact(header: Mapping[str, object], payload: bytes, key: ed25519.SigningKey) -> bytes:
+    """The compact form of a signed payload (RFC 7515 section 7.1)."""
+    signed = f"{base64url(encode_json(dict(header)))}.{base64url(payload)}".encode("ascii")
     return signed + b"." + base64url(key.sign(signed)).encode("ascii")
 
 

@@ -25,8 +25,8 @@ from ledger.core.encoding import decode_base64, encode_base64
 from ledger.core.errors import ConfigInvalid
 from ledger.credentials import CREDENTIALS_NAME, SiteKeys
 from ledger.durable import replace
-from ledger.embedded.nats import nats_url
-from ledger.embedded.postgres import SUPERUSER, database_url
+from ledger.embedded.nats import Nats, nats_url
+from ledger.embedded.postgres import SUPERUSER, Postgres, database_url
 
 DATABASE = "ledger"
 SERVICE_LOGIN = "ledger_app"
@@ -162,7 +162,8 @@ class DataDirectory:
         return database_url(SUPERUSER, installation.postgres_password, installation.postgres_port, DATABASE)
 
     def settings(self) -> Settings:
-        """What commands need to reach the ledger while `up` runs here; `ConfigInvalid` where no `up` ever ran."""
+        """What commands need to reach the ledger while `up` runs here; `ConfigInvalid` where no `up` ever ran.
+        The environment says where its backups are, for they are not to lie in the directory that they are of."""
         installation = self._made()
         return Settings(
             database_url=database_url(
@@ -175,6 +176,26 @@ class DataDirectory:
             next_master_secret=decode_base64(installation.next_master_secret),
             origin_prefix=installation.origin_prefix,
             witness_policy=self.witnesses if self.witnesses.exists() else None,
+            backup_dir=Path(backups).absolute() if (backups := os.environ.get("LEDGER_BACKUP_DIR")) else None,
+        )
+
+    def postgres_server(self, installation: Installation) -> Postgres:
+        return Postgres(
+            data=self.postgres,
+            port=installation.postgres_port,
+            password=installation.postgres_password,
+            log=self.log("postgres"),
+            run_dir=self.run,
+        )
+
+    def nats_server(self, installation: Installation) -> Nats:
+        return Nats(
+            data=self.nats,
+            port=installation.nats_port,
+            password=installation.nats_password,
+            config=self.nats_config,
+            log=self.log("nats"),
+            run_dir=self.run,
         )
 
     def _made(self) -> Installation:

@@ -23,9 +23,7 @@ from ledger.credentials import Credentials, write_credentials
 from ledger.embedded.child import Child
 from ledger.embedded.found import found_examples, prepare_database
 from ledger.embedded.installation import DataDirectory, Installation
-from ledger.embedded.nats import Nats
 from ledger.embedded.ports import HOST, free_port, is_free
-from ledger.embedded.postgres import Postgres
 from ledger.embedded.records import end_orphans
 from ledger.embedded.screen import Screen
 from ledger.embedded.server import Server
@@ -100,8 +98,8 @@ class Tree:
         if self._port and not is_free(self._port):
             raise ConfigInvalid(f"port {self._port} of {HOST} is in use: stop what uses it, or choose one with --port")
         installation = self._keep_ports(installation)
-        nats = self._nats(installation)
-        postgres = self._postgres(installation)
+        nats = self._directory.nats_server(installation)
+        postgres = self._directory.postgres_server(installation)
         await self._start("NATS", nats)
         await postgres.initialise()
         await self._start("PostgreSQL", postgres)
@@ -171,24 +169,3 @@ class Tree:
         if kept != installation:
             self._directory.save(kept)
         return kept
-
-    def _postgres(self, installation: Installation) -> Postgres:
-        directory = self._directory
-        return Postgres(
-            data=directory.postgres,
-            port=installation.postgres_port,
-            password=installation.postgres_password,
-            log=directory.log("postgres"),
-            run_dir=directory.run,
-        )
-
-    def _nats(self, installation: Installation) -> Nats:
-        directory = self._directory
-        return Nats(
-            data=directory.nats,
-            port=installation.nats_port,
-            password=installation.nats_password,
-            config=directory.nats_config,
-            log=directory.log("nats"),
-            run_dir=directory.run,
-        )

@@ -12,13 +12,13 @@ from typing import NamedTuple
 import asyncpg
 
 from ledger.administration import Who, open_administration
-from ledger.config import CONNECT_TIMEOUT_SECONDS, RECOVER_LOCK_TIMEOUT_SECONDS, Settings
+from ledger.config import Settings
 from ledger.core.errors import ConfigInvalid, Unavailable
 from ledger.core.sealing import Master
 from ledger.data_keys import rewrap
 from ledger.keys.files import reseal_key_files
 from ledger.store.errors import is_transient
-from ledger.store.pool import open_pool
+from ledger.store.pool import connect_as_owner, open_pool
 
 _WAITING = "select exists (select 1 from ledger.data_key k where k.wrapped is not null and k.master_version < $1)"
 _SITES = "select site, origin from ledger.site where admin_of is null order by site_id"
@@ -51,17 +51,8 @@ async def rotate_master(settings: Settings, admin_url: str, who: Who) -> Rotated
     """
     new = next_master(settings)
     try:
-        connection = await asyncpg.connect(
-            admin_url,
-            timeout=CONNECT_TIMEOUT_SECONDS,
-            server_settings={
-                "application_name": "consent-ledger rotate-master",
-                "synchronous_commit": "on",
-                "lock_timeout": f"{RECOVER_LOCK_TIMEOUT_SECONDS}s",
-            },
-        )
+        connection = await connect_as_owner(admin_url, "consent-ledger rotate-master")
         try:
-            await connection.execute("set role ledger_owner")
             if await connection.fetchval(_WAITING, new.version):
                 await _record(settings, who, new.version)
             data_keys = await rewrap(connection, settings.masters, new)

@@ -10,7 +10,7 @@ from typing import Any
 
 from ledger.core.ed25519 import SigningKey
 from ledger.core.encoding import encode_json
-from ledger.core.jws import base64url, public_jwk, thumbprint
+from ledger.core.jws import compact, public_jwk, thumbprint
 
 JWK_SET_TYPE = "application/jwk-set+json"
 JWT_TYPE = "application/jwt"
@@ -29,5 +29,4 @@ def jwk_set(publics: Iterable[bytes]) -> bytes:
 def signed_jwt(claims: Mapping[str, Any], key: SigningKey) -> bytes:
     """The claims as a JWS in its compact form (RFC 7515 section 7.1, RFC 7519)."""
     header = {"alg": "EdDSA", "kid": thumbprint(key.public), "typ": "JWT"}
-    signed = f"{base64url(encode_json(header))}.{base64url(encode_json(dict(claims)))}".encode("ascii")
-    return signed + b"." + base64url(key.sign(signed)).encode("ascii")
+    return compact(header, encode_json(dict(claims)), key)

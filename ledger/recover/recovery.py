@@ -26,7 +26,7 @@ from typing import NamedTuple, cast
 import asyncpg
 
 from ledger.bus import Bus
-from ledger.config import CONNECT_TIMEOUT_SECONDS, RECOVER_LOCK_TIMEOUT_SECONDS, RECOVER_WINDOW_ENTRIES
+from ledger.config import RECOVER_WINDOW_ENTRIES
 from ledger.core import stream
 from ledger.core.admin_act import is_admin_log
 from ledger.core.entry import Kind, commit_of, decode, decode_seqs
@@ -41,6 +41,7 @@ from ledger.recover.outliving import outlive
 from ledger.recover.signed import Signed, contradiction, read_signed
 from ledger.secrets import SiteHasher
 from ledger.store.errors import DIFFERENT_LOG, sqlstate
+from ledger.store.pool import connect_as_owner
 from ledger.store.reads import SiteRow
 from ledger.vault import Vault, read_vault
 
@@ -324,21 +325,7 @@ def _client_input(event: Event) -> EventInput:
 
 async def connect(admin_url: str) -> asyncpg.Connection:
     """A connection of the ledger's owner, who alone may execute `ledger.recover_entries`."""
-    connection = await asyncpg.connect(
-        admin_url,
-        timeout=CONNECT_TIMEOUT_SECONDS,
-        server_settings={
-            "application_name": "consent-ledger recover",
-            "synchronous_commit": "on",
-            "lock_timeout": f"{RECOVER_LOCK_TIMEOUT_SECONDS}s",
-        },
-    )
-    try:
-        await connection.execute("set role ledger_owner")
-    except BaseException:
-        await connection.close()
-        raise
-    return connection
+    return await connect_as_owner(admin_url, "consent-ledger recover")
 
 
 async def find_site(connection: asyncpg.Connection, site: str) -> SiteRow:

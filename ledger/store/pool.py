@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import asyncpg
 
-from ledger.config import CONNECT_TIMEOUT_SECONDS, POOL_MAX_CONNECTIONS, READ_TIMEOUT_SECONDS
+from ledger.config import (
+    CONNECT_TIMEOUT_SECONDS,
+    POOL_MAX_CONNECTIONS,
+    READ_TIMEOUT_SECONDS,
+    RECOVER_LOCK_TIMEOUT_SECONDS,
+)
 
 _SESSION = {
     "application_name": "consent-ledger",
@@ -42,3 +47,22 @@ async def open_pool(
         server_settings=_SESSION,
         reset=_keep,
     )
+
+
+async def connect_as_owner(admin_url: str, name: str) -> asyncpg.Connection:
+    """A connection as the schema's owner, who may do what the service may not; `name` is what Postgres shows of it."""
+    connection = await asyncpg.connect(
+        admin_url,
+        timeout=CONNECT_TIMEOUT_SECONDS,
+        server_settings={
+            "application_name": name,
+            "synchronous_commit": "on",
+            "lock_timeout": f"{RECOVER_LOCK_TIMEOUT_SECONDS}s",
+        },
+    )
+    try:
+        await connection.execute("set role ledger_owner")
+    except BaseException:
+        await connection.close()
+        raise
+    return connection
