@@ -6,7 +6,8 @@ create table ledger.site (
     site_id    integer generated always as identity primary key,
     site       text not null unique,
     origin     text not null unique,
-    created_at timestamptz not null default now()
+    created_at timestamptz not null default now(),
+    admin_of   integer unique references ledger.site  -- whose administrative log this is; null: a site's own log
 );
 
 create table ledger.entry (

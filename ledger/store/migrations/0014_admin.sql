@@ -2,9 +2,6 @@
 --
 -- It is found by its name, `<site>.admin-log`, and by `admin_of`. Nobody decides by it, so it has no projection.
 
-alter table ledger.site add column admin_of integer references ledger.site;
-create unique index site_admin_of on ledger.site (admin_of) where admin_of is not null;
-
 create function ledger.refuse_admin_name() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
