@@ -76,6 +76,12 @@ def backup_command(context: click.Context, to: str | None, keep: str | None, act
         click.echo(f"{where}: {len(taken.about.sites)} logs, {entries} entries, {taken.size} bytes", err=True)
         for path in taken.pruned:
             click.echo(f"removed {path}", err=True)
+        if settings.backup_dir is None:
+            click.echo(
+                f"the files beside it, in {target.beside}, are as of now: who is erased from now on is back after a "
+                f"restore. Start the worker (or `up`) with LEDGER_BACKUP_DIR={target.beside}, which keeps them current",
+                err=True,
+            )
         if target.directory is not None and keep is not None:
             oldest = folder.kept_in(target.directory)[0]
             click.echo(

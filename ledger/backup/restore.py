@@ -143,7 +143,8 @@ async def _settle(
                 await put_orders(connection, beside.orders[1])
                 await connection.execute(_SET_ASIDE)
                 await set_step(connection, SETTLED)
-            tell(f"orders of erasure, marks and requests are those of {encode_time(beside.orders[0].taken_ms)}")
+            known = encode_time(beside.orders[0].taken_ms)
+            tell(f"orders of erasure, marks and requests are those of {known}; of later ones a stream alone could tell")
         await work.erase(beside.erasures, base)
         unrepeated = await take_up_again(connection, {(line.origin, line.seq) for line in beside.erasures})
         if unrepeated.waiting:

@@ -171,6 +171,17 @@ def test_secrets_are_made_once_and_never_made_again_for_data_that_lost_them(clos
         directory.installation()
 
 
+def test_the_worker_of_an_up_keeps_current_what_lies_beside_backups(
+    closed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = DataDirectory(closed)
+    directory.installation()
+    monkeypatch.delenv("LEDGER_BACKUP_DIR", raising=False)
+    assert directory.settings().backup_dir is None
+    monkeypatch.setenv("LEDGER_BACKUP_DIR", str(tmp_path))
+    assert directory.settings().environment()["LEDGER_BACKUP_DIR"] == str(tmp_path)
+
+
 def test_a_machine_without_binaries_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(binaries, "find_spec", lambda _: None)
     monkeypatch.setattr(binaries, "_DEBIAN", Path("/nonexistent"))
