@@ -15,11 +15,14 @@ from ledger.core.admin_act import Flag
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+AS = click.option("--as", "actor", metavar="NAME", help="Who acts, for the administrative log; by default this user.")
+"""Of commands that find out on whose word in another way; administration.actor_here has the default."""
+
 
 def acting_options(command: Command) -> Command:
     """A command that is an administrative act: it gets `who`, a `Who` in the role of an operator."""
 
-    @click.option("--as", "actor", metavar="NAME", help="Who acts, for the administrative log; by default this user.")
+    @AS
     @click.option("--instruction", metavar="TEXT", help="Under which instruction, for the administrative log.")
     @click.option(
         "--flag",

@@ -3,11 +3,8 @@ ledger/consumers."""
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import click
 import msgspec
@@ -16,7 +13,7 @@ from ledger.acting import acting_options
 from ledger.administration import Who
 from ledger.consumers import Consumer
 from ledger.core.encoding import encode_time
-from ledger.locate import DATA, find_settings
+from ledger.locate import DATA, at_site
 from ledger.service import Service
 from ledger.site import Site
 
@@ -43,7 +40,7 @@ def add(site_name: str, name: str, data: Path, who: Who) -> None:
     async def work(service: Service, site: Site) -> str:
         return await service.consumers.add(site, name, service.administration.acting(site.site, who))
 
-    click.echo(_run(data, site_name, work))
+    click.echo(at_site(data, site_name, work))
     click.echo(f"{name} confirms with this key, by POST /v1/sites/{site_name}/erasures:confirm", err=True)
 
 
@@ -58,7 +55,7 @@ def remove(site_name: str, name: str, data: Path, who: Who) -> None:
     async def work(service: Service, site: Site) -> None:
         await service.consumers.remove(site, name, service.administration.acting(site.site, who))
 
-    _run(data, site_name, work)
+    at_site(data, site_name, work)
     click.echo(f"removed {name}")
 
 
@@ -73,23 +70,13 @@ def list_consumers(site_name: str, as_json: bool, check: bool, data: Path) -> No
     async def work(service: Service, site: Site) -> list[Consumer]:
         return await service.consumers.all(site)
 
-    found: list[Consumer] = _run(data, site_name, work)
+    found: list[Consumer] = at_site(data, site_name, work)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode([_told(one) for one in found]), indent=1))
     else:
         click.echo("\n".join(map(_line, found)) or "no consumer is registered")
     if check and any(one.next_seq is not None for one in found):
         raise SystemExit(1)
-
-
-def _run(data: Path, site_name: str, work: Callable[[Service, Site], Awaitable[Any]]) -> Any:
-    from ledger.app import open_service  # noqa: PLC0415 - `--help` starts fast
-
-    async def run() -> Any:
-        async with open_service(find_settings(data)) as service:
-            return await work(service, await service.site(site_name))
-
-    return asyncio.run(run())
 
 
 def _told(one: Consumer) -> dict[str, object]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ from ledger.cookies import Cookies
 from ledger.core.document import Storage
 from ledger.core.errors import InputRefused
 from ledger.core.event import convert
-from ledger.locate import DATA, find_settings
+from ledger.locate import DATA, at_site
 from ledger.messages import CookieInventory, CookieReviewInput, CookiesObserved, DeclaredCookie, UndeclaredCookie
 from ledger.site import Site
 
@@ -129,14 +128,8 @@ def _run(data: Path, site_name: str, work: Callable[[Cookies, Site], Awaitable[A
 
 
 def _run_service(data: Path, site_name: str, work: Callable[[Service, Site], Awaitable[Any]]) -> Any:
-    from ledger.app import open_service  # noqa: PLC0415 - `--help` starts fast
-
-    async def run() -> Any:
-        async with open_service(find_settings(data)) as service:
-            return await work(service, await service.site(site_name))
-
     try:
-        return asyncio.run(run())
+        return at_site(data, site_name, work)
     except InputRefused as error:
         raise click.UsageError(error.detail) from error
 

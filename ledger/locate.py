@@ -1,18 +1,24 @@
-"""How a command finds its ledger: by the environment, or by the data directory of an `up`."""
+"""How a command finds its ledger, by the environment or by the data directory of an `up`, and works at a site of it."""
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from ledger.config import Settings, load_settings
 from ledger.core.errors import ConfigInvalid
 
+if TYPE_CHECKING:
+    from ledger.service import Service
+    from ledger.site import Site
+
 Command = TypeVar("Command", bound=Callable[..., Any])
+Told = TypeVar("Told")
 
 
 def data_option(used_where: str) -> Callable[[Command], Command]:
@@ -48,3 +54,14 @@ def find_admin_url(data: Path) -> str:
     from ledger.embedded.installation import DataDirectory  # noqa: PLC0415
 
     return DataDirectory(data).admin_database_url()
+
+
+def at_site(data: Path, site: str, work: Callable[[Service, Site], Awaitable[Told]]) -> Told:
+    """What `work` makes of a site, in this process and without a server; whatever it raises comes through."""
+    from ledger.app import open_service  # noqa: PLC0415 - `--help` starts fast
+
+    async def run() -> Told:
+        async with open_service(find_settings(data)) as service:
+            return await work(service, await service.site(site))
+
+    return asyncio.run(run())

@@ -11,7 +11,7 @@ from typing import BinaryIO
 import click
 
 from ledger.core.errors import ConfigInvalid
-from ledger.core.event import VisitorId, matches
+from ledger.core.event import AccountId, VisitorId, matches
 
 _MAX_ID_BYTES = 256
 
@@ -25,11 +25,21 @@ VISITOR_FILE = click.option(
 
 def read_visitor(file: BinaryIO) -> str:
     """The visitor's id; `ConfigInvalid` where what was read is none."""
-    if file is sys.stdin.buffer and sys.stdin.isatty():
-        text = click.prompt("Visitor id (not shown)", hide_input=True, err=True)
-    else:
-        text = file.read(_MAX_ID_BYTES).decode("ascii", "replace")
-    text = text.strip()
+    text = _read(file, "Visitor id")
     if not matches(VisitorId, text):
         raise ConfigInvalid("a visitor's id is 22 to 64 letters, digits, - or _; what was read is none")
     return text
+
+
+def read_account(file: BinaryIO) -> str:
+    """An account's name, read the same way."""
+    text = _read(file, "Account")
+    if not matches(AccountId, text):
+        raise ConfigInvalid("an account is 1 to 128 printable characters; what was read is none")
+    return text
+
+
+def _read(file: BinaryIO, what: str) -> str:
+    if file is sys.stdin.buffer and sys.stdin.isatty():
+        return str(click.prompt(f"{what} (not shown)", hide_input=True, err=True)).strip()
+    return file.read(_MAX_ID_BYTES).decode("ascii", "replace").strip()

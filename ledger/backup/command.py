@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 import click
 
+from ledger.acting import AS
 from ledger.backup import folder
 from ledger.backup.archive import About, authenticate, read_about
 from ledger.backup.load import beside_of, judge, seekable
@@ -27,7 +28,6 @@ from ledger.core.sealing import Master
 from ledger.locate import DATA, find_admin_url, find_settings
 from ledger.progress import bar
 
-AS = click.option("--as", "actor", metavar="NAME", help="Who does this, for the administrative logs; else the OS user.")
 FILE = click.argument("file", metavar="FILE")
 OLD_SECRET = click.option(
     "--old-secret",

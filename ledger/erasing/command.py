@@ -16,17 +16,17 @@ from typing import Any, BinaryIO, TypeVar, get_args
 import click
 import msgspec
 
+from ledger.acting import AS
 from ledger.administration import actor_here
-from ledger.config import Settings
 from ledger.core.errors import ConfigInvalid, InputRefused
-from ledger.core.event import AccountId, EventId, VisitorId, matches
+from ledger.core.event import EventId, matches
 from ledger.erasing.messages import ErasureInput, ErasureLift, ErasureStatus, Instruction, Level, Reason
 from ledger.erasing.orders import By
-from ledger.locate import DATA, find_settings
+from ledger.locate import DATA, at_site
 from ledger.service import Service
 from ledger.site import Site
+from ledger.visitor_option import VISITOR_FILE, read_account, read_visitor
 
-_MAX_ID_BYTES = 256
 Told = TypeVar("Told")
 
 _SITE = click.argument("site")
@@ -35,7 +35,6 @@ _INSTRUCTION = click.option(
     "--instruction", required=True, help="Who instructed, and where that is kept. Nothing personal of the visitor."
 )
 _EVIDENCE = click.option("--evidence", metavar="SHA256", help="Of the request, as it is kept (64 hex digits).")
-_AS = click.option("--as", "actor", metavar="NAME", help="Who acts, for the administrative log.  [default: the user]")
 _JSON = click.option("--json", "as_json", is_flag=True, help="For programs.")
 
 
@@ -57,13 +56,8 @@ def erase_command() -> None:
 @click.option("--account", "is_account", is_flag=True, help="What is read is an account's name, not a visitor's id.")
 @click.option("--id", "erasure", metavar="ID", help="A UUID: the order is made once under it.")
 @click.option("--wait", "wait_seconds", type=click.FloatRange(min=0), default=0.0, help="Seconds, until it is done.")
-@click.option(
-    "--visitor-file",
-    type=click.File("rb"),
-    default="-",
-    help="File that holds the visitor's id; - is standard input, and asks where that is a terminal.  [default: -]",
-)
-@_AS
+@VISITOR_FILE
+@AS
 @_JSON
 @DATA
 def order(
@@ -82,7 +76,7 @@ def order(
     data: Path,
 ) -> None:
     """Order it: from now on nothing is recorded or told of this visitor. Exit code 1 if it was not done in time."""
-    name = _read(visitor_file, is_account)
+    name = read_account(visitor_file) if is_account else read_visitor(visitor_file)
     named = {"account" if is_account else "visitor": name}
     members = {"reason": reason, "instruction": instruction, "evidence": evidence, "level": level, "id": erasure}
     try:
@@ -119,7 +113,7 @@ def status(site: str, erasure: str, as_json: bool, data: Path) -> None:
 @_ERASURE
 @_INSTRUCTION
 @_EVIDENCE
-@_AS
+@AS
 @_JSON
 @DATA
 def lift(
@@ -135,7 +129,7 @@ def lift(
 @_SITE
 @_ERASURE
 @_INSTRUCTION
-@_AS
+@AS
 @DATA
 def open_held(site: str, erasure: str, instruction: str, actor: str | None, data: Path) -> None:
     """Open what is held as proof: one JSON line an opening. It is personal data, and the act is on record."""
@@ -147,37 +141,15 @@ def open_held(site: str, erasure: str, instruction: str, actor: str | None, data
 
 
 def _run(data: Path, site: str, work: Callable[[Service, Site], Awaitable[Told]]) -> Told:
-    async def ask(settings: Settings) -> Told:
-        from ledger.app import open_service  # noqa: PLC0415 - a wrong argument is told fast
-
-        logging.getLogger("ledger.site").setLevel(logging.ERROR)
-        async with open_service(settings) as service:
-            return await work(service, await service.site(site))
-
+    logging.getLogger("ledger.site").setLevel(logging.ERROR)
     try:
-        return asyncio.run(ask(find_settings(data)))
+        return at_site(data, site, work)
     except InputRefused as error:
         raise ConfigInvalid(error.detail) from error
 
 
 def _by(actor: str | None) -> By:
     return By(actor_here(actor), "operator")
-
-
-def _read(file: BinaryIO, is_account: bool) -> str:
-    if file is sys.stdin.buffer and sys.stdin.isatty():
-        what = "Account" if is_account else "Visitor id"
-        text = click.prompt(f"{what} (not shown)", hide_input=True, err=True)
-    else:
-        text = file.read(_MAX_ID_BYTES).decode("ascii", "replace")
-    text = text.strip()
-    if not matches(AccountId if is_account else VisitorId, text):
-        raise ConfigInvalid(
-            "an account is 1 to 128 printable characters; what was read is none"
-            if is_account
-            else "a visitor's id is 22 to 64 letters, digits, - or _; what was read is none"
-        )
-    return text
 
 
 def _instruction(text: str) -> str:

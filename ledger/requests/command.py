@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ from ledger.administration import Who
 from ledger.core.errors import InputRefused
 from ledger.core.event import EventId, convert, matches
 from ledger.core.subject_request import Kind, OperatorStep, Refusal, State, allowed
-from ledger.locate import DATA, find_settings
+from ledger.locate import DATA, at_site
 from ledger.requests.messages import ErasureLevel, RequestList, RequestRegistration, RequestStatus, RequestStepInput
 from ledger.requests.register import Requests
 from ledger.site import Site
@@ -213,14 +212,8 @@ def _convert(told: dict[str, Any], kind: Any) -> Any:
 
 
 def _run(data: Path, site_name: str, work: Callable[[Requests, Site], Awaitable[Any]]) -> Any:
-    from ledger.app import open_service  # noqa: PLC0415 - `--help` starts fast
-
-    async def run() -> Any:
-        async with open_service(find_settings(data)) as service:
-            return await work(service.requests, await service.site(site_name))
-
     try:
-        return asyncio.run(run())
+        return at_site(data, site_name, lambda service, site: work(service.requests, site))
     except InputRefused as error:
         raise click.UsageError(error.detail) from error
 

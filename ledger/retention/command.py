@@ -18,7 +18,7 @@ from ledger.acting import acting_options
 from ledger.core.encoding import encode_time
 from ledger.core.errors import ConfigInvalid, InputRefused
 from ledger.core.event import parse_time
-from ledger.locate import DATA, find_settings
+from ledger.locate import DATA, at_site, find_settings
 
 if TYPE_CHECKING:
     from ledger.administration import Who
@@ -182,13 +182,7 @@ def _renamed(run: dict[str, Any]) -> dict[str, Any]:
 
 
 def _run(data: Path, site_name: str, work: Callable[[Service, Site], Awaitable[None]]) -> None:
-    from ledger.app import open_service  # noqa: PLC0415 - `--help` starts fast
-
-    async def run_it() -> None:
-        async with open_service(find_settings(data)) as service:
-            await work(service, await service.site(site_name))
-
     try:
-        asyncio.run(run_it())
+        at_site(data, site_name, work)
     except InputRefused as error:
         raise ConfigInvalid(error.detail) from error
