@@ -7,7 +7,6 @@ core/decide.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import textwrap
 from collections.abc import Sequence
@@ -18,11 +17,10 @@ import click
 import msgspec
 
 from ledger.answering import ConsentQuestion
-from ledger.config import Settings
 from ledger.core.encoding import decode_decimal
 from ledger.core.errors import ConfigInvalid, InputRefused, Malformed
 from ledger.core.event import ANY_PURPOSE, AnyTime, PurposeId, Region, matches, parse_time
-from ledger.locate import DATA, find_settings
+from ledger.locate import DATA, at_site
 from ledger.messages import Consent, PurposeDecision
 from ledger.visitor_option import VISITOR_FILE, read_visitor
 
@@ -74,21 +72,14 @@ def decide_command(
         explain=explain,
         asked_by="operator",
     )
-    consent = asyncio.run(_ask(find_settings(data), site, question))
+    logging.getLogger("ledger.site").setLevel(logging.ERROR)  # nothing is recorded: that no key lies here is no news
+    consent = at_site(data, site, lambda service, found: service.consent(found, question))
     if as_json:
         told: dict[str, Any] = msgspec.to_builtins(consent)
         del told["visitor"]
         click.echo(msgspec.json.format(msgspec.json.encode(told), indent=2).decode())
     else:
         click.echo("\n".join(_words(consent)))
-
-
-async def _ask(settings: Settings, site: str, question: ConsentQuestion) -> Consent:
-    from ledger.app import open_service  # noqa: PLC0415 - a wrong argument is told fast
-
-    logging.getLogger("ledger.site").setLevel(logging.ERROR)  # nothing is recorded: that no key lies here is no news
-    async with open_service(settings) as service:
-        return await service.consent(await service.site(site), question)
 
 
 def _known(text: str | None) -> tuple[int | None, bool]:
