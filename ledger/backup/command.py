@@ -78,8 +78,8 @@ def backup_command(context: click.Context, to: str | None, keep: str | None, act
             click.echo(f"removed {path}", err=True)
         if settings.backup_dir is None:
             click.echo(
-                f"the files beside it, in {target.beside}, are as of now: who is erased from now on is back after a "
-                f"restore. Start the worker (or `up`) with LEDGER_BACKUP_DIR={target.beside}, which keeps them current",
+                f"the files beside it, in {target.beside}, are as of now. Unless the worker (or `up`) runs with "
+                f"LEDGER_BACKUP_DIR={target.beside}, which keeps them current, a restore brings back who is erased later",
                 err=True,
             )
         if target.directory is not None and keep is not None:
