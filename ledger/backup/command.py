@@ -79,7 +79,7 @@ def backup_command(context: click.Context, to: str | None, keep: str | None, act
         if settings.backup_dir is None:
             click.echo(
                 f"the files beside it, in {target.beside}, are as of now. Unless the worker (or `up`) runs with "
-                f"LEDGER_BACKUP_DIR={target.beside}, which keeps them current, a restore brings back who is erased later",
+                f"LEDGER_BACKUP_DIR={target.beside}, which keeps them current, a restore brings back the erased",
                 err=True,
             )
         if target.directory is not None and keep is not None:
