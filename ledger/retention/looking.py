@@ -102,12 +102,18 @@ class Look:
 
 
 class ClosedLook(Look):
-    """Of a site that is closed every event goes, but those that have to be kept."""
+    """Of a site that is closed every event goes, but those that have to be kept. Whom an order erases is left to it:
+    it may say that proof is held."""
 
     can_be_due = True
 
     async def subjects(self, found: Sequence[bytes]) -> list[Subject]:
-        return [one._replace(plan=self._leaving(one.subject, one.events)) for one in await super().subjects(found)]
+        blocks = await self._reads.blocks(self._site.site_id, found)
+        ordered = {subject for subject, block in blocks.items() if block.state == "pending"}
+        return [
+            one if one.subject in ordered else one._replace(plan=self._leaving(one.subject, one.events))
+            for one in await super().subjects(found)
+        ]
 
     def _leaving(self, subject: bytes, events: Sequence[Recorded]) -> Plan:
         until = {one.seq: self._retention.terms.mandatory_until_ms(one) or 0 for one in events}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from base64 import urlsafe_b64decode as b64decode
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from ledger.core.entry import Kind
 from ledger.core.errors import ConfigInvalid, InputRefused
 from ledger.core.event import EventInput, convert
 from ledger.erasing import execution
+from ledger.erasing.eraser import Eraser
 from ledger.erasing.messages import ErasureInput
 from ledger.erasing.orders import By
 from ledger.export import export
@@ -37,7 +39,7 @@ from ledger.retention.pruner import SitePruner
 from ledger.service import Service
 from ledger.site import Site
 from tests.checkpointing import checkpoint
-from tests.harness import check_log, document, found, grant, new_visitor, now_ms, refusal
+from tests.harness import check_log, document, found, grant, new_visitor, now_ms, refusal, until
 
 YEAR_MS = 366 * DAY_MS
 TERMS = """
@@ -240,6 +242,10 @@ async def test_who_is_restricted_is_left_alone(shop: Shop) -> None:
     assert await shop.left() == [seq] != [other]
 
 
+async def closes(shop: Shop, left: list[int]) -> bool:
+    return await shop.left() == left
+
+
 async def test_a_closed_site_records_nothing_more_and_keeps_what_law_keeps(
     shop: Shop, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -251,6 +257,10 @@ async def test_a_closed_site_records_nothing_more_and_keeps_what_law_keeps(
     )
     no = await shop.tells(visitor=visitor, decisions={"marketing": "denied"})
     await shop.tells(visitor=new_visitor(), decisions={"analytics": "denied"})
+    claimant = new_visitor()
+    proof = await shop.tells(visitor=claimant, decisions={"marketing": "granted"})
+    order = {"visitor": claimant, "level": "hold", "reason": "subject_request", "instruction": "DSR-2"}
+    await shop.service.erasures.order(shop.site, convert(order, ErasureInput), By("anna", "operator"))
     who = Who("anna", "operator", "termination of 2026-11-21")
     with pytest.raises(ConfigInvalid, match="instruction"):
         await closing.close_site(shop.pool, shop.service.sites, shop.site, who._replace(instruction=None))
@@ -260,8 +270,12 @@ async def test_a_closed_site_records_nothing_more_and_keeps_what_law_keeps(
     with pytest.raises(InputRefused, match="closed"):
         await shop.tells(visitor=visitor, decisions={"marketing": "denied"})
 
-    await closing.carry_out(shop.pool, shop.service.sites, shop.site, who)
+    closed = asyncio.create_task(closing.carry_out(shop.pool, shop.service.sites, shop.site, who))
+    await until(lambda: closes(shop, [accepted, proof]))
+    await Eraser(settings, shop.pool).carry_out(shop.service.sites, shop.site)
+    await closed
     assert await shop.left() == [accepted]
+    assert await shop.pool.fetchval("select seq from ledger.held") == proof, "an order to hold proof is not overtaken"
     assert await verdict(shop, settings, tmp_path) == 0
     assert await shop.marks() == [("marketing", no)], "the yes beside the acceptance is not to come back to life"
     told = await closing.closing_of(shop.pool, shop.site)
