@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import BrowserContext, Page, Playwright, sync_playwright
 
 from ledger.credentials import Credentials, read_credentials
+from tests.upped import running_up
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = [
@@ -29,8 +24,6 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-START_SECONDS = 60
-STOP_SECONDS = 30
 
 
 @pytest.fixture(scope="module")
@@ -44,25 +37,8 @@ def chromium() -> str:
 @pytest.fixture(scope="module")
 def ledger(chromium: str) -> Iterator[Credentials]:
     """`consent-ledger up` with the example sites, on free ports, in a directory of its own."""
-    directory = Path(tempfile.mkdtemp(prefix="ledger-page-"))
-    with (directory / "up.log").open("wb") as log:
-        command = [sys.executable, "-m", "ledger", "up", "--data", str(directory / "data"), "--port", "0"]
-        up = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
-    try:
-        deadline = time.monotonic() + START_SECONDS
-        while not (directory / "data" / "credentials.json").exists():
-            assert up.poll() is None, (directory / "up.log").read_text()
-            assert time.monotonic() < deadline, "the service did not come up in time"
-            time.sleep(0.05)
+    with running_up() as directory:
         yield read_credentials(directory / "data")
-    finally:
-        up.send_signal(signal.SIGINT)
-        try:
-            up.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            os.killpg(up.pid, signal.SIGKILL)
-            up.wait()
-    shutil.rmtree(directory)
 
 
 @pytest.fixture(scope="module")

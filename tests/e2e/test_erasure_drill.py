@@ -10,15 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import secrets
 import shlex
-import shutil
-import signal
 import subprocess
-import sys
-import tempfile
 import uuid
 from base64 import b64decode
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -41,7 +36,8 @@ from ledger.embedded.installation import DataDirectory
 from ledger.provision import SiteCredentials
 from ledger.secrets import new_event_id
 from tests.bytesearch import Needles, names
-from tests.harness import DEADLINE_SECONDS, Browser, Load, grant, now_ms, refusal, until
+from tests.harness import Browser, Load, grant, now_ms, refusal, until
+from tests.upped import running_up
 
 SITE = "weco.nexaxt.com"
 RUNBOOK = (Path(__file__).resolve().parents[2] / "deploy/runbooks/erasure.md").read_text(encoding="utf-8")
@@ -86,33 +82,8 @@ class Stack:
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    directory = Path(tempfile.mkdtemp(prefix="ledger-drill-"))
-    with (directory / "up.log").open("wb") as log:
-        command = [sys.executable, "-m", "ledger", "up", "--data", str(directory / "data"), "--port", "0"]
-        up = subprocess.Popen(
-            command,
-            stdout=log,
-            stderr=log,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-            env={**os.environ, "TMPDIR": str(directory)},
-        )
-    try:
-
-        async def ready() -> bool:
-            assert up.poll() is None, (directory / "up.log").read_text()
-            return (directory / "data" / "credentials.json").exists()
-
-        asyncio.run(until(ready))
+    with running_up(temporary=True) as directory:
         yield Stack(directory)
-    finally:
-        up.send_signal(signal.SIGINT)
-        try:
-            up.wait(DEADLINE_SECONDS)
-        except subprocess.TimeoutExpired:
-            os.killpg(up.pid, signal.SIGKILL)
-            up.wait()
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 @asynccontextmanager

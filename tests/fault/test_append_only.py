@@ -15,10 +15,9 @@ import pytest_asyncio
 from ledger.embedded.ports import free_port
 from ledger.embedded.postgres import Postgres
 from ledger.store.migrate import migrate, migrations
-from ledger.store.pool import open_pool
 from tests.conftest import Database, admin
 from tests.fault.writer import Writer
-from tests.founding import Founded, found
+from tests.founding import Founded
 
 APPEND_ONLY = (
     *("site", "entry", "known", "erased", "document", "policy", "opening", "key_entry", "cookie_review"),
@@ -92,18 +91,6 @@ grant create, usage on schema elsewhere to ledger_owner;
 create function elsewhere.swallow() returns trigger language plpgsql as 'begin return null; end';
 do $$ begin execute format('grant create on database %I to ledger_owner', current_database()); end $$;
 """
-
-
-@pytest_asyncio.fixture
-async def pool(database: Database) -> AsyncIterator[asyncpg.Pool]:
-    pool = await open_pool(database.url)
-    yield pool
-    pool.terminate()
-
-
-@pytest_asyncio.fixture
-async def founded(database: Database) -> Founded:
-    return await found(database.url)
 
 
 @pytest_asyncio.fixture
