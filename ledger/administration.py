@@ -32,12 +32,13 @@ from ledger.core.admin_act import (
     encode_act,
 )
 from ledger.core.encoding import encode_time
-from ledger.core.entry import Kind, commit_of, commitment
+from ledger.core.entry import commit_of
 from ledger.core.errors import ConfigInvalid, Erased, Malformed
 from ledger.core.event import MAX_PAYLOAD_BYTES
 from ledger.messages import Receipt
+from ledger.recording import sealed_draft
 from ledger.replies import receipt_of
-from ledger.secrets import new_event_id, new_salt
+from ledger.secrets import new_event_id
 from ledger.sequencer import Sequencer
 from ledger.site import Site, SiteRegistry
 from ledger.store.append import EventDraft
@@ -143,22 +144,11 @@ def _act_of(site: str, act: Act, act_id: str, now_ms: int) -> AdminAct:
 
 def _draft(log: Site, sequencer: Sequencer, act: AdminAct) -> EventDraft:
     """Filed under its actor; what it says, its time apart, tells a repetition from another act."""
-    payload, salt = encode_act(act), new_salt()
+    payload = encode_act(act)
     if len(payload) > MAX_PAYLOAD_BYTES:
         raise ConfigInvalid(f"an act has at most {MAX_PAYLOAD_BYTES} bytes")
-    commit = commitment(salt, payload)
-    signer = sequencer.signer
-    return EventDraft(
-        key=log.hasher.event_id(act.id),
-        commit=commit,
-        signer=signer.key_hash,
-        signature=signer.sign(Kind.EVENT, commit),
-        sealed=log.vault.seal_opening(commit, salt, payload),
-        visitor=log.hasher.visitor(act.actor),
-        content=log.hasher.content(encode_act(msgspec.structs.replace(act, occurred_at=encode_time(0)))),
-        salt=salt,
-        payload=payload,
-    )
+    content = log.hasher.content(encode_act(msgspec.structs.replace(act, occurred_at=encode_time(0))))
+    return sealed_draft(log, sequencer, act.id, payload, log.hasher.visitor(act.actor), content)
 
 
 def act_id_of(log_id: str, name: str) -> str:

@@ -190,18 +190,32 @@ def draft_of(
     payload = events.encode_payload(event)
     if len(payload) > events.MAX_PAYLOAD_BYTES:
         raise InputRefused("event-too-large", f"An event has at most {events.MAX_PAYLOAD_BYTES} bytes.")
+    own = site.hasher.content(payload) if content is None else content
+    return sealed_draft(site, sequencer, event.id, payload, subject, own, site.hasher.actor(event))
+
+
+def sealed_draft(
+    site: Site,
+    sequencer: Sequencer,
+    event_id: str,
+    payload: bytes,
+    subject: bytes,
+    content: bytes,
+    actor: bytes | None = None,
+) -> EventDraft:
+    """A payload ready to be appended: salted, sealed, and signed; what the rest is `EventDraft` says."""
     salt = new_salt()
     commit = commitment(salt, payload)
     signer = sequencer.signer
     return EventDraft(
-        key=site.hasher.event_id(event.id),
+        key=site.hasher.event_id(event_id),
         commit=commit,
         signer=signer.key_hash,
         signature=signer.sign(Kind.EVENT, commit),
         sealed=site.vault.seal_opening(commit, salt, payload),
         visitor=subject,
-        content=site.hasher.content(payload) if content is None else content,
+        content=content,
         salt=salt,
         payload=payload,
-        actor=site.hasher.actor(event),
+        actor=actor,
     )

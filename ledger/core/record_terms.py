@@ -28,7 +28,7 @@ NEVER = 2**62
 """A moment that does not come."""
 
 Key = tuple[int, bool, int]
-"""The order in which acts win (DESIGN section 8): when it counts, denial over grant, seq."""
+"""The order in which acts win: when it counts, denial over grant, seq."""
 
 
 class Answered(NamedTuple):

@@ -103,7 +103,7 @@ ROUTES = (
     Route("GET", "/readyz", operations.readyz),
     Route("GET", "/metrics", operations.metrics),
     Route("GET", "/openapi.json", operations.openapi, pages="any"),
-    Route("GET", "/schemas/person-export.json", downloads.person_schema, pages="any"),
+    Route("GET", "/schemas/person-export.json", operations.person_schema, pages="any"),
     Route("GET", "/schemas/site-document.json", operations.site_document_schema, pages="any"),
     Route("GET", "/verify", operations.verify_page),
     Route("GET", "/", operations.page),

@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from functools import cache
-from pathlib import Path
 from typing import NamedTuple, get_args
 
 from aiohttp import hdrs, web
@@ -21,7 +19,7 @@ from ledger.core.encoding import encode_time
 from ledger.core.errors import InputRefused
 from ledger.core.event import Language, matches
 from ledger.downloads import Format, Link, Wanted, new_download_id
-from ledger.http import auth, body, caching, parameters, person_page
+from ledger.http import auth, body, parameters, person_page
 from ledger.http.acting import acting_of
 from ledger.http.edge import EDGE, JSON, Edge, json_response
 from ledger.messages import Download, DownloadInput
@@ -35,9 +33,6 @@ PRIVATE = {
     "X-Robots-Tag": "noindex, nofollow",
     "Content-Security-Policy": "sandbox; default-src 'none'",
 }
-
-
-_SCHEMA = Path(__file__).parent / "person-export.schema.json"
 
 
 class File(NamedTuple):
@@ -144,15 +139,3 @@ async def _write(request: web.Request, response: web.StreamResponse, piece: byte
         if request.transport is not None:
             request.transport.abort()  # it takes nothing: an orderly close would wait for it, too
         raise ConnectionResetError("the client does not take what it asked for") from None
-
-
-async def person_schema(request: web.Request) -> web.Response:
-    """`GET /schemas/person-export.json`: the JSON Schema of one person's export."""
-    parameters.query(request)
-    headers: dict[str, str] = {hdrs.CACHE_CONTROL: "public, max-age=3600", hdrs.CONTENT_TYPE: "application/schema+json"}
-    return caching.respond(request, _schema(), headers)
-
-
-@cache
-def _schema() -> bytes:
-    return _SCHEMA.read_bytes()

@@ -17,6 +17,7 @@ from ledger.http.metrics import EXPOSITION_TYPE
 _WEB = Path(__file__).parent.parent / "web"
 _CONTRACT = Path(__file__).parent / "openapi.json"
 _SITE_DOCUMENT = Path(__file__).parent / "site-document.schema.json"
+_PERSON_EXPORT = Path(__file__).parent / "person-export.schema.json"
 _TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -68,24 +69,28 @@ async def metrics(request: web.Request) -> web.Response:
 async def openapi(request: web.Request) -> web.Response:
     """`GET /openapi.json`: this contract."""
     parameters.query(request)
-    return web.Response(body=_contract(), content_type=JSON, headers={hdrs.CACHE_CONTROL: "public, max-age=60"})
-
-
-@cache
-def _contract() -> bytes:
-    return _CONTRACT.read_bytes()
+    return web.Response(body=_read(_CONTRACT), content_type=JSON, headers={hdrs.CACHE_CONTROL: "public, max-age=60"})
 
 
 async def site_document_schema(request: web.Request) -> web.Response:
     """`GET /schemas/site-document.json`: the JSON Schema of site documents, for editors."""
+    return _schema(request, _SITE_DOCUMENT)
+
+
+async def person_schema(request: web.Request) -> web.Response:
+    """`GET /schemas/person-export.json`: the JSON Schema of one person's export."""
+    return _schema(request, _PERSON_EXPORT)
+
+
+def _schema(request: web.Request, path: Path) -> web.Response:
     parameters.query(request)
     headers: dict[str, str] = {hdrs.CACHE_CONTROL: "public, max-age=3600", hdrs.CONTENT_TYPE: "application/schema+json"}
-    return caching.respond(request, _site_document(), headers)
+    return caching.respond(request, _read(path), headers)
 
 
 @cache
-def _site_document() -> bytes:
-    return _SITE_DOCUMENT.read_bytes()
+def _read(path: Path) -> bytes:
+    return path.read_bytes()
 
 
 async def verify_page(request: web.Request) -> web.Response:
