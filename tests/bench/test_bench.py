@@ -15,7 +15,7 @@ from rich.console import Console
 from ledger.bench.load import measure, split_answer
 from ledger.bench.measure import CONNECTIONS
 from ledger.bench.run import run_bench
-from ledger.bench.workload import Call, Job, requests, visitor
+from ledger.bench.workload import Call, Job, Measured, requests, visitor
 from ledger.core.errors import ConfigInvalid
 from ledger.core.event import parse_input
 from ledger.embedded.ports import free_port
@@ -93,14 +93,23 @@ def test_an_answer_is_whole_at_its_last_byte_and_not_before(data: bytes, status:
         assert split_answer(bytearray(data[:end])) is None
 
 
+async def answered(asked: Job) -> Measured:
+    """What is measured; on a machine so busy that nothing was answered meanwhile, for longer."""
+    for seconds in (asked.seconds, 5.0, 60.0):
+        found = await measure(msgspec.structs.replace(asked, seconds=seconds))
+        if found.answers or found.unexpected:
+            break
+    return found
+
+
 async def test_what_was_answered_is_counted_and_what_was_refused_is_told_apart(api: Api) -> None:  # noqa: F811
     port = int(api.url.rpartition(":")[2])
-    good = await measure(job("event", key=api.publishable, port=port))
+    good = await answered(job("event", key=api.publishable, port=port))
     assert good.answers == good.items > 0
     assert good.unexpected == {}
     assert 0 < good.p50_ms <= good.p99_ms
     assert msgspec.json.decode(good.sample)["site"] == SITE
-    refused = await measure(job("event", key="pk_of_nobody", port=port))
+    refused = await answered(job("event", key="pk_of_nobody", port=port))
     assert refused.answers == 0
     assert refused.unexpected["401"] > 0
 
