@@ -75,7 +75,7 @@ async def standing_now(reads: Reads, site: Site, visitors: Sequence[bytes]) -> N
         else _standing(state, own)
         for state, own in zip(states, held, strict=True)
     ]
-    return Now(size, policy_seq, now_ms, standings)
+    return Now(size, policy_seq, now_ms, _of(site, standings))
 
 
 class _Held(NamedTuple):
@@ -117,7 +117,7 @@ async def standing_then(
     past = await _past_states(reads, site, [bytes.fromhex(account) for account in wanted], at_ms, known_seq)
     accounts = dict(zip(wanted, past, strict=True))
     held = await _held(reads, site, [*visitors, *map(bytes.fromhex, wanted)])
-    return [
+    standings = [
         _standing(
             state,
             held.get(visitor, _NOTHING),
@@ -126,6 +126,14 @@ async def standing_then(
         )
         for visitor, state in zip(visitors, states, strict=True)
     ]
+    return _of(site, standings)
+
+
+def _of(site: Site, standings: list[Standing]) -> list[Standing]:
+    """Of a site that was closed the refusals are gone without a mark: nobody is granted by default for it."""
+    if not site.closed:
+        return standings
+    return [one if one.blocked else one._replace(blocked="restricted") for one in standings]
 
 
 async def _held(reads: Reads, site: Site, subjects: Sequence[bytes]) -> dict[bytes, _Held]:

@@ -31,6 +31,7 @@ from ledger.erasing.orders import By
 from ledger.export import export
 from ledger.keys.files import log_keys
 from ledger.keys.receipts import ReceiptKeys
+from ledger.messages import CheckInput
 from ledger.provision import SiteCredentials
 from ledger.recording import Principal
 from ledger.retention import closing, pruner, store
@@ -256,7 +257,8 @@ async def test_a_closed_site_records_nothing_more_and_keeps_what_law_keeps(
         visitor=visitor, decisions={"terms": "granted", "marketing": "granted"}, shown=shop.terms_hash()
     )
     no = await shop.tells(visitor=visitor, decisions={"marketing": "denied"})
-    await shop.tells(visitor=new_visitor(), decisions={"analytics": "denied"})
+    refuser = new_visitor()
+    await shop.tells(visitor=refuser, decisions={"analytics": "denied"})
     claimant = new_visitor()
     proof = await shop.tells(visitor=claimant, decisions={"marketing": "granted"})
     order = {"visitor": claimant, "level": "hold", "reason": "subject_request", "instruction": "DSR-2"}
@@ -278,6 +280,9 @@ async def test_a_closed_site_records_nothing_more_and_keeps_what_law_keeps(
     assert await shop.pool.fetchval("select seq from ledger.held") == proof, "an order to hold proof is not overtaken"
     assert await verdict(shop, settings, tmp_path) == 0
     assert await shop.marks() == [("marketing", no)], "the yes beside the acceptance is not to come back to life"
+    asked = CheckInput(visitors=[refuser, new_visitor()], purposes=["analytics"])
+    answers = (await shop.service.check(shop.site, asked)).results.values()
+    assert {answer["analytics"].reason for answer in answers} == {"restricted"}, "no refusal is a yes by default"
     told = await closing.closing_of(shop.pool, shop.site)
     assert (told.status, told.erased, told.kept) == ("closed", 2, 1)
     key = await ReceiptKeys(settings, shop.service.reads).signing(shop.site, [shop.site])
