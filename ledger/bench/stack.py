@@ -16,6 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from ledger.bench.witnesses import Witnesses, witnessing
+from ledger.core.admin_act import admin_log_of
 from ledger.core.errors import ConfigInvalid
 from ledger.core.note import TYPE_ED25519, VerifierKey
 from ledger.credentials import CREDENTIALS_NAME
@@ -74,13 +75,13 @@ def _wait_for(process: subprocess.Popen[bytes], data: Path, log: Path, witnesses
 
 
 def _log_vkeys(data: Path) -> Iterator[str]:
-    """Of the example sites that are being founded: their keys are there before anything else of them."""
+    """Of the example sites that are being founded, their administrative logs too: keys are there before all else."""
     with suppress(ConfigInvalid):  # it has not begun
         settings = DataDirectory(data).settings()
-        for site in EXAMPLE_SITES:
+        for name in (*EXAMPLE_SITES, *map(admin_log_of, EXAMPLE_SITES)):
             with suppress(ConfigInvalid):
-                for key in log_keys(settings, site):
-                    yield str(VerifierKey(f"{settings.origin_prefix}/{site}", TYPE_ED25519, key.public))
+                for key in log_keys(settings, name):
+                    yield str(VerifierKey(f"{settings.origin_prefix}/{name}", TYPE_ED25519, key.public))
 
 
 def server_memory(data: Path) -> list[Memory]:
