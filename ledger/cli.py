@@ -72,6 +72,8 @@ class Group(click.Group):
             raise Failure("interrupted") from error
         except LedgerError as error:
             raise Failure(str(error)) from error
+        except BrokenPipeError:  # whoever read what is printed has enough of it: click ends without a word
+            raise
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise Failure(f"{type(error).__name__}: {error}") from error
 
@@ -113,7 +115,8 @@ async def _site_id(pool: asyncpg.Pool, site: str) -> int:
 def up(data: Path, port: int) -> None:
     """Start everything on this machine: Postgres, NATS and the service, with the example sites.
 
-    LEDGER_… variables are not read. Witnesses are named by a trust policy (C2SP tlog-policy) in DATA/witnesses.
+    Of the LEDGER_… variables only LEDGER_BACKUP_DIR is read. Witnesses are named by a trust policy (C2SP tlog-policy)
+    in DATA/witnesses.
     """
     from ledger.embedded.up import up as run_up  # noqa: PLC0415
 
