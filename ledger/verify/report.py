@@ -231,7 +231,9 @@ def _render_admin(admin: Admin) -> list[str]:
         lines.append(f"  UNMATCHED  {admin.mismatch_count - len(admin.mismatches):,} more")
     for each in admin.pending:
         count = f"{each.erased:,} of {each.count:,} events erased" if each.count else "nothing erased"
-        lines.append(f"  pending    {each.act} at {each.position}: {count} (not carried out yet, or nothing was left to erase)")
+        lines.append(
+            f"  pending    {each.act} at {each.position}: {count} (not carried out yet, or nothing was left to erase)"
+        )
     if admin.pending_count > len(admin.pending):
         lines.append(f"  pending    {admin.pending_count - len(admin.pending):,} acts more")
     if admin.flagged:
