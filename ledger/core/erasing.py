@@ -72,16 +72,19 @@ def plan(
     last_seq: int,
     term: Duration,
     inherited: Mapping[bytes, Collection[Mark]] = MappingProxyType({}),
+    stays: Collection[int] = (),
 ) -> Plan:
     """What becomes of `events` (subject -> what of it is the person's).
 
     Of the subjects `whole` nothing else is left, of the others something is. `beside`: subject -> others that its
     denials had held for too; `above`: subject -> all events of the account that it is linked to, whose denials had held
     for it. `inherited`: subject -> marks of the account that it is linked to: what stands in for a denial that was
-    erased before goes on to whom it had held for. `term` is for how long marks stand; `last_seq` the log's last entry.
+    erased before goes on to whom it had held for. `stays`: seqs that may not go yet, for whoever made them is
+    restricted. `term` is for how long marks stand; `last_seq` the log's last entry.
     """
     kept = {one.seq: keep for found in events.values() for one in found if (keep := _kept(one, policies, now_ms))}
-    goes = sorted((one for found in events.values() for one in found if one.seq not in kept), key=_going)
+    staying = {*kept, *stays}
+    goes = sorted((one for found in events.values() for one in found if one.seq not in staying), key=_going)
     marks: dict[tuple[bytes, str], Mark] = {}
 
     def put(subject: bytes, mark: Mark) -> None:
@@ -90,22 +93,23 @@ def plan(
             marks[subject, mark.purpose] = mark
 
     for subject, standing in inherited.items():
-        left = subject not in whole or any(one.seq in kept for one in events.get(subject, ()))
+        left = subject not in whole or any(one.seq in staying for one in events.get(subject, ()))
         for mark in standing:
             if left or _may_be_granted_by_default(policies, mark.purpose):
                 put(subject, mark)
 
     for subject, found in events.items():
-        stays = [one for one in found if one.seq in kept]
-        until_ms = max([term.after(now_ms), *(kept[one.seq].until_ms for one in stays)])
-        denials = _denials([*(one for one in found if one.seq not in kept), *above.get(subject, ())])
+        remaining = [one for one in found if one.seq in staying]
+        by_law = [one for one in remaining if one.seq in kept]
+        until_ms = max([term.after(now_ms), *(kept[one.seq].until_ms for one in by_law)])
+        denials = _denials([*(one for one in found if one.seq not in staying), *above.get(subject, ())])
         for purpose, act in denials.items():
             mark = Mark(purpose, act.effective_ms, until_ms, act.seq)
-            if subject not in whole or stays or _may_be_granted_by_default(policies, purpose):
+            if subject not in whole or remaining or _may_be_granted_by_default(policies, purpose):
                 put(subject, mark)
             for other in beside.get(subject, ()):
                 put(other, mark)
-        for one in stays:
+        for one in by_law:
             for purpose, answer in one.event.decisions.items():
                 if answer == GRANTED and purpose not in kept[one.seq].purposes:
                     put(subject, Mark(purpose, now_ms, until_ms, last_seq))

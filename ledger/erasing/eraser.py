@@ -29,7 +29,7 @@ from ledger.core.erasing import Plan, Share, events_hash, evidence_of, shares
 from ledger.core.errors import LedgerError, Unavailable
 from ledger.erasing import store
 from ledger.erasing.execution import BLOCK_MS, Record, append_erasure
-from ledger.erasing.gathering import Person, gather
+from ledger.erasing.gathering import Person, gather, whose
 from ledger.erasing.messages import Reason
 from ledger.erasing.orders import HELD
 from ledger.erasing.store import Job
@@ -52,11 +52,13 @@ class Lag(NamedTuple):
 
 
 class _Work(NamedTuple):
-    """What was gathered for orders of one reason; `size` is the log's before it was."""
+    """What was gathered for orders of one reason; `awaits`: who is restricted, of whose records something
+    stays; `size` is the log's before it was gathered."""
 
     jobs: list[Job]
     people: list[Person]
     plans: list[Plan]
+    awaits: list[list[bytes]]
     size: int
     now_ms: int
 
@@ -141,7 +143,10 @@ class Eraser:
             if not await self._append(sites, administration, site, work, entry):
                 return False
             await asyncio.sleep(config.ERASURE_PAUSE_SECONDS)
-        ended = [index for index, found in enumerate(work.plans) if not found.goes]
+        for index, awaits in enumerate(work.awaits):
+            if awaits:
+                await store.wait_for(self._pool, site.site_id, work.jobs[index].id, awaits)
+        ended = [index for index, found in enumerate(work.plans) if not found.goes and not work.awaits[index]]
         if ended:
             marks = [mark for index in ended for mark in _marks(work, index)]
             kept = [keep for index in ended for keep in _kept(work, index)]
@@ -156,6 +161,7 @@ class Eraser:
         now_ms = time.time_ns() // 1_000_000
         people: list[Person] = []
         plans: list[Plan] = []
+        awaits: list[list[bytes]] = []
         taken: set[int] = set()
         for job in jobs:
             person = await gather(self._reads, self._pool, site, job.subject, is_account=job.is_account)
@@ -164,8 +170,10 @@ class Eraser:
             plans.append(found._replace(goes=tuple(seq for seq in found.goes if seq not in taken)))
             taken.update(found.goes)
             people.append(person)
+            by_law = {one.seq for one in found.kept}
+            awaits.append(sorted({each for seq, each in person.restricted.items() if seq not in by_law}))
             await asyncio.sleep(0)
-        return _Work(jobs, people, plans, size, now_ms)
+        return _Work(jobs, people, plans, awaits, size, now_ms)
 
     async def _append(
         self, sites: SiteRegistry, administration: Administration, site: Site, work: _Work, entry: tuple[Share, ...]
@@ -174,18 +182,19 @@ class Eraser:
         seqs = sorted(seq for share in entry for seq in share.seqs)
         jobs = [work.jobs[share.plan] for share in entry]
         evidence = evidence_of(job.evidence for job in jobs)
+        going = [one for share in entry for one in work.people[share.plan].find(set(share.seqs))]
         effects = Effects(
             subjects=[job.subject for job in jobs],
             upto=work.size,
-            keys=[
-                site.hasher.event_id(one.event.id)
-                for share in entry
-                for one in work.people[share.plan].find(set(share.seqs))
-            ],
+            whose=sorted(set().union(*whose(site, going).values())),
+            keys=[site.hasher.event_id(one.event.id) for one in going],
             marks=[mark for share in entry if share.first for mark in _marks(work, share.plan)],
             held=await self._held(sites, site, work, entry),
             kept=[keep for share in entry if share.first for keep in _kept(work, share.plan)],
-            jobs=[JobRow(work.jobs[share.plan].id, len(share.seqs), share.last) for share in entry],
+            jobs=[
+                JobRow(work.jobs[share.plan].id, len(share.seqs), share.last and not work.awaits[share.plan])
+                for share in entry
+            ],
             block_ms=BLOCK_MS,
         )
         reason = cast(Reason, jobs[0].reason)
@@ -212,7 +221,7 @@ class Eraser:
             return False
         self.entries[site.site] += 1
         self.erased[site.site] += len(seqs)
-        self.people[site.site] += sum(share.last for share in entry)
+        self.people[site.site] += sum(share.last and not work.awaits[share.plan] for share in entry)
         return True
 
     async def _held(self, sites: SiteRegistry, site: Site, work: _Work, entry: tuple[Share, ...]) -> Sequence[HeldRow]:

@@ -40,10 +40,12 @@ class Record(NamedTuple):
 
 
 class Unchanged(NamedTuple):
-    """The condition of an erasure: under none of `subjects` anything was recorded at `size` or after."""
+    """The condition of an erasure: under none of `subjects` anything was recorded at `size` or after, and none of
+    `whose` is restricted, or to be erased."""
 
     subjects: Sequence[bytes]
     size: int
+    whose: Sequence[bytes] = ()
 
 
 async def erase_seqs(
@@ -61,8 +63,7 @@ async def erase_seqs(
 
     `evidence` (64 hex digits) and `act` (the position of the administrative act that was recorded first) go into the
     record. `marks` None: one for every denial that goes. The result is None, and nothing is done, where one of the
-    events is gone already, or something new was recorded under a subject that was to be unchanged: gather again. Raises
-    `Unavailable`.
+    events is gone already, or a subject that was to be unchanged is not: gather again. Raises `Unavailable`.
     """
     sequencer = sequencer_of(site)
     events = [recorded(site.vault, row) for row in await Reads(sequencer.pool).events_at(site.site_id, seqs)]
@@ -73,6 +74,7 @@ async def erase_seqs(
     effects = Effects(
         subjects=() if unchanged is None else unchanged.subjects,
         upto=0 if unchanged is None else unchanged.size,
+        whose=() if unchanged is None else unchanged.whose,
         keys=[site.hasher.event_id(one.event.id) for one in events],
         marks=[
             MarkRow(subject, mark.purpose, mark.set_ms, mark.until_ms or 0, mark.seq, None) for subject, mark in marks

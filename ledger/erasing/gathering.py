@@ -5,6 +5,7 @@ Read in pages, opened here; what of it goes, and what has to outlive it, is core
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import chain
 from typing import NamedTuple
 
@@ -29,6 +30,8 @@ class Person(NamedTuple):
     beside: dict[bytes, tuple[bytes, ...]]
     above: dict[bytes, list[Recorded]]
     inherited: dict[bytes, tuple[Mark, ...]]
+    restricted: dict[int, bytes] = {}  # noqa: RUF012 - a NamedTuple's default, that nobody changes
+    """Seq -> who is restricted, of events that stay meanwhile."""
 
     def plan(self, site: Site, now_ms: int, last_seq: int) -> Plan:
         """What becomes of it."""
@@ -39,6 +42,7 @@ class Person(NamedTuple):
             beside=self.beside,
             above=self.above,
             inherited=self.inherited,
+            stays=self.restricted.keys(),
             now_ms=now_ms,
             last_seq=last_seq,
             term=suppress_for(site, now_ms),
@@ -50,7 +54,28 @@ class Person(NamedTuple):
 
 
 async def gather(reads: Reads, pool: asyncpg.Pool, site: Site, subject: bytes, *, is_account: bool) -> Person:
-    """Everything that goes with a visitor, or with an account."""
+    """Everything that goes with a visitor, or with an account, and what of it may not go yet."""
+    person = await _gather(reads, pool, site, subject, is_account=is_account)
+    found = [one for events in person.events.values() for one in events]
+    people = whose(site, found)
+    blocks = await reads.blocks(site.site_id, sorted(set().union(*people.values())))
+    restricted = {each for each, block in blocks.items() if block.state == "restricted"}
+    return person._replace(restricted={seq: min(by) for seq, both in people.items() if (by := both & restricted)})
+
+
+def whose(site: Site, events: Iterable[Recorded]) -> dict[int, set[bytes]]:
+    """Seq -> whose an event is (keyed hashes): who made it, and under whom it is filed."""
+    visitors: dict[str, bytes] = {}
+    found: dict[int, set[bytes]] = {}
+    for one in events:
+        name = one.event.visitor
+        if name not in visitors:
+            visitors[name] = site.hasher.visitor(name)
+        found[one.seq] = {visitors[name], site.hasher.subject(one.event)}
+    return found
+
+
+async def _gather(reads: Reads, pool: asyncpg.Pool, site: Site, subject: bytes, *, is_account: bool) -> Person:
     own = await everything(reads, site, subject)
     others = await store.related(pool, site.site_id, subject)
     events, beside, above = {subject: own}, dict[bytes, tuple[bytes, ...]](), dict[bytes, list[Recorded]]()

@@ -80,6 +80,7 @@ class Orders:
             site.site_id,
             erasure,
             subject,
+            site.hasher.content(b"erasure of\n" + erasure.bytes + subject),
             is_account,
             request.level,
             request.reason,

@@ -52,17 +52,26 @@ class JobRow(NamedTuple):
     blocked_until_ms: int | None
 
 
-_ORDER = "select ledger.order_erasure($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+_ORDER = "select ledger.order_erasure($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
 _LIFT = "select ledger.lift_restriction($1, $2)"
+# An order that waits for people who are restricted, one of whom is not any more, has something to do.
 _WAITING = """
 select s.site, count(*) as orders, min(r.due_ms) as due_ms,
        (extract(epoch from statement_timestamp()) * 1000)::bigint as now_ms
   from ledger.erasure r join ledger.site s using (site_id)
- where r.status = 'pending' group by s.site order by s.site
+ where r.status = 'pending'
+   and (cardinality(r.awaits) = 0 or cardinality(r.awaits) >
+        (select count(*) from ledger.block b
+          where b.site_id = r.site_id and b.subject = any (r.awaits) and b.state = 'restricted'))
+ group by s.site order by s.site
 """
 _JOBS = """
 select r.id, r.subject, r.is_account, r.level, r.reason, r.evidence, r.hold_for, r.requested_ms, r.due_ms
-  from ledger.erasure r where r.site_id = $1 and r.status = 'pending' order by r.due_ms, r.id limit $2
+  from ledger.erasure r where r.site_id = $1 and r.status = 'pending'
+   and (cardinality(r.awaits) = 0 or cardinality(r.awaits) >
+        (select count(*) from ledger.block b
+          where b.site_id = r.site_id and b.subject = any (r.awaits) and b.state = 'restricted'))
+ order by r.due_ms, r.id limit $2
 """
 _JOB = """
 select r.id, r.level, r.reason, r.status, r.requested_ms, r.due_ms, r.ended_ms, r.evidence, r.act, r.events, r.sealed,
@@ -92,6 +101,7 @@ _HASTEN = """
 select ledger.hasten_erasures(s.site_id) from ledger.site s
  where s.site = $1 and exists (select 1 from ledger.erasure r where r.site_id = s.site_id and r.status = 'pending')
 """
+_AWAIT = "select ledger.await_unrestricted($1, $2, $3)"
 _END = "select ledger.end_erasures($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
 _SWEEP = "select ledger.sweep_erasures($1, $2)"
 
@@ -101,6 +111,7 @@ async def order(
     site_id: int,
     erasure: UUID,
     subject: bytes,
+    named: bytes,
     is_account: bool,
     level: str,
     reason: str,
@@ -111,8 +122,8 @@ async def order(
     wait_ms: int,
 ) -> str:
     """What `ledger.order_erasure` says: ordered, known, taken or blocked."""
-    arguments = (site_id, erasure, subject, is_account, level, reason, sealed, evidence, hold_for, act, wait_ms)
-    outcome: str = (await ask(pool, _ORDER, *arguments))[0][0]
+    arguments = (subject, named, is_account, level, reason, sealed, evidence, hold_for, act, wait_ms)
+    outcome: str = (await ask(pool, _ORDER, site_id, erasure, *arguments))[0][0]
     return outcome
 
 
@@ -177,6 +188,11 @@ async def size(pool: asyncpg.Pool, site_id: int) -> int:
 async def end(pool: asyncpg.Pool, site_id: int, columns: Sequence[Sequence[object]], block_ms: int) -> None:
     """`columns`: what `ledger.end_erasures` takes of marks, kept events and orders."""
     await ask(pool, _END, site_id, *columns, block_ms)
+
+
+async def wait_for(pool: asyncpg.Pool, site_id: int, erasure: UUID, awaits: Sequence[bytes]) -> None:
+    """Let an order wait until one of these subjects is not restricted any more."""
+    await ask(pool, _AWAIT, site_id, erasure, awaits)
 
 
 async def hasten(pool: asyncpg.Pool, site: str) -> int:

@@ -29,8 +29,9 @@ from ledger.store.reads import Reads
 class Closing(Message, frozen=True):
     """How far the closing of a site is: `closing`, or `closed` once nothing is left but what law keeps.
 
-    `instruction` is the position of the administrative act that ordered it, `evidence` the hash that stands there and
-    in the records of the erasure entries. `erased` events went, with so many `entries`; `kept` are left.
+    It does not end while people are `restricted` (so many): their records stay until that is lifted. `instruction` is
+    the position of the administrative act that ordered it, `evidence` the hash that stands there and in the records of
+    the erasure entries. `erased` events went, with so many `entries`; `kept` are left.
     """
 
     site: str
@@ -43,6 +44,7 @@ class Closing(Message, frozen=True):
     entries: int
     kept: int
     ended_at: str | None = None
+    restricted: int = 0
 
 
 async def close_site(pool: asyncpg.Pool, sites: SiteRegistry, site: Site, who: Who) -> bool:
@@ -63,7 +65,8 @@ async def close_site(pool: asyncpg.Pool, sites: SiteRegistry, site: Site, who: W
 async def carry_out(
     pool: asyncpg.Pool, sites: SiteRegistry, site: Site, who: Who, progress: Callable[[int], None] = lambda _: None
 ) -> None:
-    """Erase what a closed site has left, to the end. The worker, or the next call, goes on with what is broken off."""
+    """Erase what a closed site has left, to the end, or until nothing more is left than of people who are restricted.
+    The worker, or the next call, goes on with what is broken off, or left."""
     while True:
         found = await store.closing(pool, site.site_id)
         if found is None:
@@ -75,8 +78,10 @@ async def carry_out(
         if wait_ms > 0:
             await asyncio.sleep(wait_ms / 1000)
             continue
-        await prune(pool, sites, site, now_ms, who)
+        _, more = await prune(pool, sites, site, now_ms, who)
         progress(await store.living(pool, site.site_id))
+        if not more and await store.restricted(pool, site.site_id):
+            return
         await asyncio.sleep(config.RETENTION_PAUSE_SECONDS)
 
 
@@ -97,13 +102,17 @@ async def closing_of(pool: asyncpg.Pool, site: Site) -> Closing:
         entries=entries,
         kept=await store.living(pool, site.site_id),
         ended_at=None if found.ended_ms is None else encode_time(found.ended_ms),
+        restricted=await store.restricted(pool, site.site_id),
     )
 
 
 def confirmation(closing: Closing, key: SigningKey, issuer: str) -> bytes:
     """The written confirmation for the controller: the same, signed by the site's receipt key (JWT, EdDSA)."""
     if closing.ended_at is None:
-        raise ConfigInvalid("nothing is confirmed before it is done: wait until `--status` says closed")
+        first = f"{closing.restricted} people are restricted, whose records stay: lift first, and " * bool(
+            closing.restricted
+        )
+        raise ConfigInvalid(f"nothing is confirmed before it is done: {first}wait until `--status` says closed")
     claims = {
         "iss": issuer,
         "type": "site-closed",

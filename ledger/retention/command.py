@@ -159,6 +159,9 @@ def close_command(
                 f"{site.site} is {told.status} since {told.ended_at or told.requested_at}, by {told.instruction}"
             )
             click.echo(f"  {told.erased} events erased, with {told.entries} erasure entries; {told.kept} are left")
+            if told.restricted:
+                people = "1 person is" if told.restricted == 1 else f"{told.restricted} people are"
+                click.echo(f"  {people} restricted: lift first (`erase lift`); then it goes on")
 
     _run(data, site_name, work)
 

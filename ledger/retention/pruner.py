@@ -33,6 +33,7 @@ from ledger.core.question import Mark
 from ledger.core.retention import counts
 from ledger.data_keys import destroy_empty_keys
 from ledger.erasing.execution import MarkOf, Unchanged, erase_seqs
+from ledger.erasing.gathering import whose
 from ledger.erasing.messages import Reason
 from ledger.retention import store
 from ledger.retention.looking import ClosedLook, Look, Subject
@@ -89,6 +90,10 @@ class SitePruner:
         """What a block is looked at again for, whenever it is due: versions of the policy, up to this seq."""
         return self._site.policies.last_seq
 
+    def noted(self, look: Look) -> int:
+        """What is noted of a block that was looked at: versions of the policy, up to this seq."""
+        return self.knows()
+
     async def run(self, rounds: int | None = None) -> Pruned:
         """Until nothing is due, or for so many rounds; `more` says which."""
         while self.more and rounds != 0:
@@ -106,11 +111,12 @@ class SitePruner:
         await store.end_batches(self._pool, site_id, self.now_ms)
         blocks = await store.due_blocks(self._pool, site_id, self.now_ms, policy_seq, limit)
         for block in blocks:
+            look.meets_restricted = False
             next_ms = await self._prune(look, block)
             if block.high > await store.size(self._pool, site_id):
                 tail_ms = self.now_ms + config.RETENTION_TAIL_SECONDS * 1000
                 next_ms = tail_ms if next_ms is None else min(next_ms, tail_ms)
-            await store.put_blocks(self._pool, site_id, policy_seq, [block.block], [next_ms])
+            await store.put_blocks(self._pool, site_id, self.noted(look), [block.block], [next_ms])
         return len(blocks) == limit
 
     async def _prune(self, look: Look, block: Block) -> int | None:
@@ -166,6 +172,7 @@ class SitePruner:
             site.site, self._who.act(word, details), act_id=str(UUID(bytes=name[:16], version=5))
         )
         counted = counts([event for one in going for event in one.going()])
+        people = whose(site, [event for one in going for event in one.going()])
         told = {" ".join(key): count for key, count in counted.items()}
         place = (self._pool, site.site_id, self.now_ms, seqs[0], act.position)
         await store.begin_batch(*place, len(seqs), len(going), told)
@@ -181,7 +188,7 @@ class SitePruner:
                 for one in going
                 for mark in one.plan.marks
             ],
-            unchanged=Unchanged([one.subject for one in going], size),
+            unchanged=Unchanged([one.subject for one in going], size, sorted(set().union(*people.values()))),
         )
         await store.end_batches(self._pool, site.site_id, self.now_ms)
         if done is not None:
@@ -208,6 +215,8 @@ class ClosedPruner(SitePruner):
     """What a closed site has left goes, and what law keeps when its term is over."""
 
     evidence = ""
+    restricted = False
+    """Whether somebody was restricted when the run began."""
 
     def look(self) -> Look:
         return ClosedLook(self._pool, self._site, self.now_ms)
@@ -216,11 +225,16 @@ class ClosedPruner(SitePruner):
         return Ground("erasure.executed", "controller_instruction", self.evidence)
 
     def knows(self) -> int:
-        return _CLOSED
+        return _BUT_RESTRICTED if self.restricted else _CLOSED
+
+    def noted(self, look: Look) -> int:
+        return _BUT_RESTRICTED if look.meets_restricted else _CLOSED
 
 
 _CLOSED = 2**53
 """Beyond every seq of a policy: whatever was noted of a block before is no reason to pass it over."""
+_BUT_RESTRICTED = _CLOSED - 1
+"""Noted where records of somebody restricted were left: no reason to pass a block over once nobody is restricted."""
 
 
 async def prune(
@@ -241,8 +255,9 @@ async def prune(
         return Pruned(), False
     closed = ClosedPruner(pool, sites, site, now_ms, who)
     closed.evidence = closing.evidence.hex()
+    closed.restricted = await store.restricted(pool, site.site_id) > 0
     done = await closed.run(rounds)
-    ends = closing.ended_ms is None and not closed.more
+    ends = closing.ended_ms is None and not closed.more and not closed.restricted
     if ends and not await store.due_blocks(pool, site.site_id, now_ms, _CLOSED, 1):
         await store.end_closing(pool, site.site_id)
     return done, closed.more

@@ -47,6 +47,7 @@ select coalesce(sum(events), 0)::bigint as events, count(*) as entries from ledg
  where site_id = $1 and done and as_of_ms >= $2
 """
 _LIVING = "select count(*) as events from ledger.opening where site_id = $1 and visitor is not null"
+_RESTRICTED = "select count(*) as people from ledger.block where site_id = $1 and state = 'restricted'"
 _OLDEST = """
 select s.site, min(r.next_ms) as next_ms from ledger.retention_block r join ledger.site s using (site_id)
  where r.next_ms is not null group by s.site
@@ -177,6 +178,12 @@ async def living(pool: asyncpg.Pool, site_id: int) -> int:
     """How many events have their opening."""
     events: int = (await ask(pool, _LIVING, site_id))[0][0]
     return events
+
+
+async def restricted(pool: asyncpg.Pool, site_id: int) -> int:
+    """How many people (visitors and accounts) are restricted."""
+    people: int = (await ask(pool, _RESTRICTED, site_id))[0][0]
+    return people
 
 
 async def oldest(pool: asyncpg.Pool) -> dict[str, int]:

@@ -9,7 +9,7 @@ from uuid import UUID
 ERASE = """
 select outcome, seq, ms, size, prev, tip
   from ledger.append_erasure($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-                             $21, $22, $23, $24, $25, $26, $27, $28, $29, $30)
+                             $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31)
 """
 
 
@@ -52,10 +52,12 @@ class JobRow(NamedTuple):
 
 class Effects(NamedTuple):
     """What goes with an erasure entry. It is appended only if nothing was recorded under `subjects` at `upto` or after,
-    and every event that it names is still there. `keys` are the keyed ids of the events."""
+    every event that it names is still there, and none of `whose` (who made them, and under whom they are filed) is
+    restricted. `keys` are the keyed ids of the events."""
 
     subjects: Sequence[bytes] = ()
     upto: int = 0
+    whose: Sequence[bytes] = ()
     keys: Sequence[bytes] = ()
     marks: Sequence[MarkRow] = ()
     held: Sequence[HeldRow] = ()
@@ -69,6 +71,7 @@ def arguments(effects: Effects) -> tuple[Any, ...]:
     return (
         effects.subjects,
         effects.upto,
+        effects.whose,
         effects.keys,
         *columns(MarkRow, effects.marks),
         *columns(HeldRow, effects.held),

@@ -108,9 +108,20 @@ async def test_who_refused_under_opt_out_is_denied_after_erasure_and_a_new_id_is
     with pytest.raises(Erased):
         await shop.service.receipt(shop.site, receipt.id)
 
+    # Retention meets another "no" of the same purpose: it stays the order's mark.
+    subject = shop.site.hasher.visitor(visitor)
+    marked = ([subject], ["analytics"], [done_ms := now_ms()], [done_ms + 1], [2], [None])
+    put = "select ledger.put_after_erasure($1, $2, null, $3, $4, $5, $6, $7, $8, {}, 0)"
+    await owner.execute(put.format(", ".join(["'{}'"] * 11)), shop.site.site_id, done_ms, *marked)
+    assert len((await shop.service.erasures.status(shop.site, ordered.id)).marks) == 2
+
     # The window is over: the id is as any other, and the no still stands.
     await owner.execute("update ledger.block set until_ms = 1; update ledger.fading set until_ms = 1")
     await Eraser(settings, shop.pool).sweep(shop.service.sites)
+    assert (await order(shop, visitor, id=ordered.id)).state == "erased", "it is known by what is left of it"
+    with pytest.raises(InputRefused) as taken:
+        await order(shop, new_visitor(), id=ordered.id)
+    assert taken.value.kind == "id-conflict"
     again = await shop.consent(visitor)
     assert (again.erased, again.decisions["analytics"].reason) == (False, "suppressed")
     assert again.decisions["analytics"].valid_until == done.marks[0].until
@@ -253,6 +264,27 @@ async def test_a_restriction_keeps_everything_and_uses_nothing_until_it_is_lifte
     assert (lifted.state, await checked(shop, visitor)) == ("lifted", [("granted", "granted")])
     with pytest.raises(NotFound):
         await shop.service.erasures.lift(shop.site, "01980000-0000-7000-8000-00000000000c", ErasureLift("no"), BY)
+
+
+async def test_what_a_restricted_visitor_did_for_an_account_outlives_its_erasure_until_that_is_lifted(
+    shop: Shop, settings: Settings
+) -> None:
+    wary, other = new_visitor(), new_visitor()
+    for visitor in (wary, other):
+        await shop.record({"type": "account.linked", "visitor": visitor, "account": "family"}, secret=True)
+        await shop.record(grant(visitor=visitor, scope="account"))
+    restriction = await order(shop, wary, level="restrict")
+    ordered = await order(shop, account="family")
+    for _ in range(2):
+        eraser = await carry_out(shop, settings)
+    assert (len(await left(shop, wary)), await left(shop, other)) == (2, [])
+    assert eraser.entries == {}, "it waits, and is not gathered over and over"
+    assert (await shop.service.erasures.status(shop.site, ordered.id)).state == "pending"
+    await shop.service.erasures.lift(shop.site, restriction.id, ErasureLift("ticket 8"), BY)
+    await carry_out(shop, settings)
+    assert await left(shop, wary) == []
+    told = await shop.service.erasures.status(shop.site, ordered.id)
+    assert (told.state, [entry.events for entry in told.entries]) == ("erased", [2, 2])
 
 
 async def test_proof_is_held_under_a_key_of_its_own_that_goes_with_it(

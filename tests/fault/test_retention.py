@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from base64 import urlsafe_b64decode as b64decode
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -26,7 +25,7 @@ from ledger.core.errors import ConfigInvalid, InputRefused
 from ledger.core.event import EventInput, convert
 from ledger.erasing import execution
 from ledger.erasing.eraser import Eraser
-from ledger.erasing.messages import ErasureInput
+from ledger.erasing.messages import ErasureInput, ErasureLift
 from ledger.erasing.orders import By
 from ledger.export import export
 from ledger.keys.files import log_keys
@@ -40,7 +39,7 @@ from ledger.retention.pruner import SitePruner
 from ledger.service import Service
 from ledger.site import Site
 from tests.checkpointing import checkpoint
-from tests.harness import check_log, document, found, grant, new_visitor, now_ms, refusal, until
+from tests.harness import check_log, document, found, grant, new_visitor, now_ms, refusal
 
 YEAR_MS = 366 * DAY_MS
 TERMS = """
@@ -237,14 +236,47 @@ async def test_who_is_restricted_is_left_alone(shop: Shop) -> None:
     visitor = new_visitor()
     seq = await shop.tells(visitor=visitor, decisions={"marketing": "granted"})
     other = await shop.tells(visitor=new_visitor(), decisions={"marketing": "granted"})
-    order = {"visitor": visitor, "level": "restrict", "reason": "subject_request", "instruction": "DSR-1"}
-    await shop.service.erasures.order(shop.site, convert(order, ErasureInput), By("anna", "operator"))
+    await restrict(shop, visitor)
     assert (await shop.pruner(1.5).run()).events == 1
     assert await shop.left() == [seq] != [other]
 
 
-async def closes(shop: Shop, left: list[int]) -> bool:
-    return await shop.left() == left
+async def restrict(shop: Shop, visitor: str) -> str:
+    """The id of the order."""
+    order = {"visitor": visitor, "level": "restrict", "reason": "subject_request", "instruction": "DSR-1"}
+    told = await shop.service.erasures.order(shop.site, convert(order, ErasureInput), By("anna", "operator"))
+    return told.id
+
+
+async def lift(shop: Shop, restriction: str) -> None:
+    await shop.service.erasures.lift(shop.site, restriction, ErasureLift("DSR-2"), By("anna", "operator"))
+
+
+async def test_who_is_restricted_after_the_look_is_left_too_and_what_others_did_goes(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visitors = [new_visitor() for _ in range(3)]
+    for visitor in visitors[:2]:
+        await shop.links(visitor, "family")
+    own = await shop.tells(visitor=visitors[0], decisions={"marketing": "granted"}, scope="account")
+    await shop.tells(visitor=visitors[1], decisions={"analytics": "granted"}, scope="account")
+    await shop.tells(visitor=visitors[2], decisions={"marketing": "granted"})
+    real, orders, came = execution.erase_seqs, list[str](), list[int | None]()
+
+    async def restricts(*arguments: Any, **named: Any) -> Any:
+        if not orders:
+            orders.append(await restrict(shop, visitors[0]))
+        came.append(await real(*arguments, **named))
+        return came[-1]
+
+    monkeypatch.setattr(pruner, "erase_seqs", restricts)
+    done = await shop.pruner(2.5).run()
+    assert came[0] is None, "nothing goes by what was decided before"
+    assert own in await shop.left(), "what was chosen for the account is the restricted person's too"
+    assert done.events == 2
+    await lift(shop, orders[0])
+    assert (await shop.pruner(2.6).run()).events > 0
+    assert own not in await shop.left()
 
 
 async def test_a_closed_site_records_nothing_more_and_keeps_what_law_keeps(
@@ -263,6 +295,10 @@ async def test_a_closed_site_records_nothing_more_and_keeps_what_law_keeps(
     proof = await shop.tells(visitor=claimant, decisions={"marketing": "granted"})
     order = {"visitor": claimant, "level": "hold", "reason": "subject_request", "instruction": "DSR-2"}
     await shop.service.erasures.order(shop.site, convert(order, ErasureInput), By("anna", "operator"))
+    wary = new_visitor()
+    stays = [await shop.links(wary, "family")]
+    stays.append(await shop.tells(visitor=wary, decisions={"marketing": "granted"}, scope="account"))
+    restriction = await restrict(shop, wary)
     who = Who("anna", "operator", "termination of 2026-11-21")
     with pytest.raises(ConfigInvalid, match="instruction"):
         await closing.close_site(shop.pool, shop.service.sites, shop.site, who._replace(instruction=None))
@@ -272,10 +308,14 @@ async def test_a_closed_site_records_nothing_more_and_keeps_what_law_keeps(
     with pytest.raises(InputRefused, match="closed"):
         await shop.tells(visitor=visitor, decisions={"marketing": "denied"})
 
-    closed = asyncio.create_task(closing.carry_out(shop.pool, shop.service.sites, shop.site, who))
-    await until(lambda: closes(shop, [accepted, proof]))
+    await closing.carry_out(shop.pool, shop.service.sites, shop.site, who)
+    assert await shop.left() == [accepted, proof, *stays], "who is restricted is left, and nobody waits for it"
     await Eraser(settings, shop.pool).carry_out(shop.service.sites, shop.site)
-    await closed
+    await pruner.prune(shop.pool, shop.service.sites, shop.site, now_ms())
+    told = await closing.closing_of(shop.pool, shop.site)
+    assert (told.status, told.restricted, told.kept) == ("closing", 1, 3)
+    await lift(shop, restriction)
+    await closing.carry_out(shop.pool, shop.service.sites, shop.site, who)
     assert await shop.left() == [accepted]
     assert await shop.pool.fetchval("select seq from ledger.held") == proof, "an order to hold proof is not overtaken"
     assert await verdict(shop, settings, tmp_path) == 0
@@ -284,7 +324,7 @@ async def test_a_closed_site_records_nothing_more_and_keeps_what_law_keeps(
     answers = (await shop.service.check(shop.site, asked)).results.values()
     assert {answer["analytics"].reason for answer in answers} == {"restricted"}, "no refusal is a yes by default"
     told = await closing.closing_of(shop.pool, shop.site)
-    assert (told.status, told.erased, told.kept) == ("closed", 2, 1)
+    assert (told.status, told.restricted, told.erased, told.kept) == ("closed", 0, 4, 1)
     key = await ReceiptKeys(settings, shop.service.reads).signing(shop.site, [shop.site])
     signed = closing.confirmation(told, key, shop.site.origin)
     assert decode_json(b64decode(signed.split(b".")[1] + b"=="))["evidence"] == told.evidence

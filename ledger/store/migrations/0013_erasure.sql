@@ -4,10 +4,13 @@
 -- was erased, and why, is told by the erasure entries and their records.
 
 create table ledger.erasure (
-    -- One order, and how far it is. `subject` is forgotten (null) with the last thing that is kept under it.
+    -- One order, and how far it is. `subject` is forgotten (null) with the last thing that is kept under it; `named`, a
+    -- keyed hash of id and subject, stays: by it an order that is sent again is known, and nobody is found. While all of
+    -- `awaits` are restricted nothing goes for it: what is left are their records.
     site_id      integer not null,
     id           uuid    not null,
     subject      bytea,
+    named        bytea   not null check (octet_length(named) = 16),
     is_account   boolean not null,
     level        text    not null check (level in ('erase', 'hold', 'restrict')),
     reason       text    not null,
@@ -21,6 +24,7 @@ create table ledger.erasure (
     due_ms       bigint  not null,
     ended_ms     bigint,            -- when nothing was left to erase, or a restriction was lifted
     events       bigint  not null default 0,
+    awaits       bytea[] not null default '{}',
     primary key (site_id, id)
 );
 create index erasure_waiting on ledger.erasure (site_id, due_ms) where status = 'pending';
@@ -104,8 +108,8 @@ grant select on ledger.fading to ledger_service;
 -- what comes after finds the block. 'ordered', or 'known' where this very order was made before; 'taken' where the id is
 -- another order's, 'blocked' where something that is erased, or about to be, would only be restricted.
 create function ledger.order_erasure(
-    p_site_id integer, p_id uuid, p_subject bytea, p_is_account boolean, p_level text, p_reason text, p_sealed bytea,
-    p_evidence bytea, p_hold_for text, p_act text, p_wait_ms bigint
+    p_site_id integer, p_id uuid, p_subject bytea, p_named bytea, p_is_account boolean, p_level text, p_reason text,
+    p_sealed bytea, p_evidence bytea, p_hold_for text, p_act text, p_wait_ms bigint
 ) returns text
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -120,8 +124,7 @@ begin
     v_ms := (extract(epoch from clock_timestamp()) * 1000)::bigint;
     select * into v_known from ledger.erasure r where r.site_id = p_site_id and r.id = p_id;
     if found then
-        return case when v_known.level = p_level and coalesce(v_known.subject, p_subject) = p_subject then 'known'
-                    else 'taken' end;
+        return case when v_known.level = p_level and v_known.named = p_named then 'known' else 'taken' end;
     end if;
     select b.state into v_state from ledger.block b
      where b.site_id = p_site_id and b.subject = p_subject and (b.until_ms is null or b.until_ms > v_ms);
@@ -130,9 +133,9 @@ begin
     end if;
     update ledger.erasure r set status = 'superseded', ended_ms = v_ms
      where r.site_id = p_site_id and r.subject = p_subject and r.status = 'restricted';
-    insert into ledger.erasure (site_id, id, subject, is_account, level, reason, sealed, evidence, hold_for, act, status,
-                                requested_ms, blocked_ms, due_ms)
-        values (p_site_id, p_id, p_subject, p_is_account, p_level, p_reason, p_sealed, p_evidence, p_hold_for, p_act,
+    insert into ledger.erasure (site_id, id, subject, named, is_account, level, reason, sealed, evidence, hold_for, act,
+                                status, requested_ms, blocked_ms, due_ms)
+        values (p_site_id, p_id, p_subject, p_named, p_is_account, p_level, p_reason, p_sealed, p_evidence, p_hold_for, p_act,
                 case when p_level = 'restrict' then 'restricted' else 'pending' end, v_ms, v_ms, v_ms + p_wait_ms);
     insert into ledger.block as b (site_id, subject, state, since_ms, until_ms, erasure)
         values (p_site_id, p_subject, case when p_level = 'restrict' then 'restricted' else 'pending' end, v_ms, null, p_id)
@@ -155,6 +158,13 @@ begin
     delete from ledger.block b where b.site_id = p_site_id and b.erasure = p_id and b.state = 'restricted';
     return true;
 end $$;
+
+-- What is left for an order are records of these subjects, who are restricted: it waits until one of them is not.
+create function ledger.await_unrestricted(p_site_id integer, p_id uuid, p_awaits bytea[]) returns void
+language sql volatile security definer set search_path = pg_catalog, pg_temp as $$
+    update ledger.erasure r set awaits = p_awaits
+     where r.site_id = p_site_id and r.id = p_id and r.status = 'pending';
+$$;
 
 -- Let no order of a site wait any longer to be mixed with others; how many there are.
 create function ledger.hasten_erasures(p_site_id integer) returns integer
@@ -191,7 +201,8 @@ begin
          group by d.subject, d.purpose
         on conflict (site_id, subject, purpose) do update
            set set_ms = greatest(m.set_ms, excluded.set_ms), until_ms = greatest(m.until_ms, excluded.until_ms),
-               seq = case when excluded.set_ms >= m.set_ms then excluded.seq else m.seq end, erasure = excluded.erasure;
+               seq = case when excluded.set_ms >= m.set_ms then excluded.seq else m.seq end,
+               erasure = coalesce(excluded.erasure, m.erasure);  -- its order goes on to list it
     insert into ledger.held (site_id, seq, sealed, until_ms, erasure)
         select p_site_id, d.seq, d.sealed, d.until_ms, d.job
           from unnest(p_held_seq, p_held_sealed, p_held_until, p_held_job) d(seq, sealed, until_ms, job);
@@ -206,7 +217,8 @@ begin
     update ledger.erasure r
        set events = r.events + d.events,
            status = case when d.done then 'erased' else r.status end,
-           ended_ms = case when d.done then p_ms else r.ended_ms end
+           ended_ms = case when d.done then p_ms else r.ended_ms end,
+           awaits = case when d.done then '{}' else r.awaits end
       from unnest(p_job, p_job_events, p_job_done) d(job, events, done)
      where r.site_id = p_site_id and r.id = d.job and r.status = 'pending';
     v_done := array(select r.subject from unnest(p_job, p_job_done) d(job, done)
@@ -222,10 +234,12 @@ end $$;
 
 -- The erasing transaction: `append_one` of an erasure entry, with all that outlives it. Outcome 5, and nothing done, where
 -- one of the events that it names has no opening any more, or something was recorded under one of `p_subject` at
--- `p_upto` or after: then it has to be decided anew what goes. `p_key` are the keyed ids of the events.
+-- `p_upto` or after, or one of `p_whose` is restricted (where it is for no order: or is to be erased by one): then it has
+-- to be decided anew what goes. `p_key` are the keyed ids of the events.
 create function ledger.append_erasure(
     p_site_id integer, p_process_ms bigint, p_known_size bigint, p_known_leaf bytea, p_signer bytea,
-    p_commit bytea, p_signature bytea, p_public bytea, p_sealed bytea, p_subject bytea[], p_upto bigint, p_key bytea[],
+    p_commit bytea, p_signature bytea, p_public bytea, p_sealed bytea, p_subject bytea[], p_upto bigint,
+    p_whose bytea[], p_key bytea[],
     p_mark_subject bytea[], p_mark_purpose text[], p_mark_set bigint[], p_mark_until bigint[], p_mark_seq bigint[],
     p_mark_job uuid[], p_held_seq bigint[], p_held_sealed bytea[], p_held_until bigint[], p_held_job uuid[],
     p_kept_seq bigint[], p_kept_until bigint[], p_kept_purposes text[], p_kept_job uuid[],
@@ -248,7 +262,10 @@ begin
                      where not exists (select 1 from ledger.opening o where o.site_id = p_site_id and o.seq = d.seq offset 0))
             or exists (select 1 from unnest(p_subject) d(subject)
                         where exists (select 1 from ledger.opening o
-                                       where o.site_id = p_site_id and o.visitor = d.subject and o.seq >= p_upto offset 0))) then
+                                       where o.site_id = p_site_id and o.visitor = d.subject and o.seq >= p_upto offset 0))
+            or exists (select 1 from ledger.block b
+                        where b.site_id = p_site_id and b.subject = any (p_whose)
+                          and (b.state = 'restricted' or (b.state = 'pending' and cardinality(p_job) = 0)))) then
         select 5, null, h.ms, h.size, h.tip, h.tip into outcome, seq, ms, size, prev, tip
           from ledger.lock_head(p_site_id, p_process_ms, p_known_size, p_known_leaf) h;
         return;
@@ -335,6 +352,6 @@ begin
 end $$;
 
 revoke all on function ledger.order_erasure, ledger.lift_restriction, ledger.put_after_erasure, ledger.append_erasure,
-    ledger.end_erasures, ledger.sweep_erasures, ledger.hasten_erasures from public;
+    ledger.end_erasures, ledger.sweep_erasures, ledger.hasten_erasures, ledger.await_unrestricted from public;
 grant execute on function ledger.order_erasure, ledger.lift_restriction, ledger.append_erasure, ledger.end_erasures,
-    ledger.sweep_erasures, ledger.hasten_erasures to ledger_service;
+    ledger.sweep_erasures, ledger.hasten_erasures, ledger.await_unrestricted to ledger_service;

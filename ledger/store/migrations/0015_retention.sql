@@ -75,12 +75,13 @@ begin
     return found;
 end $$;
 
--- Done, unless an erasure waits that was ordered before.
+-- Done, unless an erasure waits that was ordered before, or somebody is restricted, whose records stay meanwhile.
 create function ledger.end_closing(p_site_id integer) returns void
 language sql volatile security definer set search_path = pg_catalog, pg_temp as $$
     update ledger.site_closing c set ended_ms = (extract(epoch from clock_timestamp()) * 1000)::bigint
      where c.site_id = p_site_id and c.ended_ms is null
-       and not exists (select 1 from ledger.erasure r where r.site_id = p_site_id and r.status = 'pending');
+       and not exists (select 1 from ledger.erasure r where r.site_id = p_site_id and r.status = 'pending')
+       and not exists (select 1 from ledger.block b where b.site_id = p_site_id and b.state = 'restricted');
 $$;
 
 revoke all on function ledger.put_retention_blocks, ledger.begin_retention_batch, ledger.end_retention_batches,
