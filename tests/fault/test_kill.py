@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
+import asyncpg
 import psutil
 import pytest
 import pytest_asyncio
@@ -25,6 +26,8 @@ from ledger.embedded.nats import Nats
 from ledger.embedded.ports import free_port
 from ledger.embedded.postgres import Postgres
 from ledger.provision import SiteCredentials
+from ledger.secrets import SiteHasher
+from ledger.vault import read_vault
 from tests.conftest import Database, service_url
 from tests.fault.proxy import Loss, Proxy
 from tests.harness import (
@@ -176,6 +179,10 @@ async def test_an_answer_lost_between_server_and_postgres_ends_in_the_right_rece
 ) -> None:
     """`ANSWER` is a COMMIT that happened and whose answer is cut off; the other two look the same to the server."""
     site = await found(settings)
+    connection = await asyncpg.connect(settings.database_url)
+    site_id = await connection.fetchval("select site_id from ledger.site where site = $1", site.site)
+    hasher = SiteHasher((await read_vault(connection, site_id, settings.masters)).hasher_key)
+    await connection.close()
     address = urlsplit(settings.database_url)
     async with Proxy(address.hostname or "", address.port or 0) as proxy:
         behind = replace(settings, database_url=service_url(database.admin_url, port=proxy.port))
@@ -185,7 +192,7 @@ async def test_an_answer_lost_between_server_and_postgres_ends_in_the_right_rece
             receipts: dict[str, dict[str, Any]] = {}
             for _ in range(1 if loss is Loss.SILENCE else 5):
                 events = [grant(visitor=new_visitor()) for _ in range(20)]
-                proxy.lose_next(loss, events[0]["visitor"].encode())
+                proxy.lose_next(loss, hasher.visitor(events[0]["visitor"]))  # all that passes here of a visitor
                 lost = proxy.lost
                 replies = await asyncio.gather(*(browser.post(event) for event in events))
                 assert proxy.lost == lost + 1
