@@ -106,7 +106,7 @@ async def test_a_lost_answer_is_settled_and_nothing_doubles(
         await sequencer.submit(event_draft(founded))
         for _ in range(5):
             drafts = [event_draft(founded) for _ in range(20)]
-            proxy.lose_next(loss, drafts[0].payload)
+            proxy.lose_next(loss, drafts[0].sealed)
             results = await asyncio.gather(*(sequencer.submit(draft) for draft in drafts))
             assert all(result.outcome in (Outcome.APPENDED, Outcome.SAME_COMMITMENT) for result in results)
             entries = await chain(pool, founded.site_id)
@@ -122,7 +122,7 @@ async def test_a_draft_that_cannot_be_stored_fails_alone(pool: asyncpg.Pool, fou
     sequencer = sequencer_of(pool, founded)
     drafts = [event_draft(founded) for _ in range(40)]
     drafts[17] = drafts[17]._replace(key=os.urandom(8_191))  # beyond what an index row holds: SQLSTATE 54000
-    drafts[31] = drafts[31]._replace(salt=None)  # type: ignore[arg-type]  # SQLSTATE 23502
+    drafts[31] = drafts[31]._replace(sealed=None)  # type: ignore[arg-type]  # SQLSTATE 23502
     results = await asyncio.gather(*(sequencer.submit(draft) for draft in drafts), return_exceptions=True)
     await sequencer.stop()
     refused = [n for n, result in enumerate(results) if isinstance(result, InputRefused)]
