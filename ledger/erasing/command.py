@@ -186,7 +186,9 @@ def _words(status: ErasureStatus) -> list[str]:
         f"{status.id}: {_STATES[status.state]}",
         f"reason {status.reason}, level {status.level}, ordered {status.requested_at}, act {status.act}",
     ]
-    if status.state == "pending":
+    if status.restricted:
+        lines.append(f"it waits for {status.restricted} restricted: lift first; what is left are their records")
+    elif status.state == "pending":
         lines.append(f"it waits to be mixed with others until {status.due_at} at the latest")
     if status.state == "erased":
         lines.append(f"{status.events} events went, the last at {status.ended_at}")

@@ -68,6 +68,7 @@ class ErasureStatus(Message, frozen=True):
     """An order, and how far it is. `evidence` is what the erasures' records were made of; `act` the position of the
     administrative act. `held`: how many openings are held as proof, until `heldUntil`. `blockedUntil`: until then
     nothing is recorded under the visitor's id; absent while the work is to be done, or if nothing is blocked any more.
+    `restricted`: a pending order waits for so many people, whose records are left until their restriction is lifted.
     """
 
     site: str
@@ -87,6 +88,7 @@ class ErasureStatus(Message, frozen=True):
     held_until: str | None = None
     marks: list[ErasureMark] = []  # noqa: RUF012 - a Struct copies it
     blocked_until: str | None = None
+    restricted: int = 0
 
 
 class HeldOpening(Message, frozen=True):

@@ -145,6 +145,7 @@ class Orders:
             held_until=_time(held["until_ms"]),
             marks=[ErasureMark(each["purpose"], encode_time(each["until_ms"])) for each in marks],
             blocked_until=_time(row.blocked_until_ms),
+            restricted=row.awaits,
         )
 
     async def open_held(self, site: Site, erasure_id: str, instruction: str, by: By) -> list[HeldOpening]:

@@ -50,6 +50,7 @@ class JobRow(NamedTuple):
     events: int
     sealed: bytes
     blocked_until_ms: int | None
+    awaits: int
 
 
 _ORDER = "select ledger.order_erasure($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
@@ -75,7 +76,7 @@ select r.id, r.subject, r.is_account, r.level, r.reason, r.evidence, r.hold_for,
 """
 _JOB = """
 select r.id, r.level, r.reason, r.status, r.requested_ms, r.due_ms, r.ended_ms, r.evidence, r.act, r.events, r.sealed,
-       b.until_ms as blocked_until_ms
+       b.until_ms as blocked_until_ms, cardinality(r.awaits) as awaits
   from ledger.erasure r
   left join ledger.block b on b.site_id = r.site_id and b.subject = r.subject and b.state = 'erased'
  where r.site_id = $1 and r.id = $2

@@ -264,7 +264,7 @@ EXAMPLES: list[msgspec.Struct] = [
         *("s.example", ID, "hold", "legal_order", "erased", TIME, TIME, "0" * 64, "s.example.admin-log:7", TIME, 2),
         [erasures.ErasureEntry(9, "s.example:9", TIME, 2)],
         [erasures.ErasureKept(5, TIME, ["terms"])],
-        *(2, TIME, [erasures.ErasureMark("*", TIME)], TIME),
+        *(2, TIME, [erasures.ErasureMark("*", TIME)], TIME, 1),
     ),
     erasures.ErasureEntry(9, "s.example:9", TIME, 2),
     erasures.ErasureKept(5, TIME, ["terms"]),
