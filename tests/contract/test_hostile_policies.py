@@ -76,7 +76,11 @@ async def test_what_calls_itself_something_else_is_not_read(
     assert_problem(await put(client, data, media_type, **headers), 415, "unsupported-media-type")
 
 
-@pytest.mark.parametrize("malformed", MALFORMED[::7], ids=[m.path for m in MALFORMED[::7]])
+# A type of event has a dot in its own name, so that its path alone does not tell the pointer.
+SOME_MALFORMED = [m for m in MALFORMED if not m.path.startswith("recordRetentionOf.")][::7]
+
+
+@pytest.mark.parametrize("malformed", SOME_MALFORMED, ids=[m.path for m in SOME_MALFORMED])
 async def test_a_malformed_document_is_answered_with_a_pointer_into_it(client: Client, malformed: Malformed) -> None:
     document = changed(FULL, ("site", SITE), *malformed.changes)
     answer = await put(client, encoded(document), "application/json")
