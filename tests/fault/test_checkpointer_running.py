@@ -104,7 +104,7 @@ async def test_it_signs_as_the_log_grows_refuses_aloud_and_goes_on_by_itself(
         assert alarm in exposition(checkpointer)
         assert await finding(site.settings) is Verdict.BAD
         await asyncio.sleep(5 * config.CHECKPOINT_LOOK_SECONDS)
-        assert caplog.text.count("no checkpoint is signed") == 1
+        assert caplog.text.count(f"site {SITE}: no checkpoint is signed") == 1
         anchored = site.anchor.read().note
         assert anchored is not None
         await put(site, NATS, parse_checkpoint(anchored), database)
