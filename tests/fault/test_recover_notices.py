@@ -42,7 +42,7 @@ async def test_a_policy_is_taken_back_with_the_notice_that_it_names_and_not_with
         event = parse_input(json.dumps(grant(shown=notice, policyVersion="1.1")).encode())
         await service.record(site, event, Principal(site.site_id, "publishable", frozenset({"events"})))
         size = await size_of(database)
-        async with relaying(pool, broker) as relay:
+        async with relaying(pool, broker, settings.masters) as relay:
             await until_status(relay, lambda s: s.stream_seq == size - 1, PATIENCE_SECONDS)
     before = await contents(database)
     await backup.put_back()

@@ -380,7 +380,7 @@ def test_a_retried_grant_never_beats_a_withdrawal_made_after_it(
     The way to the server takes less than lies between the two acts, and the visitor's clock is off by any amount.
     """
 
-    def stored(seq: int, made_s: int, sent_s: int, answer_: str) -> Recorded:
+    def tried(seq: int, made_s: int, sent_s: int, answer_: str) -> Recorded:
         way_ms = data.draw(st.integers(0, gap_seconds * 1000 - 1))
         event = Event(
             id=str(seq),
@@ -395,8 +395,8 @@ def test_a_retried_grant_never_beats_a_withdrawal_made_after_it(
         )
         return stored(seq, START_MS + sent_s * 1000 + way_ms, event)
 
-    grant = stored(data.draw(st.sampled_from([1, 9])), 0, data.draw(st.sampled_from([0, *tries])), "granted")
-    withdrawal = stored(5, gap_seconds, gap_seconds, "denied")
+    grant = tried(data.draw(st.sampled_from([1, 9])), 0, data.draw(st.sampled_from([0, *tries])), "granted")
+    withdrawal = tried(5, gap_seconds, gap_seconds, "denied")
     state = fold(EMPTY_STATE, data.draw(st.permutations([grant, withdrawal])))
     published = (Published(0, START_MS - DAY_MS, b"", _one_purpose()),)
     for days in (0, 1, 8, 30):
