@@ -92,7 +92,8 @@ def compare_purposes(before: SiteDocument, original: str, after: SiteDocument, n
     _compare_recipients(changes, old.recipients, new.recipients)
     _compare_data(changes, old, new)
     _compare_legal_bases(changes, old.legal_basis, new.legal_basis)
-    _compare_regimes(changes, before.regimes_of(original), after.regimes_of(name))
+    rewritten = old.regimes != new.regimes  # perhaps into what the site's own table says already
+    _compare_regimes(changes, before.regimes_of(original), after.regimes_of(name), rewritten)
     lasts = (before.renewal_of(original), after.renewal_of(name))
     _compare_periods(changes, old, new, *lasts)
     _compare_conditions(changes, old, new)
@@ -203,9 +204,11 @@ def _most_specific(table: Mapping[str, LegalBasis], key: str) -> LegalBasis:
     return "consent"
 
 
-def _compare_regimes(changes: Changes, before: Mapping[str, Regime], after: Mapping[str, Regime]) -> None:
-    """By what holds in each place in the end, whichever key says so."""
-    if before == after:
+def _compare_regimes(
+    changes: Changes, before: Mapping[str, Regime], after: Mapping[str, Regime], rewritten: bool
+) -> None:
+    """By what holds in each place in the end, whichever key says so. `rewritten`: the purpose's own table differs."""
+    if before == after and not rewritten:
         return
     moved = _moved(tuple(sorted(before.items())), tuple(sorted(after.items())))
     for (old, new), places in moved:

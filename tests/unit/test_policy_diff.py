@@ -29,6 +29,7 @@ from ledger.core.document import (
 from ledger.core.duration import Duration, parse_duration
 from ledger.core.periods import is_longer, period
 from ledger.core.policy_diff import SAYS_NOTHING, Change, diff
+from ledger.core.regions import Regime
 
 
 def lasting(text: str) -> Duration:
@@ -525,6 +526,14 @@ def test_a_version_does_not_differ_from_itself(version: SiteDocument) -> None:
 @given(DOCUMENTS, DOCUMENTS)
 def test_what_differs_is_found_in_either_direction(one: SiteDocument, other: SiteDocument) -> None:
     assert bool(diff(one, other).changes) == bool(diff(other, one).changes) == (one != other)
+
+
+def test_a_table_that_repeats_the_site_s_is_told_and_changes_nothing() -> None:
+    purpose = replace(next(iter(BEFORE.purposes.values())), regimes={})
+    table: dict[str, Regime] = {"default": "opt-in", "EU": "opt-in"}
+    one = replace(BEFORE, regimes=table, purposes={"a": purpose})
+    (change,) = diff(one, replace(one, purposes={"a": replace(purpose, regimes=table)})).changes
+    assert (change.path, change.material) == ("purposes.a.regimes", False)
 
 
 REMOVALS: list[Callable[[Purpose, int], Purpose]] = [
