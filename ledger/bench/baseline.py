@@ -23,7 +23,7 @@ from ledger.embedded.binaries import find_postgres
 
 DATABASE = "consent_ledger_bench"
 THREADS = 2
-LONGER = 5
+LONGER = 15
 GRACE_SECONDS = 60.0
 _INSERT = "insert into bench (payload) values ('\\x{}');\n"
 _TPS = re.compile(r"^tps = ([0-9.]+)", re.MULTILINE)

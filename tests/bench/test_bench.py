@@ -134,7 +134,7 @@ def test_a_directory_without_a_ledger_is_no_benchmark(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_one_run_prints_rates_latencies_pgbench_ratio_and_memory() -> None:
     console = Console(file=io.StringIO(), width=100)
-    report = run_bench(None, seconds=0.5, console=console)
+    report = run_bench(None, seconds=1.0, console=console)
     assert set(report.events) == set(report.plain) == set(CONNECTIONS)
     assert all(report.plain[connections] > 0 for connections in CONNECTIONS)
     assert report.witnesses == 2
