@@ -205,8 +205,8 @@ def _requests(site: str, waiting: int, overdue: int, left_seconds: float) -> Fin
     """How the requests of people stand."""
     name = f"{site}, requests"
     if overdue:
-        todo = f"`consent-ledger request list {site} --overdue`"
-        return Finding(Verdict.BAD, name, f"{overdue} of {waiting} are open beyond their deadline: {todo}")
+        shown = f"`consent-ledger request list {site} --overdue` shows them"
+        return Finding(Verdict.BAD, name, f"{overdue} of {waiting} are open beyond their deadline: {shown}")
     urgent = f", the most urgent one due in {left_seconds / 86_400:.1f} days" if waiting else ""
     return Finding(Verdict.GOOD, name, f"{waiting} wait{urgent}")
 
@@ -225,8 +225,8 @@ async def _data_keys(connection: asyncpg.Connection, settings: Settings, site_id
         return Finding(Verdict.BAD, name, f"{told}: the next one is overdue; is a worker running?")
     if settings.next_master_secret:
         rotated = key["version"] > settings.master_key_version
-        todo = "make it LEDGER_MASTER_SECRET" if rotated else "`key rotate-master`, or start `up` again"
-        return Finding(Verdict.ADVICE, name, f"{told}. LEDGER_NEXT_MASTER_SECRET waits: {todo}")
+        step = "make it LEDGER_MASTER_SECRET" if rotated else "`key rotate-master`, or start `up` again"
+        return Finding(Verdict.ADVICE, name, f"{told}. LEDGER_NEXT_MASTER_SECRET waits: {step}")
     return Finding(Verdict.GOOD, name, told)
 
 

@@ -112,7 +112,8 @@ class Recorder:
             # A retry of an event that was recorded gets its receipt, whatever has changed since.
             known = await self.reads.receipt(site.site_id, site.hasher.event_id(event_id))
             if known is not None:
-                blocks = await self.reads.blocks(site.site_id, [site.hasher.visitor(event.visitor)])
+                subjects = [site.hasher.visitor(event.visitor), *([bytes.fromhex(linked)] if linked else [])]
+                blocks = await self.reads.blocks(site.site_id, subjects)
                 if any(block.state != "restricted" for block in blocks.values()):
                     raise forgotten()
                 return Recording(replay(site, known, content), True)

@@ -27,7 +27,7 @@ _WEB = Path(__file__).parent.parent / "web"
 
 def of(export: PersonExport, document: SiteDocument | None, language: str | None) -> bytes:
     """The file, in the language asked for, else in the visitor's."""
-    frame = single_page.assemble(_WEB, "person.html")
+    frame = single_page.assemble(_WEB, "record.html", script="person.js")
     written = person_page.write(export, document, language)
     # The data goes in first: it is looked for in the frame alone, where no text of a policy stands yet.
     page = single_page.with_data(frame, written.script_words)

@@ -25,17 +25,22 @@ _DATA = re.compile(r'(<script type="application/json" id="[\w-]+">)\{\}(</script
 
 
 @cache
-def assemble(folder: Path, name: str) -> str:
-    """The page `name` of a folder with everything that it loads put in. ValueError if a module is of another shape."""
+def assemble(folder: Path, name: str, script: str | None = None) -> str:
+    """The page `name` of a folder with everything that it loads put in; `script`: with that one in place of its own.
+
+    ValueError if a module is of another shape.
+    """
     page = (folder / name).read_text(encoding="utf-8")
+    if script is not None:
+        page = _SCRIPT.sub(f'<script type="module" src="/web/{script}"></script>', page)
     style = "\n".join((folder / file).read_text(encoding="utf-8") for file in _STYLE.findall(page))
-    script = "\n".join(_modules(folder, file) for file in _SCRIPT.findall(page))
+    code = "\n".join(_modules(folder, file) for file in _SCRIPT.findall(page))
     policy = (
-        f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; img-src data:; "
+        f"default-src 'none'; script-src '{_hash(code)}'; style-src '{_hash(style)}'; img-src data:; "
         "connect-src 'none'; base-uri 'none'; form-action 'none'"
     )
     page = _STYLE.sub(lambda _: f"<style>{style}</style>", page)
-    page = _SCRIPT.sub(lambda _: f'<script type="module">{script}</script>', page)
+    page = _SCRIPT.sub(lambda _: f'<script type="module">{code}</script>', page)
     page = _IMAGE.sub(lambda image: f'"{_data_url(folder / image[1])}"', page)
     head = f'<meta charset="utf-8">\n  <meta http-equiv="Content-Security-Policy" content="{policy}">'
     return page.replace('<meta charset="utf-8">', head, 1)

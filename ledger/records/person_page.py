@@ -1,6 +1,6 @@
 """Everything that is held of one person as a page for that person: what holds now, every choice, requests, the proof.
 
-Gives the page's body; its frame, style and script are the web's (ledger/web/person.html). It can be read without a
+Gives the page's body; its frame, style and script are the web's (ledger/web/record.html). It can be read without a
 script, and printed; with one, it verifies each receipt that it carries.
 """
 

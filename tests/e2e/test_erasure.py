@@ -10,8 +10,10 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
+from ledger import config
 from ledger.cli import main
 from ledger.config import Settings
+from ledger.core.encoding import encode_time
 from ledger.core.entry import Kind, decode, decode_seqs
 from ledger.core.errors import Erased, InputRefused, NotFound
 from ledger.core.event import ErasureRecord, decode_payload, parse_input
@@ -234,6 +236,20 @@ async def test_a_denial_outlives_the_erasure_of_who_made_it_and_then_of_the_acco
         assert await checked(shop, other) == [("denied", "suppressed")]
     marked = "select count(*) from ledger.mark where subject = $1 and purpose = 'analytics'"
     assert await shop.pool.fetchval(marked, shop.site.hasher.visitor(late)) == 1  # who comes back later is still denied
+
+
+async def test_a_retry_gets_no_receipt_of_a_choice_for_an_account_that_is_about_to_be_erased(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visitor = new_visitor()
+    await shop.record({"type": "account.linked", "visitor": visitor, "account": "family"}, secret=True)
+    made = {"scope": "account", "occurredAt": encode_time(now_ms() - 60_000)}
+    event = grant(visitor=visitor, **made)
+    receipt = (await shop.record(event, secret=True)).receipt
+    monkeypatch.setattr(config, "GRANT_MAX_AGE_SECONDS", 1)  # a retry that would be refused, were it not known
+    assert (await shop.record(event, secret=True)).receipt == receipt
+    await order(shop, account="family")
+    assert await refused(shop, event, secret=True) == "visitor-erased"
 
 
 async def test_two_whose_denials_held_for_one_account_are_erased_together(shop: Shop, settings: Settings) -> None:

@@ -114,7 +114,7 @@ declare
     v_blocked bytea[];
     v_count   integer := coalesce(array_length(p_key, 1), 0);
     v_signs   boolean;
-    v_open    bytea[];  -- how sealed bytes may begin
+    v_open    bytea[];  -- how sealed bytes may begin; a key is used up by 2^31 entries, twice DATA_KEY_MAX_ENTRIES
     v_entries bytea[] := '{}';
     v_entry   bytea;
     v_known   record;
