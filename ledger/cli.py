@@ -16,37 +16,37 @@ import asyncpg
 import click
 
 from ledger import __version__
-from ledger.acting import acting_options
+from ledger.commands.acting import acting_options
+from ledger.commands.locate import DATA, find_admin_url, find_settings
 from ledger.config import Settings, load_settings
 from ledger.core.errors import ConfigInvalid, LedgerError
-from ledger.locate import DATA, find_admin_url, find_settings
 from ledger.retention.command import close_command
 
 DOCUMENT = click.argument("document", type=click.File("rb"))
 
 
 _ELSEWHERE = {
-    "admin-log": ("ledger.admin_log_command", "admin_log_command"),
-    "api-key": ("ledger.api_key_command", "api_key_command"),
+    "admin-log": ("ledger.commands.admin_log", "admin_log_command"),
+    "api-key": ("ledger.commands.api_key", "api_key_command"),
     "backup": ("ledger.backup.command", "backup_command"),
-    "certificate": ("ledger.certificate_command", "certificate_command"),
+    "certificate": ("ledger.commands.certificate", "certificate_command"),
     "checkpoint": ("ledger.checkpointer.command", "checkpoint_command"),
-    "consumer": ("ledger.consumer_command", "consumer_command"),
-    "cookies": ("ledger.cookies_command", "cookies_command"),
-    "decide": ("ledger.decide_command", "decide_command"),
+    "consumer": ("ledger.commands.consumer", "consumer_command"),
+    "cookies": ("ledger.commands.cookies", "cookies_command"),
+    "decide": ("ledger.commands.decide", "decide_command"),
     "erase": ("ledger.erasing.command", "erase_command"),
-    "export": ("ledger.export_command", "export_command"),
-    "export-person": ("ledger.person_command", "export_person_command"),
+    "export": ("ledger.commands.export", "export_command"),
+    "export-person": ("ledger.commands.export_person", "export_person_command"),
     "import": ("ledger.importing.command", "import_command"),
     "key": ("ledger.keys.command", "key_command"),
     "monitor": ("ledger.monitor.command", "monitor_command"),
     "policy": ("ledger.policies.command", "policy_command"),
-    "receipt": ("ledger.receipt_command", "receipt_command"),
+    "receipt": ("ledger.commands.receipt", "receipt_command"),
     "request": ("ledger.requests.command", "request_command"),
     "restore": ("ledger.backup.command", "restore_command"),
     "retention": ("ledger.retention.command", "retention_command"),
-    "scrub": ("ledger.scrub_command", "scrub_command"),
-    "verify": ("ledger.verify_command", "verify_command"),
+    "scrub": ("ledger.commands.scrub", "scrub_command"),
+    "verify": ("ledger.commands.verify", "verify_command"),
     "witness": ("ledger.witness.command", "witness_command"),
 }
 """Commands that another module brings whole, by its name; imported when they are called, so that each starts fast."""

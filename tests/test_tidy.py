@@ -57,7 +57,7 @@ MAY_IMPORT = {
         "ledger.config",
         "ledger.messages",
         "ledger.credentials",
-        "ledger.locate",
+        "ledger.commands.locate",
         "ledger.progress",
         "ledger.importing",
     },

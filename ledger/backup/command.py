@@ -13,7 +13,6 @@ from typing import BinaryIO
 
 import click
 
-from ledger.acting import AS
 from ledger.backup import folder
 from ledger.backup.archive import About, authenticate, read_about
 from ledger.backup.load import beside_of, judge, seekable
@@ -21,11 +20,12 @@ from ledger.backup.restore import replay, restore
 from ledger.backup.settle import Options
 from ledger.backup.stream import HEADER_BYTES, parse_header
 from ledger.backup.take import Target, record, take
+from ledger.commands.acting import AS
+from ledger.commands.locate import DATA, find_admin_url, find_settings
 from ledger.config import Settings, load_settings
 from ledger.core.encoding import encode_time
 from ledger.core.errors import ConfigInvalid, LedgerError
 from ledger.core.sealing import Master
-from ledger.locate import DATA, find_admin_url, find_settings
 from ledger.progress import bar
 
 FILE = click.argument("file", metavar="FILE")

@@ -12,11 +12,11 @@ import asyncpg
 import click
 
 from ledger.checkpointer import restore
+from ledger.commands.locate import DATA, find_settings
 from ledger.config import Settings
 from ledger.core import agreement
 from ledger.core.encoding import encode_base64
 from ledger.core.errors import ConfigInvalid
-from ledger.locate import DATA, find_settings
 from ledger.store.pool import open_pool
 from ledger.store.reads import Reads, SiteRow, checkpoint_trouble
 

@@ -16,16 +16,16 @@ from typing import Any, BinaryIO, TypeVar, get_args
 import click
 import msgspec
 
-from ledger.acting import AS
 from ledger.administration import actor_here
+from ledger.commands.acting import AS
+from ledger.commands.locate import DATA, at_site
+from ledger.commands.visitor_option import VISITOR_FILE, read_account, read_visitor
 from ledger.core.errors import ConfigInvalid, InputRefused
 from ledger.core.event import EventId, matches
 from ledger.erasing.messages import ErasureInput, ErasureLift, ErasureStatus, Instruction, Level, Reason
 from ledger.erasing.orders import By
-from ledger.locate import DATA, at_site
 from ledger.service import Service
 from ledger.site import Site
-from ledger.visitor_option import VISITOR_FILE, read_account, read_visitor
 
 Told = TypeVar("Told")
 

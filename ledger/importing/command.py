@@ -15,6 +15,7 @@ from typing import BinaryIO, TextIO
 import click
 import msgspec
 
+from ledger.commands.locate import data_option
 from ledger.core.errors import ConfigInvalid
 from ledger.core.source import MAX_DOCUMENT_BYTES
 from ledger.credentials import Access, find_access
@@ -25,7 +26,6 @@ from ledger.importing.run import Export, Report, fetch_site_policy, look_through
 from ledger.importing.tally import Tally
 from ledger.importing.text import opened
 from ledger.importing.visitor import KEY_BYTES
-from ledger.locate import data_option
 from ledger.progress import bar
 
 FORMATS: dict[str, Format] = {

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import click
 
-from ledger.acting import acting_options
 from ledger.checkpointer.records import signed_size
+from ledger.commands.acting import acting_options
+from ledger.commands.locate import DATA, find_admin_url, find_settings
 from ledger.config import Settings, load_settings
 from ledger.core import keys
 from ledger.core.admin_act import site_of
@@ -30,7 +31,6 @@ from ledger.keys import rotation
 from ledger.keys.operations import LogKeys, introduced_key, role_of
 from ledger.keys.root import load_root, take_offline
 from ledger.keys.sealed import ROLES, SealedKey, key_id
-from ledger.locate import DATA, find_admin_url, find_settings
 from ledger.store.pool import open_pool
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 import click
 import msgspec
 
+from ledger.commands.could_not_run import or_could_not_run
 from ledger.config import MONITOR_INTERVAL_SECONDS, MONITOR_MAX_AGE_SECONDS, MONITOR_URLS_MAX
 from ledger.core.errors import ConfigInvalid
 from ledger.core.note import TYPE_COSIGNATURE, TYPE_ED25519, parse_vkey
 from ledger.core.quorum import Group, TrustPolicy, WitnessEntry, parse_policy
-from ledger.could_not_run import or_could_not_run
 from ledger.log_client import check_key, check_url
 from ledger.monitor.record import Record
 from ledger.monitor.run import SOUND, Report, Task, look_once, watch_on

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 import msgspec
 
-from ledger.acting import acting_options
+from ledger.commands.acting import acting_options
+from ledger.commands.locate import DATA, find_settings
 from ledger.config import POLICY_BODY_MAX_BYTES, POLICY_PAGE_MAX_VERSIONS
 from ledger.core.document import SiteDocument
 from ledger.core.encoding import encode_time
@@ -18,7 +19,6 @@ from ledger.core.errors import ConfigInvalid, InputRefused, NotFound
 from ledger.core.event import AnyTime, parse_time
 from ledger.core.policy import decode_document, parse_site_document
 from ledger.core.policy_diff import asks_again, diff
-from ledger.locate import DATA, find_settings
 from ledger.messages import PolicyDiff, PolicyItem
 from ledger.policies.authoring import read_authored
 from ledger.policies.check import check_command, folder_of, schema_command, summary

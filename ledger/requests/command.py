@@ -11,12 +11,12 @@ import click
 import msgspec
 
 from ledger import config
-from ledger.acting import acting_options
 from ledger.administration import Who
+from ledger.commands.acting import acting_options
+from ledger.commands.locate import DATA, at_site
 from ledger.core.errors import InputRefused
 from ledger.core.event import EventId, convert, matches
 from ledger.core.subject_request import Kind, OperatorStep, Refusal, State, allowed
-from ledger.locate import DATA, at_site
 from ledger.requests.messages import ErasureLevel, RequestList, RequestRegistration, RequestStatus, RequestStepInput
 from ledger.requests.register import Requests
 from ledger.site import Site

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from ledger.acting import acting_options
+from ledger.commands.acting import acting_options
+from ledger.commands.locate import DATA, at_site, find_settings
 from ledger.core.encoding import encode_time
 from ledger.core.errors import ConfigInvalid, InputRefused
 from ledger.core.event import parse_time
-from ledger.locate import DATA, at_site, find_settings
 
 if TYPE_CHECKING:
     from ledger.administration import Who

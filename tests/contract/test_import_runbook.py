@@ -105,7 +105,7 @@ def test_the_backend_computes_the_visitor_of_an_address(old_id: str, tmp_path: P
 
 
 def test_every_option_that_the_page_names_exists() -> None:
-    from ledger.decide_command import decide_command
+    from ledger.commands.decide import decide_command
     from ledger.importing.command import FORMATS, import_command
 
     known = {option for parameter in (*import_command.params, *decide_command.params) for option in parameter.opts}

@@ -11,9 +11,9 @@ import pytest
 
 import ledger
 from ledger.app import open_service
+from ledger.commands.export import run_export
 from ledger.config import Settings
 from ledger.core.event import EventInput
-from ledger.export_command import run_export
 from ledger.keys.files import log_keys
 from ledger.messages import Receipt
 from ledger.provision import SiteCredentials, create_site

@@ -17,12 +17,12 @@ import click
 import msgspec
 
 from ledger.answering import ConsentQuestion
+from ledger.commands.locate import DATA, at_site
+from ledger.commands.visitor_option import VISITOR_FILE, read_visitor
 from ledger.core.encoding import decode_decimal
 from ledger.core.errors import ConfigInvalid, InputRefused, Malformed
 from ledger.core.event import ANY_PURPOSE, AnyTime, PurposeId, Region, matches, parse_time
-from ledger.locate import DATA, at_site
 from ledger.messages import Consent, PurposeDecision
-from ledger.visitor_option import VISITOR_FILE, read_visitor
 
 _WIDTH = 100
 

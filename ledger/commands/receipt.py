@@ -18,6 +18,8 @@ import aiohttp
 import click
 import msgspec
 
+from ledger.commands.could_not_run import or_could_not_run
+from ledger.commands.locate import data_option
 from ledger.config import RECEIPT_ANSWER_MAX_BYTES, RECEIPT_PROOF_POLL_SECONDS, RECEIPT_REQUEST_TIMEOUT_SECONDS
 from ledger.core.ed25519 import check_public
 from ledger.core.encoding import decode_base64
@@ -27,9 +29,7 @@ from ledger.core.quorum import MAX_POLICY_BYTES, TrustPolicy, parse_policy
 from ledger.core.receipt import verify_receipt
 from ledger.core.receipt_message import MAX_RECEIPT_BYTES, parse_receipt
 from ledger.core.tlog_proof import MAX_PROOF_BYTES
-from ledger.could_not_run import or_could_not_run
 from ledger.credentials import Access, find_access
-from ledger.locate import data_option
 from ledger.messages import Problem
 from ledger.receipt_report import EXIT_CODES, render, told
 from ledger.terminal import plain

@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 import msgspec
 
+from ledger.commands.locate import DATA, find_admin_url, find_settings
 from ledger.core.errors import ConfigInvalid
-from ledger.locate import DATA, find_admin_url, find_settings
 from ledger.progress import bar
 from ledger.scrub import Scrubbed, connected, relations, scrub
 

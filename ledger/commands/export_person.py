@@ -10,12 +10,12 @@ from typing import BinaryIO
 
 import click
 
-from ledger.acting import acting_options
 from ledger.administration import Act, Who
+from ledger.commands.acting import acting_options
+from ledger.commands.locate import DATA, find_settings
+from ledger.commands.visitor_option import VISITOR_FILE, read_visitor
 from ledger.core.errors import ConfigInvalid
 from ledger.core.event import Language, matches
-from ledger.locate import DATA, find_settings
-from ledger.visitor_option import VISITOR_FILE, read_visitor
 
 _STDOUT = Path("-")
 

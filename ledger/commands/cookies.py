@@ -11,12 +11,12 @@ import click
 import msgspec
 
 from ledger import config
-from ledger.acting import acting_options
+from ledger.commands.acting import acting_options
+from ledger.commands.locate import DATA, at_site
 from ledger.cookies import Cookies
 from ledger.core.document import Storage
 from ledger.core.errors import InputRefused
 from ledger.core.event import convert
-from ledger.locate import DATA, at_site
 from ledger.messages import CookieInventory, CookieReviewInput, CookiesObserved, DeclaredCookie, UndeclaredCookie
 from ledger.site import Site
 

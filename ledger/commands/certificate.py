@@ -13,6 +13,8 @@ from typing import BinaryIO
 import click
 
 from ledger.certificate_report import render, told, verdict
+from ledger.commands.could_not_run import or_could_not_run
+from ledger.commands.locate import DATA, find_settings
 from ledger.core.certificate import MAX_CERTIFICATE_BYTES
 from ledger.core.certificate_check import verify_certificate
 from ledger.core.encoding import decode_json
@@ -21,8 +23,6 @@ from ledger.core.event import EventId, matches
 from ledger.core.jws import decode_base64url, thumbprint
 from ledger.core.note import TYPE_ED25519, parse_vkey
 from ledger.core.receipt_message import MAX_RECEIPT_BYTES, parse_receipt
-from ledger.could_not_run import or_could_not_run
-from ledger.locate import DATA, find_settings
 
 EXIT_CODES = {"verified": 0, "failed": 1, "unproven": 3}
 MAX_JWKS_BYTES = 1024 * 1024

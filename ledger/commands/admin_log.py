@@ -10,11 +10,11 @@ import click
 import msgspec
 
 from ledger.admin_log import Recorded, Wanted, acts
+from ledger.commands.locate import DATA, find_settings
 from ledger.config import READ_TIMEOUT_SECONDS
 from ledger.core.encoding import encode_time
 from ledger.core.errors import InputRefused
 from ledger.core.event import AnyTime, parse_time
-from ledger.locate import DATA, find_settings
 from ledger.terminal import plain
 
 

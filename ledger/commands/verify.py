@@ -13,13 +13,13 @@ import click
 import msgspec
 
 from ledger.bundle import Directory, Source
+from ledger.commands.could_not_run import or_could_not_run
+from ledger.commands.locate import DATA, find_settings
 from ledger.config import READ_TIMEOUT_SECONDS
 from ledger.core.audit import Verdict
 from ledger.core.errors import ConfigInvalid, LedgerError
 from ledger.core.heads import Pins
 from ledger.core.note import TYPE_COSIGNATURE, TYPE_ED25519, parse_checkpoint, parse_vkey
-from ledger.could_not_run import or_could_not_run
-from ledger.locate import DATA, find_settings
 from ledger.progress import bar
 from ledger.tar import Tar
 from ledger.verify import Report, render, verify

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import asyncpg
 import click
 
-from ledger.acting import acting_options
+from ledger.commands.acting import acting_options
+from ledger.commands.locate import DATA, find_settings
 from ledger.config import Settings
 from ledger.core.errors import ConfigInvalid
-from ledger.locate import DATA, find_settings
 
 if TYPE_CHECKING:
     from ledger.administration import Administration, Who

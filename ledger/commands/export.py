@@ -15,15 +15,15 @@ import asyncpg
 import click
 
 from ledger import tar
-from ledger.acting import acting_options
 from ledger.administration import Act, Administration, Who, open_administration
+from ledger.commands.acting import acting_options
+from ledger.commands.locate import DATA, find_settings
 from ledger.config import ERASURE_IDLE_SECONDS, EXPORT_WAIT_SECONDS, READ_TIMEOUT_SECONDS, Settings
 from ledger.core.admin_act import site_of
 from ledger.core.errors import ConfigInvalid, NotFound
 from ledger.erasing.store import hasten
 from ledger.export import Exported, export
 from ledger.keys.receipts import ReceiptKeys
-from ledger.locate import DATA, find_settings
 from ledger.progress import Progress, bar
 from ledger.spool import spooled
 from ledger.store.pool import open_pool

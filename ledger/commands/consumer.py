@@ -9,11 +9,11 @@ from pathlib import Path
 import click
 import msgspec
 
-from ledger.acting import acting_options
 from ledger.administration import Who
+from ledger.commands.acting import acting_options
+from ledger.commands.locate import DATA, at_site
 from ledger.consumers import Consumer
 from ledger.core.encoding import encode_time
-from ledger.locate import DATA, at_site
 from ledger.service import Service
 from ledger.site import Site
 
