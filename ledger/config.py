@@ -126,6 +126,8 @@ WRITER_MAX_CONNECTIONS = 8
 WORKER_MAX_CONNECTIONS = 6
 READ_TIMEOUT_SECONDS = 10.0
 CONNECT_TIMEOUT_SECONDS = 5.0
+COMMAND_TIMEOUT_SECONDS = 60.0
+"""For one answer of the database to a command: nobody else waits for it."""
 
 # Relay
 RELAY_HORIZON_SECONDS = 30 * 24 * 3600

@@ -33,7 +33,8 @@ from ledger.site import SiteRegistry
 from ledger.store import errors as sql
 from ledger.store.append import ControlDraft, Head, append_one
 from ledger.store.pool import open_pool
-from ledger.store.reads import Reads, SiteRow
+from ledger.store.reads import Reads
+from ledger.store.sites import SiteRow
 from ledger.vault import make_first_keys
 
 SECRET_SCOPES = ("events", "check", "audit", "admin")

@@ -9,7 +9,8 @@ from ledger.core.errors import Unavailable
 from ledger.messages import Readiness, ReadinessCheck
 from ledger.site import SiteRegistry
 from ledger.store.lapses import lapse_trouble, lateness
-from ledger.store.reads import Reads, checkpoint_trouble
+from ledger.store.reads import Reads
+from ledger.store.sites import checkpoint_trouble
 
 
 async def readiness(sites: SiteRegistry, reads: Reads) -> Readiness:

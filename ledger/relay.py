@@ -36,7 +36,7 @@ from ledger import config
 from ledger.bus import Bus, BusError, Disconnected
 from ledger.site_stream import Seen, SiteStream, Stopped
 from ledger.store.errors import is_transient
-from ledger.store.reads import SiteRow
+from ledger.store.sites import SiteRow
 from ledger.vault import Vaults
 
 log = logging.getLogger(__name__)

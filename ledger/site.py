@@ -28,7 +28,8 @@ from ledger.secrets import SiteHasher
 from ledger.sequencer import AppendEvents, Sequencer, Signer
 from ledger.store.append import Head, append_events
 from ledger.store.ask import ask
-from ledger.store.reads import EventRow, PolicyRow, Reads, SiteRow, VisitorRows
+from ledger.store.reads import EventRow, Reads, VisitorRows
+from ledger.store.sites import PolicyRow, SiteRow
 from ledger.vault import Vault, Vaults
 
 log = logging.getLogger(__name__)

@@ -31,7 +31,8 @@ from ledger.core.entry import Kind, commit_of, decode
 from ledger.core.errors import Malformed, SealBroken
 from ledger.core.merkle import leaf_hash
 from ledger.core.stream import Row
-from ledger.store.reads import Reads, SiteRow
+from ledger.store.reads import Reads
+from ledger.store.sites import SiteRow
 from ledger.vault import Vault, Vaults
 
 log = logging.getLogger(__name__)

@@ -27,7 +27,7 @@ from ledger.erasing.messages import Reason
 from ledger.site import Site
 from ledger.store.append import Outcome
 from ledger.store.erase import Effects
-from ledger.store.reads import SiteRow
+from ledger.store.sites import SiteRow
 
 _OPEN = """
 select e.seq from unnest($2::bigint[], $3::bytea[]) u(seq, leaf)

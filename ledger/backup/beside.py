@@ -27,7 +27,7 @@ from ledger.core.admin_act import is_admin_log
 from ledger.core.entry import decode, decode_seqs
 from ledger.core.errors import LedgerError
 from ledger.core.sealing import Master
-from ledger.store.reads import SiteRow
+from ledger.store.sites import SiteRow
 
 log = logging.getLogger(__name__)
 

@@ -38,7 +38,7 @@ from ledger.core.encoding import encode_time
 from ledger.core.errors import ConfigInvalid
 from ledger.progress import bar
 from ledger.store.pool import open_pool
-from ledger.store.reads import SiteRow
+from ledger.store.sites import SiteRow
 
 _SITES = "select site_id, site, origin from ledger.site order by site_id"
 # Which entries carried out an order: those that the log lost are named by the negative of their seq until others do.

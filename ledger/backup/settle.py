@@ -35,7 +35,8 @@ from ledger.core.merkle import leaf_hash
 from ledger.keys.files import keys_here
 from ledger.progress import bar
 from ledger.site import SiteRegistry
-from ledger.store.reads import Reads, SiteRow
+from ledger.store.reads import Reads
+from ledger.store.sites import SiteRow
 from ledger.vault import Vaults
 
 

@@ -24,7 +24,7 @@ from ledger.progress import Progress
 from ledger.recover.recovery import Recovery
 from ledger.recover.signed import Signed, contradiction
 from ledger.secrets import SiteHasher
-from ledger.store.reads import SiteRow
+from ledger.store.sites import SiteRow
 from ledger.vault import read_vault
 
 _LAST = "select entry from ledger.entry where site_id = $1 order by seq desc limit 1"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -12,13 +11,13 @@ import asyncpg
 import click
 
 from ledger.checkpointer import restore
-from ledger.commands.locate import DATA, find_settings
+from ledger.commands.locate import DATA, at_database
 from ledger.config import Settings
 from ledger.core import agreement
 from ledger.core.encoding import encode_base64
 from ledger.core.errors import ConfigInvalid
-from ledger.store.pool import open_pool
-from ledger.store.reads import Reads, SiteRow, checkpoint_trouble
+from ledger.store.reads import Reads
+from ledger.store.sites import SiteRow, checkpoint_trouble, find_log
 
 SITE = click.argument("site_name", metavar="SITE")
 
@@ -100,16 +99,7 @@ def restore_record(site_name: str, place: str, yes: bool, data: Path) -> None:
 
 
 def _run(data: Path, site_name: str, work: Callable[[Settings, asyncpg.Pool, SiteRow], Awaitable[Any]]) -> Any:
-    settings = find_settings(data)
+    async def at(settings: Settings, pool: asyncpg.Pool) -> Any:
+        return await work(settings, pool, await find_log(pool, site_name))
 
-    async def run() -> Any:
-        pool = await open_pool(settings.database_url, size=2, timeout_seconds=60)
-        try:
-            for site in await Reads(pool).sites():
-                if site.site == site_name:
-                    return await work(settings, pool, site)
-            raise ConfigInvalid(f"this ledger has no site {site_name}; `consent-ledger site list` shows those it has")
-        finally:
-            pool.terminate()
-
-    return asyncio.run(run())
+    return at_database(data, at)

@@ -26,7 +26,7 @@ from ledger.core.note import Checkpoint, Signature, VerifierKey
 from ledger.core.quorum import TrustPolicy
 from ledger.core.witnessing import Dispute
 from ledger.store import checkpoints as store
-from ledger.store.reads import SiteRow
+from ledger.store.sites import SiteRow
 from ledger.witness.client import Prove, WitnessClient
 
 log = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ from ledger.core.errors import ConfigInvalid, Unavailable
 from ledger.core.note import TYPE_ED25519, VerifierKey
 from ledger.keys.files import log_keys
 from ledger.store import checkpoints as store
-from ledger.store.reads import SiteRow
+from ledger.store.sites import SiteRow
 from ledger.witness.policy import read_policy
 
 _PAUSE_SECONDS = 0.2

@@ -26,7 +26,7 @@ from ledger.core.heads import COSIGNED_SLACK_MS
 from ledger.core.merkle import leaf_hash
 from ledger.memory import MemoryDamaged, SqliteMemory, forget
 from ledger.store import checkpoints as store
-from ledger.store.reads import SiteRow
+from ledger.store.sites import SiteRow
 from ledger.vault import Vaults
 
 log = logging.getLogger(__name__)

@@ -29,7 +29,7 @@ from ledger.core.errors import ConfigInvalid
 from ledger.core.note import Checkpoint
 from ledger.progress import bar
 from ledger.store import checkpoints as store
-from ledger.store.reads import SiteRow
+from ledger.store.sites import SiteRow
 from ledger.witness.policy import read_policy
 
 _PROGRESS_SECONDS = 0.2

@@ -30,7 +30,7 @@ from ledger.core.errors import ConfigInvalid, LedgerError, Unavailable
 from ledger.core.quorum import TrustPolicy
 from ledger.memory import MemoryDamaged
 from ledger.store import checkpoints as store
-from ledger.store.reads import SiteRow
+from ledger.store.sites import SiteRow
 from ledger.witness.client import WitnessClient
 from ledger.witness.policy import read_policy
 

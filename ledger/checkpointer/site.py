@@ -44,7 +44,7 @@ from ledger.keys import files as key_files
 from ledger.log_tree import LogTree
 from ledger.store import checkpoints as store
 from ledger.store import log as log_store
-from ledger.store.reads import SiteRow
+from ledger.store.sites import SiteRow
 from ledger.vault import Vaults
 from ledger.witness.client import WitnessClient
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -12,14 +11,13 @@ import asyncpg
 import click
 
 from ledger.commands.acting import acting_options
-from ledger.commands.locate import DATA, find_settings
+from ledger.commands.locate import DATA, at_database
 from ledger.config import Settings
 from ledger.core.errors import ConfigInvalid
+from ledger.store.sites import find_site
 
 if TYPE_CHECKING:
     from ledger.administration import Administration, Who
-
-_SITE_ID = "select site_id from ledger.site where site = $1 and admin_of is null"
 
 
 @click.group("api-key")
@@ -44,14 +42,12 @@ def api_key_create(site_name: str, key_class: str, scopes: tuple[str, ...], labe
         raise click.UsageError("a secret key needs at least one --scope")
 
     async def work(pool: asyncpg.Pool, administration: Administration) -> None:
-        site_id: int | None = await pool.fetchval(_SITE_ID, site_name)
-        if site_id is None:
-            raise ConfigInvalid(f"this ledger has no site {site_name}; `consent-ledger site list` shows those it has")
+        site_id = (await find_site(pool, site_name)).site_id
         granted = scopes or provision.PUBLISHABLE_SCOPES
         acting = administration.acting(site_name, who)
         click.echo(await provision.create_api_key(pool, site_id, key_class, granted, label, acting))
 
-    _with_administration(find_settings(data), work)
+    _with_administration(data, work)
 
 
 @api_key_command.command("revoke")
@@ -70,19 +66,14 @@ def api_key_revoke(data: Path, who: Who) -> None:
         await provision.revoke_api_key(pool, key, administration.acting(site_name, who))
         click.echo("revoked; servers notice within a few seconds")
 
-    _with_administration(find_settings(data), work)
+    _with_administration(data, work)
 
 
-def _with_administration(settings: Settings, work: Callable[[asyncpg.Pool, Administration], Awaitable[None]]) -> None:
+def _with_administration(data: Path, work: Callable[[asyncpg.Pool, Administration], Awaitable[None]]) -> None:
     from ledger.administration import open_administration  # noqa: PLC0415
-    from ledger.store.pool import open_pool  # noqa: PLC0415
 
-    async def run() -> None:
-        pool = await open_pool(settings.database_url, size=2, timeout_seconds=60)
-        try:
-            async with open_administration(settings, pool) as administration:
-                await work(pool, administration)
-        finally:
-            await pool.close()
+    async def at(settings: Settings, pool: asyncpg.Pool) -> None:
+        async with open_administration(settings, pool) as administration:
+            await work(pool, administration)
 
-    asyncio.run(run())
+    at_database(data, at)

@@ -1,4 +1,4 @@
-"""How a command finds its ledger, by the environment or by the data directory of an `up`, and works at a site of it."""
+"""How a command finds its ledger, by the environment or by the data directory of an `up`, and works at it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ledger.config import Settings, load_settings
+from ledger.config import COMMAND_TIMEOUT_SECONDS, Settings, load_settings
 from ledger.core.errors import ConfigInvalid
 
 if TYPE_CHECKING:
+    import asyncpg
+
     from ledger.service import Service
     from ledger.site import Site
 
@@ -54,6 +56,22 @@ def find_admin_url(data: Path) -> str:
     from ledger.embedded.installation import DataDirectory  # noqa: PLC0415
 
     return DataDirectory(data).admin_database_url()
+
+
+def at_database(data: Path, work: Callable[[Settings, asyncpg.Pool], Awaitable[Told]]) -> Told:
+    """What `work` makes of the database, over a pool of its own."""
+    from ledger.store.pool import open_pool  # noqa: PLC0415 - `--help` starts fast
+
+    settings = find_settings(data)
+
+    async def run() -> Told:
+        pool = await open_pool(settings.database_url, size=2, timeout_seconds=COMMAND_TIMEOUT_SECONDS)
+        try:
+            return await work(settings, pool)
+        finally:
+            await pool.close()
+
+    return asyncio.run(run())
 
 
 def at_site(data: Path, site: str, work: Callable[[Service, Site], Awaitable[Told]]) -> Told:

@@ -26,8 +26,8 @@ from ledger.store import errors as sql
 from ledger.store.append import ControlDraft, Head, append_one
 from ledger.store.log import CheckpointRow, newest_checkpoint
 from ledger.store.reads import Reads
+from ledger.store.sites import find_log
 
-_SITE = "select site_id, origin from ledger.site where site = $1"
 _NOW_MS = "select (extract(epoch from clock_timestamp()) * 1000)::bigint"
 _SIGNED_SINCE = """
 select count(*) filter (where substring(e.entry from 83 for 32) = $3)
@@ -63,10 +63,8 @@ class LogKeys:
     @classmethod
     async def of_site(cls, pool: asyncpg.Pool, site: str, signed: int = 0) -> LogKeys:
         """`ConfigInvalid` if there is no such site."""
-        row = await pool.fetchrow(_SITE, site)
-        if row is None:
-            raise ConfigInvalid(f"this ledger has no site {site}; `consent-ledger site list` shows those it has")
-        return cls(pool, row["site_id"], site, row["origin"], signed)
+        found = await find_log(pool, site)
+        return cls(pool, found.site_id, site, found.origin, signed)
 
     async def history(self) -> KeyHistory:
         """Every key so far; an error if the stored key entries could not be in a sound log."""

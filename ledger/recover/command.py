@@ -1,15 +1,20 @@
-"""What `consent-ledger recover` tells and asks; what cannot be undone is done only after an answer."""
+"""`consent-ledger recover`: what it tells and asks; what cannot be undone is done only after an answer."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
 
 import click
 
 from ledger.administration import Who, open_administration
 from ledger.bus import Bus, BusError
+from ledger.commands.acting import acting_options
+from ledger.commands.locate import DATA, find_admin_url, find_settings
 from ledger.config import Settings
 from ledger.core.admin_act import site_of
 from ledger.core.encoding import encode_time
@@ -17,8 +22,9 @@ from ledger.core.entry import decode
 from ledger.core.errors import ConfigInvalid, LedgerError, Unavailable
 from ledger.memory import forget
 from ledger.progress import bar
-from ledger.recover.recovery import Recovery, connect, find_site
+from ledger.recover.recovery import Recovery, connect
 from ledger.store.pool import open_pool
+from ledger.store.sites import find_log
 
 _ACCEPT = """\
 Giving up what is lost of {site}.
@@ -37,22 +43,45 @@ Now restart every server of this ledger: one that saw the lost entries refuses t
 of the stream to go back to {site}:{last}, and the site's controller what was lost and when."""
 
 
-def run_from_stream(
-    settings: Settings, admin_url: str, site: str, bodies: Sequence[bytes], dry_run: bool, who: Who | None = None
-) -> int:
-    """Append again what the stream holds; 1 if something in it cannot be taken, else 0."""
-    return asyncio.run(_from_stream(settings, admin_url, site, bodies, dry_run, who))
+@click.command("recover")
+@click.argument("site_name", metavar="SITE")
+@click.option("--from-stream", is_flag=True, help="Verify what the stream holds beyond the ledger; append it again.")
+@click.option("--dry-run", is_flag=True, help="With --from-stream: verify and tell, and append nothing.")
+@click.option(
+    "--document",
+    "documents",
+    multiple=True,
+    type=click.File("rb"),
+    help="With --from-stream: a published document that neither holds, as it was served under /documents.",
+)
+@click.option("--accept-loss", is_flag=True, help="Go on without what is lost; asks first.")
+@acting_options
+@DATA
+def recover_command(
+    site_name: str,
+    from_stream: bool,
+    dry_run: bool,
+    documents: tuple[BinaryIO, ...],
+    accept_loss: bool,
+    data: Path,
+    who: Who,
+) -> None:
+    """Go on after Postgres was put back to an older copy, or failed over and lost commits.
+
+    Needs LEDGER_ADMIN_DATABASE_URL. Exit code 1 if something in the stream cannot be taken; what comes before it is.
+    """
+    if from_stream == accept_loss:
+        raise click.UsageError("--from-stream first; --accept-loss if nothing is left there")
+    settings, admin_url = find_settings(data), find_admin_url(data)
+    if accept_loss:
+        asyncio.run(_accept_loss(settings, admin_url, site_name, who))
+    else:
+        bodies = [document.read() for document in documents]
+        sys.exit(asyncio.run(_from_stream(settings, admin_url, site_name, bodies, dry_run, who)))
 
 
-def run_accept_loss(settings: Settings, admin_url: str, site: str, who: Who | None = None) -> None:
-    """Ask, and give up what is lost."""
-    asyncio.run(_accept_loss(settings, admin_url, site, who))
-
-
-async def _on_record(settings: Settings, site: str, who: Who | None, outcome: str, entries: int) -> None:
+async def _on_record(settings: Settings, site: str, who: Who, outcome: str, entries: int) -> None:
     """The one act that goes on where it cannot be recorded: what brings a ledger back may not wait for it."""
-    if who is None:
-        return
     pool = await open_pool(settings.database_url, size=2)
     try:
         async with open_administration(settings, pool) as administration:
@@ -70,7 +99,7 @@ async def _open(settings: Settings, admin_url: str, site: str, bodies: Sequence[
         raise ConfigInvalid("set LEDGER_NATS_URL: what Postgres lost is in the stream, or nowhere")
     connection = await connect(admin_url)
     try:
-        row = await find_site(connection, site)
+        row = await find_log(connection, site)
         bus = await Bus.connect(settings.nats_url)
         try:
             yield Recovery(connection, bus, row, settings.masters, bodies)
@@ -83,7 +112,7 @@ async def _open(settings: Settings, admin_url: str, site: str, bodies: Sequence[
 
 
 async def _from_stream(
-    settings: Settings, admin_url: str, site: str, bodies: Sequence[bytes], dry_run: bool, who: Who | None
+    settings: Settings, admin_url: str, site: str, bodies: Sequence[bytes], dry_run: bool, who: Who
 ) -> int:
     async with _open(settings, admin_url, site, bodies) as recovery:
         with bar("verifying", "entries") as progress:
@@ -123,7 +152,7 @@ async def _from_stream(
     return 0 if survey.refused is None else 1
 
 
-async def _accept_loss(settings: Settings, admin_url: str, site: str, who: Who | None) -> None:
+async def _accept_loss(settings: Settings, admin_url: str, site: str, who: Who) -> None:
     async with _open(settings, admin_url, site, ()) as recovery:
         last = decode(await recovery.last_entry())
         signed = await recovery.signed(settings.anchors / f"{site}.anchor")

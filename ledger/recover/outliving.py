@@ -21,7 +21,8 @@ from ledger.core.policy import PolicyHistory
 from ledger.core.tail import TailEntry
 from ledger.secrets import SiteHasher
 from ledger.site import published, recorded
-from ledger.store.reads import EventRow, PolicyRow
+from ledger.store.reads import EventRow
+from ledger.store.sites import PolicyRow
 from ledger.vault import Vault
 
 _EVENTS = """

@@ -30,7 +30,7 @@ from ledger.config import RECOVER_WINDOW_ENTRIES
 from ledger.core import stream
 from ledger.core.admin_act import is_admin_log
 from ledger.core.entry import Kind, commit_of, decode, decode_seqs
-from ledger.core.errors import AuditFault, ConfigInvalid, DocumentInvalid, NotFound, Unavailable
+from ledger.core.errors import AuditFault, DocumentInvalid, NotFound, Unavailable
 from ledger.core.event import DECIDING, LINKING, Event, EventInput, InputType, decode_event, encode_content
 from ledger.core.merkle import HASH_BYTES, leaf_hash
 from ledger.core.notice import media_type_of
@@ -42,10 +42,9 @@ from ledger.recover.signed import Signed, contradiction, read_signed
 from ledger.secrets import SiteHasher
 from ledger.store.errors import DIFFERENT_LOG, sqlstate
 from ledger.store.pool import connect_as_owner
-from ledger.store.reads import SiteRow
+from ledger.store.sites import SiteRow
 from ledger.vault import Vault, read_vault
 
-_SITE = "select site_id, site, origin from ledger.site where site = $1"
 _LAST = "select entry from ledger.entry where site_id = $1 order by seq desc limit 1"
 _ENTRY = "select entry from ledger.entry where site_id = $1 and seq = $2"
 _KEYS = "select entry from ledger.entry where site_id = $1 and (seq = 0 or ledger.entry_kind(entry) = 2) order by seq"
@@ -326,10 +325,3 @@ def _client_input(event: Event) -> EventInput:
 async def connect(admin_url: str) -> asyncpg.Connection:
     """A connection of the ledger's owner, who alone may execute `ledger.recover_entries`."""
     return await connect_as_owner(admin_url, "consent-ledger recover")
-
-
-async def find_site(connection: asyncpg.Connection, site: str) -> SiteRow:
-    row = await connection.fetchrow(_SITE, site)
-    if row is None:
-        raise ConfigInvalid(f"this ledger has no site {site}; `consent-ledger site list` shows those it has")
-    return SiteRow(*row)

@@ -20,7 +20,7 @@ from ledger.core.errors import AuditFault
 from ledger.core.key_history import key_history
 from ledger.core.merkle import HASH_BYTES, Frontier, leaf_hash
 from ledger.core.note import Checkpoint
-from ledger.store.reads import SiteRow
+from ledger.store.sites import SiteRow
 
 _KEYS = "select entry from ledger.entry where site_id = $1 and (seq = 0 or ledger.entry_kind(entry) = 2) order by seq"
 _ENTRIES = "select entry from ledger.entry where site_id = $1 and seq >= $2 order by seq limit $3"

@@ -17,7 +17,7 @@ from ledger.core.note import Checkpoint, parse_checkpoint
 from ledger.core.quorum import TrustPolicy
 from ledger.store.log import newest_checkpoint
 from ledger.store.pool import open_pool
-from ledger.store.reads import SiteRow
+from ledger.store.sites import SiteRow
 from tests.adversary.gallery import Copy, Gallery
 from tests.adversary.test_attacks import nothing
 from tests.adversary.victim import SITE, SIZE, Honest, Victim

@@ -14,7 +14,7 @@ import pytest
 from ledger.checkpointer.follower import LogFollower, NotSigned
 from ledger.store import checkpoints as store
 from ledger.store.pool import open_pool
-from ledger.store.reads import SiteRow
+from ledger.store.sites import SiteRow
 from ledger.vault import Vaults
 from tests.adversary.attacks import ATTACKS, Attack, Doing
 from tests.adversary.gallery import Copy

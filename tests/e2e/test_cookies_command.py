@@ -21,7 +21,8 @@ from ledger import config
 from ledger.app import open_service
 from ledger.cli import main
 from ledger.config import Settings
-from ledger.doctor import Finding, Verdict, examine
+from ledger.doctor.examine import examine
+from ledger.doctor.finding import Finding, Verdict
 from ledger.metrics import CookieCollector
 from ledger.provision import create_site
 from tests.conftest import Database

@@ -21,7 +21,8 @@ from ledger.core.encoding import encode_time
 from ledger.core.errors import Unavailable
 from ledger.core.event import Event
 from ledger.core.lapse import decode_told
-from ledger.doctor import Verdict, examine
+from ledger.doctor.examine import examine
+from ledger.doctor.finding import Verdict
 from ledger.lapser import Lapser
 from ledger.projector import Projector, rebuild
 from ledger.site import SiteRegistry

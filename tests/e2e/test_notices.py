@@ -23,7 +23,7 @@ from ledger.keys.files import keys_here
 from ledger.service import Principal
 from ledger.store import checkpoints as store
 from ledger.store.pool import open_pool
-from ledger.store.reads import SiteRow
+from ledger.store.sites import SiteRow
 from ledger.vault import Vaults
 from ledger.verify import Report, verify
 from tests.checkpointing import checkpoint

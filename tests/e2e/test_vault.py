@@ -14,7 +14,8 @@ from ledger.config import Settings
 from ledger.core.errors import ConfigInvalid, SealBroken, Unavailable
 from ledger.core.sealing import Master, key_no_of
 from ledger.data_keys import KeyMaker, destroy_empty_keys
-from ledger.doctor import Verdict, examine
+from ledger.doctor.examine import examine
+from ledger.doctor.finding import Verdict
 from ledger.secrets import new_event_id
 from ledger.vault import Vaults, make_key, read_vault
 from tests.conftest import Database

@@ -18,7 +18,8 @@ from ledger.core.quorum import TrustPolicy
 from ledger.provision import SiteCredentials
 from ledger.store.append import Head
 from ledger.store.pool import open_pool
-from ledger.store.reads import Reads, SiteRow
+from ledger.store.reads import Reads
+from ledger.store.sites import SiteRow
 from ledger.vault import read_vault
 from ledger.witness.client import WitnessClient
 from tests.fault.keys import load_key

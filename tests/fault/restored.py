@@ -18,9 +18,10 @@ from ledger.core.errors import Unavailable
 from ledger.core.merkle import leaf_hash
 from ledger.core.sealing import Master
 from ledger.embedded.postgres import Postgres
-from ledger.recover.recovery import Recovery, Survey, connect, find_site
+from ledger.recover.recovery import Recovery, Survey, connect
 from ledger.sequencer import Sequencer, Signer
 from ledger.store.append import Head
+from ledger.store.sites import find_log
 from tests.conftest import Database, admin
 from tests.fault.streams import Broker, caught_up, relaying
 from tests.fault.writer import Writer
@@ -104,7 +105,7 @@ async def recovering(
     connection = await connect(database.admin_url)
     bus = await Bus.connect(broker.url)
     try:
-        yield Recovery(connection, bus, await find_site(connection, SITE), masters, documents)
+        yield Recovery(connection, bus, await find_log(connection, SITE), masters, documents)
     finally:
         await bus.close()
         await connection.close()

@@ -21,10 +21,11 @@ from ledger.config import Settings
 from ledger.core.agreement import NATS
 from ledger.core.errors import Unavailable
 from ledger.core.note import parse_checkpoint
-from ledger.doctor import Verdict, examine
+from ledger.doctor.examine import examine
+from ledger.doctor.finding import Verdict
 from ledger.service import Service
 from ledger.store.pool import open_pool
-from ledger.store.reads import SiteRow
+from ledger.store.sites import SiteRow
 from tests.conftest import Database
 from tests.fault.checkpoints import Site, founded_site
 from tests.fault.streams import Broker

@@ -22,7 +22,8 @@ from ledger.core.encoding import encode_base64
 from ledger.core.entry import Kind
 from ledger.core.errors import ConfigInvalid, KeyRefused
 from ledger.core.note import TYPE_ED25519, VerifierKey
-from ledger.doctor import Verdict, examine
+from ledger.doctor.examine import examine
+from ledger.doctor.finding import Verdict
 from ledger.keys import files as key_files
 from ledger.keys import operations as key_operations
 from ledger.keys.operations import LogKeys

@@ -14,7 +14,7 @@ from ledger.bus import Bus
 from ledger.core.ed25519 import SigningKey
 from ledger.core.entry import Entry, Kind, core_bytes, encode, key_hash
 from ledger.site_stream import SiteStream
-from ledger.store.reads import SiteRow
+from ledger.store.sites import SiteRow
 from ledger.vault import Vaults
 from tests.conftest import Database
 from tests.fault.streams import (
