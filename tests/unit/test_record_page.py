@@ -290,7 +290,8 @@ def test_the_pages_script_has_its_words(language: str) -> None:
     words = json.loads(block[1])
     assert words["verified"] == Words(language)["verified"]
     assert set(words["checks"]) == set(CheckName)
-    used = re.findall(r"words\.([a-z_]+)", (WEB / "record.js").read_text())
+    scripts = "".join((WEB / name).read_text() for name in ("record.js", "verdict.js"))
+    used = re.findall(r"words\.([a-z_]+)", scripts)
     assert {*used, "verified", "failed", "unproven", "ok", "not_checked", "broken"} == set(words)
 
 
