@@ -16,7 +16,7 @@ from ledger.core.jws import parse
 from ledger.core.note import TYPE_ED25519, parse_vkey
 from ledger.http import auth, body, parameters
 from ledger.http.acting import acting_of
-from ledger.http.edge import EDGE, json_response
+from ledger.http.edge import EDGE, PRIVATE, json_response
 from ledger.messages import ErasuresConfirmInput
 
 FORMAT = "format"
@@ -26,13 +26,11 @@ async def get_certificate(request: web.Request) -> web.Response:
     """`GET /v1/sites/{site}/erasures/{id}/certificate`: the signed certificate; with `format=text` what it says."""
     edge = request.app[EDGE]
     site, _ = await auth.admit(request, edge, auth.READ_CERTIFICATE)
-    wanted = parameters.query(request, once=(FORMAT,)).get(FORMAT)
-    if wanted not in (None, "text"):
-        raise InputRefused("invalid-parameter", "format is text, or left out for the certificate itself.")
-    erasure = parameters.erasure(request)
+    wanted = parameters.word(parameters.query(request, once=(FORMAT,)), FORMAT, ("text",))
+    erasure = parameters.identifier(request, "An erasure")
     assert edge.receipt_keys is not None
     token = await certificates.certificate(edge.service, edge.receipt_keys, site, erasure)
-    headers = {hdrs.CACHE_CONTROL: "private, no-store", "X-Content-Type-Options": "nosniff"}
+    headers = dict(PRIVATE)
     if wanted is None:
         name = f'attachment; filename="{site.site}-erasure-{erasure}.jws"'
         headers |= {hdrs.CONTENT_TYPE: MEDIA_TYPE, hdrs.CONTENT_DISPOSITION: name}

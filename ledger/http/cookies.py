@@ -7,7 +7,7 @@ from aiohttp import web
 from ledger import config
 from ledger.http import auth, body, parameters
 from ledger.http.acting import acting_of
-from ledger.http.edge import EDGE, json_response
+from ledger.http.edge import EDGE, created, json_response
 from ledger.messages import CookieReviewInput, CookiesObserved
 
 
@@ -35,8 +35,7 @@ async def review(request: web.Request) -> web.Response:
     admitted = await auth.admit(request, edge, auth.REVIEW_COOKIES)
     told, acting = await _read(request, CookieReviewInput), acting_of(request, edge, admitted)
     recorded, replayed = await edge.service.cookies.review(admitted.site, told, acting)
-    headers = {"Idempotent-Replayed": "true"} if replayed else None
-    return json_response(recorded, 200 if replayed else 201, headers)
+    return created(recorded, replayed=replayed)
 
 
 async def _read(request: web.Request, kind: type[body.Message]) -> body.Message:

@@ -17,18 +17,17 @@ from ledger import config, person, whole
 from ledger.administration import Who
 from ledger.core.encoding import encode_time
 from ledger.core.errors import InputRefused
-from ledger.core.event import Language, matches
 from ledger.downloads import Format, Link, Wanted, new_download_id
 from ledger.http import auth, body, parameters, person_page
 from ledger.http.acting import acting_of
-from ledger.http.edge import EDGE, JSON, Edge, json_response
+from ledger.http.edge import EDGE, JSON, PRIVATE, Edge, json_response
 from ledger.messages import Download, DownloadInput
 from ledger.site import Site
 
-PRIVATE = {
+_HEADERS = {
+    **PRIVATE,
     hdrs.CACHE_CONTROL: "private, no-store, max-age=0",
     "Pragma": "no-cache",
-    "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "X-Robots-Tag": "noindex, nofollow",
     "Content-Security-Policy": "sandbox; default-src 'none'",
@@ -48,11 +47,7 @@ async def get_export(request: web.Request) -> web.StreamResponse:
     edge = request.app[EDGE]
     admitted = await auth.admit(request, edge, auth.EXPORT_PERSON)
     query = parameters.query(request, once=("format", "language"))
-    form, language = query.get("format", "json"), query.get("language")
-    if form not in get_args(Format):
-        raise InputRefused("invalid-parameter", "format is html, or json, or left out.")
-    if language is not None and not matches(Language, language):
-        raise InputRefused("invalid-parameter", "language is a tag of BCP 47, like en or kk.")
+    form, language = parameters.word(query, "format", get_args(Format)) or "json", parameters.language(query)
     file = await _person(edge, admitted.site, parameters.visitor(request), form, language)
     if request.method != hdrs.METH_HEAD:
         await acting_of(request, edge, admitted)("export.made", {"kind": "person", "target": "stream"})
@@ -68,7 +63,7 @@ async def post_download(request: web.Request) -> web.Response:
     wanted = _wanted(admitted.site, told)
     details = {"kind": wanted.what, "target": "download", "download": wanted.id}
     await acting_of(request, edge, admitted)("export.made", details)
-    return json_response(_told(edge, request, await edge.service.downloads.link(admitted.site, wanted)), 201)
+    return told_of(request, await edge.service.downloads.link(admitted.site, wanted))
 
 
 def _wanted(site: Site, told: DownloadInput) -> Wanted:
@@ -78,9 +73,10 @@ def _wanted(site: Site, told: DownloadInput) -> Wanted:
     return Wanted(site.site, told.what, told.visitor or "", told.format, told.language or "", new_download_id())
 
 
-def _told(edge: Edge, request: web.Request, link: Link) -> Download:
-    base_url = edge.public_url or str(request.url.origin())
-    return Download(link.url(base_url), encode_time(link.expires_ms))
+def told_of(request: web.Request, link: Link) -> web.Response:
+    """The answer that tells of a link; nobody is told it again."""
+    url = link.url(request.app[EDGE].base_url(request))
+    return json_response(Download(url, encode_time(link.expires_ms)), 201)
 
 
 async def get_download(request: web.Request) -> web.StreamResponse:
@@ -114,7 +110,7 @@ async def _person(edge: Edge, site: Site, visitor: str, form: str, language: str
 async def _send(request: web.Request, file: File) -> web.StreamResponse:
     """Send it as it is made. What goes wrong on the way breaks the answer off: its reader sees that there is no end."""
     headers: Mapping[str, str] = {
-        **PRIVATE,
+        **_HEADERS,
         hdrs.CONTENT_TYPE: file.media_type,
         hdrs.CONTENT_DISPOSITION: f'attachment; filename="{file.name}"',
     }

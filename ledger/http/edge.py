@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from ledger.http.limits import Limits
 from ledger.http.metrics import Meters
@@ -18,6 +18,9 @@ from ledger.service import Service
 from ledger.site import Site
 
 JSON = "application/json"
+
+PRIVATE: Mapping[str, str] = {hdrs.CACHE_CONTROL: "private, no-store", "X-Content-Type-Options": "nosniff"}
+"""Headers of a file about one person."""
 
 DemoKeys = Callable[[], Mapping[str, str]]
 """Gives the publishable key of each site; asked whenever the demo page loads, as keys come and go."""
@@ -40,6 +43,10 @@ class Edge:
         """From where a request comes: for callers with publishable keys, whose own word on it does not count."""
         return self.regions.find(request.remote, request.headers)
 
+    def base_url(self, request: web.Request) -> str:
+        """The server's address for others, without a slash at its end."""
+        return self.public_url or str(request.url.origin())
+
 
 EDGE: web.AppKey[Edge] = web.AppKey("edge", Edge)
 SITE: web.RequestKey[Site] = web.RequestKey("site", Site)
@@ -55,5 +62,12 @@ encode = msgspec.json.Encoder().encode
 def json_response(message: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """A message that is nobody else's to keep: never cached."""
     response = web.Response(body=encode(message), status=status, headers=headers, content_type=JSON)
-    response.headers["Cache-Control"] = "no-store"
+    response.headers[hdrs.CACHE_CONTROL] = "no-store"
     return response
+
+
+def created(message: Any, headers: Mapping[str, str] | None = None, *, replayed: bool) -> web.Response:
+    """The answer to a call that puts something on record: 201, or 200 where a call before it did already."""
+    if not replayed:
+        return json_response(message, 201, headers)
+    return json_response(message, 200, {**(headers or {}), "Idempotent-Replayed": "true"})

@@ -23,14 +23,15 @@ async def post_erasure(request: web.Request) -> web.Response:
 async def get_erasure(request: web.Request) -> web.Response:
     """`GET /v1/sites/{site}/erasures/{id}`: how far it is, and what remains until when."""
     site, _ = await _admitted(request)
-    return json_response(await request.app[EDGE].service.erasures.status(site, parameters.erasure(request)))
+    erasure = parameters.identifier(request, "An erasure")
+    return json_response(await request.app[EDGE].service.erasures.status(site, erasure))
 
 
 async def lift(request: web.Request) -> web.Response:
     """`POST /v1/sites/{site}/erasures/{id}/lift`: the end of a restriction, under an instruction of its own."""
     site, by = await _admitted(request)
-    asked = await _read(request, ErasureLift)
-    return json_response(await request.app[EDGE].service.erasures.lift(site, parameters.erasure(request), asked, by))
+    asked, erasure = await _read(request, ErasureLift), parameters.identifier(request, "An erasure")
+    return json_response(await request.app[EDGE].service.erasures.lift(site, erasure, asked, by))
 
 
 async def _admitted(request: web.Request) -> tuple[Site, By]:

@@ -7,7 +7,7 @@ from aiohttp import hdrs, web
 from ledger.core.errors import InputRefused
 from ledger.core.event import parse_input
 from ledger.http import auth, body, parameters, receipts
-from ledger.http.edge import EDGE, HELD, json_response
+from ledger.http.edge import EDGE, HELD, created, json_response
 from ledger.messages import Receipt, ReceiptMinimal
 from ledger.service import ConsentQuestion
 
@@ -22,8 +22,6 @@ async def post_event(request: web.Request) -> web.Response:
     region = None if principal.key_class == "secret" else edge.region_of(request)
     receipt, replayed = await edge.service.record(site, parse_input(data), principal, region=region)
     headers: dict[str, str] = {hdrs.LOCATION: f"/v1/sites/{receipt.site}/receipts/{receipt.id}"}
-    if replayed:
-        headers["Idempotent-Replayed"] = "true"
     if waits:
         request[HELD] = True
         receipt, proven = await receipts.awaited(edge, site, receipt)
@@ -32,15 +30,12 @@ async def post_event(request: web.Request) -> web.Response:
     if parameters.prefers_minimal(request):
         headers["Preference-Applied"] = "return=minimal"
         answer = minimal(receipt)
-    return json_response(answer, 200 if replayed else 201, headers)
+    return created(answer, headers, replayed=replayed)
 
 
 def _waits(request: web.Request) -> bool:
     """Whether the answer is to be held until a checkpoint covers the entry."""
-    wait = parameters.query(request, once=("wait",)).get("wait")
-    if wait not in (None, "checkpoint"):
-        raise InputRefused("invalid-parameter", "wait is checkpoint, or left out.")
-    return wait is not None
+    return parameters.word(parameters.query(request, once=("wait",)), "wait", ("checkpoint",)) is not None
 
 
 def minimal(receipt: Receipt) -> ReceiptMinimal:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +13,6 @@ from ledger.http import caching, parameters, single_page
 from ledger.http.edge import EDGE, JSON, json_response
 from ledger.http.metrics import EXPOSITION_TYPE
 
-_WEB = Path(__file__).parent.parent / "web"
 _CONTRACT = Path(__file__).parent / "openapi.json"
 _SITE_DOCUMENT = Path(__file__).parent / "site-document.schema.json"
 _PERSON_EXPORT = Path(__file__).parent / "person-export.schema.json"
@@ -50,10 +48,7 @@ async def healthz(request: web.Request) -> web.Response:
 
 async def readyz(request: web.Request) -> web.Response:
     """`GET /readyz`: 200 if reads and writes can be served (or the one that `probe` names), else 503; says why."""
-    query = parameters.query(request, once=("probe",))
-    probe = query.get("probe")
-    if probe not in (None, "read", "write"):
-        raise InputRefused("invalid-parameter", "probe is read or write, or left out for both.")
+    probe = parameters.word(parameters.query(request, once=("probe",)), "probe", ("read", "write"))
     readiness = await request.app[EDGE].service.readiness()
     ready = (readiness.read or probe == "write") and (readiness.write or probe == "read")
     return json_response(readiness, 200 if ready else 503, None if ready else {hdrs.RETRY_AFTER: "1"})
@@ -100,18 +95,11 @@ async def verify_page(request: web.Request) -> web.Response:
     """
     parameters.query(request)
     edge = request.app[EDGE]
-    bare = single_page.assemble(_WEB, "verify.html")
+    bare = single_page.assemble("verify.html")
     known = {site.site: site.log_vkey for site in edge.service.sites.loaded()} if edge.demo else {}
     body = single_page.with_data(bare, known).encode()
-    headers = {
-        **_PAGE_HEADERS,
-        _CSP: f"{single_page.policy_of(bare)}; frame-ancestors 'none'",
-        hdrs.ETAG: f'"{hashlib.sha256(body).hexdigest()}"',
-        hdrs.CONTENT_TYPE: _TYPES[".html"],
-    }
-    if request.headers.get(hdrs.IF_NONE_MATCH) == headers[hdrs.ETAG]:
-        return web.Response(status=304, headers=headers)
-    return web.Response(body=body, headers=headers)
+    policy = f"{single_page.policy_of(bare)}; frame-ancestors 'none'"
+    return caching.respond(request, body, {**_PAGE_HEADERS, _CSP: policy, hdrs.CONTENT_TYPE: _TYPES[".html"]})
 
 
 # --- the demo page ---------------------------------------------------------------------------------------------------
@@ -120,17 +108,13 @@ async def verify_page(request: web.Request) -> web.Response:
 class _Asset(NamedTuple):
     body: bytes
     media_type: str
-    tag: str
 
 
 @cache
 def _assets() -> dict[str, _Asset]:
     """Every file of the page by name, read once: a name that is not among them is not looked for on disk."""
-    files = [path for path in _WEB.iterdir() if path.suffix in _TYPES and path.is_file()] if _WEB.is_dir() else []
-    return {
-        path.name: _Asset(body := path.read_bytes(), _TYPES[path.suffix], f'"{hashlib.sha256(body).hexdigest()}"')
-        for path in files
-    }
+    files = [path for path in single_page.WEB.iterdir() if path.suffix in _TYPES and path.is_file()]
+    return {path.name: _Asset(path.read_bytes(), _TYPES[path.suffix]) for path in files}
 
 
 async def page(request: web.Request) -> web.Response:
@@ -147,10 +131,7 @@ def _asset(request: web.Request, name: str) -> web.Response:
     found = _assets().get(name) if request.app[EDGE].demo else None
     if found is None:
         raise InputRefused("not-found", "There is no such page here.")
-    headers = {**_PAGE_HEADERS, hdrs.ETAG: found.tag, hdrs.CONTENT_TYPE: found.media_type}
-    if request.headers.get(hdrs.IF_NONE_MATCH) == found.tag:
-        return web.Response(status=304, headers=headers)
-    return web.Response(body=found.body, headers=headers)
+    return caching.respond(request, found.body, {**_PAGE_HEADERS, hdrs.CONTENT_TYPE: found.media_type})
 
 
 async def page_config(request: web.Request) -> web.Response:

@@ -5,7 +5,7 @@ A misspelt parameter that were ignored would answer another question than the on
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import msgspec
 from aiohttp import web
@@ -18,6 +18,7 @@ from ledger.core.event import (
     MAX_PURPOSES,
     AnyTime,
     EventId,
+    Language,
     PurposeId,
     Region,
     Version,
@@ -59,11 +60,11 @@ def visitor(request: web.Request) -> str:
     return sent
 
 
-def erasure(request: web.Request) -> str:
-    """The erasure that the path names."""
+def identifier(request: web.Request, of_what: str) -> str:
+    """The id that the path names, of an event, an erasure or a request."""
     named = request.match_info["id"]
     if not matches(EventId, named):
-        raise InputRefused("not-found", "An erasure's id is a UUID in lower case.")
+        raise InputRefused("not-found", f"{of_what} is named by its id, a UUID in lower case.")
     return named
 
 
@@ -125,6 +126,22 @@ def region(parameters: MultiMapping[str]) -> str | None:
 def gpc(request: web.Request, parameters: MultiMapping[str]) -> bool:
     """Global Privacy Control, by parameter or by the browser's own header. No signal says nothing."""
     return flag(parameters, "gpc") or request.headers.get(GPC) == "1"
+
+
+def word(parameters: MultiMapping[str], name: str, words: Sequence[str]) -> str | None:
+    """One of the words, or None where it is left out."""
+    text = parameters.get(name)
+    if text is not None and text not in words:
+        raise InputRefused("invalid-parameter", f"{name} is {' or '.join(words)}, or left out.")
+    return text
+
+
+def language(parameters: MultiMapping[str]) -> str | None:
+    """A tag of BCP 47."""
+    text = parameters.get("language")
+    if text is not None and not matches(Language, text):
+        raise InputRefused("invalid-parameter", "language is a tag of BCP 47, like en or kk.")
+    return text
 
 
 def flag(parameters: MultiMapping[str], name: str) -> bool:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from pathlib import Path
 
 import msgspec
 
@@ -22,16 +21,11 @@ from ledger.records import person_page
 
 MEDIA_TYPE = "text/html; charset=utf-8"
 
-_WEB = Path(__file__).parent.parent / "web"
-
 
 def of(export: PersonExport, document: SiteDocument | None, language: str | None) -> bytes:
     """The file, in the language asked for, else in the visitor's."""
-    frame = single_page.assemble(_WEB, "record.html", script="person.js")
     written = person_page.write(export, document, language)
-    # The data goes in first: it is looked for in the frame alone, where no text of a policy stands yet.
-    page = single_page.with_data(frame, written.script_words)
-    return single_page.filled(page, written.language, written.title, written.body).encode()
+    return single_page.framed("record.html", written, script="person.js").encode()
 
 
 async def pieces(found: Person, language: str | None) -> AsyncGenerator[bytes, None]:

@@ -11,10 +11,9 @@ from ledger.core.errors import DocumentInvalid, InputRefused
 from ledger.core.notice import MEDIA_TYPES
 from ledger.http import auth, body, caching, parameters
 from ledger.http.acting import acting_of
-from ledger.http.edge import EDGE, JSON, encode, json_response
+from ledger.http.edge import EDGE, JSON, created, encode
 
 POLICY_TYPES = frozenset({JSON, "application/yaml", "application/x-yaml", "text/yaml"})
-_REPLAYED = {"Idempotent-Replayed": "true"}
 
 
 async def get_policy(request: web.Request) -> web.Response:
@@ -29,14 +28,12 @@ async def get_policy(request: web.Request) -> web.Response:
     if at_ms is not None and "version" in asked:
         raise InputRefused("invalid-query", "Ask for a version or for a time, not for both.")
     digest, document = await edge.service.publishing.policy(site, parameters.version(asked, "version"), at_ms)
-    headers = {
-        hdrs.ETAG: f'"{digest}"',
+    headers: dict[str, str] = {
+        hdrs.CONTENT_TYPE: JSON,
         hdrs.CACHE_CONTROL: f"public, max-age={POLICY_MAX_AGE_SECONDS}",
         hdrs.CONTENT_LOCATION: f"/documents/{digest}",
     }
-    if caching.is_known(request, digest):
-        return web.Response(status=304, headers=headers)
-    return web.Response(body=document, headers=headers, content_type=JSON)
+    return caching.respond(request, document, headers, digest)
 
 
 async def put_policy(request: web.Request) -> web.Response:
@@ -48,8 +45,7 @@ async def put_policy(request: web.Request) -> web.Response:
     limits = edge.limits
     data = await body.read_body(request, POLICY_TYPES, limits.policy_body_max_bytes, limits.body_read_timeout_seconds)
     published, replayed = await edge.service.publishing.publish(site, data, acting)
-    headers = {hdrs.LOCATION: f"/documents/{published.document}", **(_REPLAYED if replayed else {})}
-    return json_response(published, 200 if replayed else 201, headers)
+    return created(published, {hdrs.LOCATION: f"/documents/{published.document}"}, replayed=replayed)
 
 
 async def list_policies(request: web.Request) -> web.Response:
@@ -82,8 +78,7 @@ async def put_document(request: web.Request) -> web.Response:
         stored, replayed = await edge.service.publishing.upload(media_type, data, acting)
     except DocumentInvalid as error:
         raise InputRefused("invalid-upload", str(error), error.pointer) from error
-    headers = {hdrs.LOCATION: f"/documents/{stored.document}", **(_REPLAYED if replayed else {})}
-    return json_response(stored, 200 if replayed else 201, headers)
+    return created(stored, {hdrs.LOCATION: f"/documents/{stored.document}"}, replayed=replayed)
 
 
 async def get_document(request: web.Request) -> web.Response:
@@ -95,15 +90,12 @@ async def get_document(request: web.Request) -> web.Response:
         raise InputRefused("not-found", "A document is named by its SHA-256, 64 hex digits in lower case.")
     media_type, document = await edge.service.publishing.document(bytes.fromhex(digest))
     headers = {
-        hdrs.ETAG: f'"{digest}"',
         hdrs.CACHE_CONTROL: "public, max-age=31536000, immutable",
         hdrs.CONTENT_TYPE: f"{media_type}; charset=utf-8" if media_type == "text/plain" else media_type,
         "Content-Security-Policy": "sandbox; default-src 'none'",
         "X-Content-Type-Options": "nosniff",
     }
-    if caching.is_known(request, digest):
-        return web.Response(status=304, headers=headers)
-    return web.Response(body=document, headers=headers)
+    return caching.respond(request, document, headers, digest)
 
 
 def _public(request: web.Request, answer: bytes) -> web.Response:

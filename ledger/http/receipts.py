@@ -9,8 +9,7 @@ import msgspec
 from aiohttp import hdrs, web
 
 from ledger.core.encoding import decode_base64
-from ledger.core.errors import InputRefused, Unavailable
-from ledger.core.event import EventId, matches
+from ledger.core.errors import Unavailable
 from ledger.http import auth, parameters, records
 from ledger.http.edge import EDGE, Edge, json_response
 from ledger.messages import Receipt
@@ -63,10 +62,7 @@ async def _proven(request: web.Request, *once: str) -> tuple[Site, Receipt, Prov
     edge = request.app[EDGE]
     site, _ = await auth.admit(request, edge, auth.READ_RECEIPT)
     records.check(parameters.query(request, once=once))
-    event_id = request.match_info["id"]
-    if not matches(EventId, event_id):
-        raise InputRefused("not-found", "An event id is a UUID in lower case.")
-    receipt = await edge.service.receipt(site, event_id)
+    receipt = await edge.service.receipt(site, parameters.identifier(request, "An event"))
     return site, receipt, await edge.service.published.prove(site.site_id, _leaf(receipt))
 
 

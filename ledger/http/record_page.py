@@ -6,7 +6,6 @@ It can be saved, printed and opened without a server; its security policy lets n
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 from aiohttp import hdrs
@@ -14,8 +13,6 @@ from aiohttp import hdrs
 from ledger.http import single_page
 from ledger.records import page
 from ledger.records.dossier import Dossier
-
-_WEB = Path(__file__).parent.parent / "web"
 
 
 class Page(NamedTuple):
@@ -27,17 +24,13 @@ class Page(NamedTuple):
 
 def of(dossier: Dossier, language: str | None) -> Page:
     """The page in the language asked for, else in the visitor's."""
-    frame = single_page.assemble(_WEB, "record.html")
     written = page.write(dossier, language)
-    # The data goes in first: it is looked for in the frame alone, where no text of a policy stands yet.
-    body = single_page.filled(
-        single_page.with_data(frame, written.script_words), written.language, written.title, written.body
-    )
+    body = single_page.framed("record.html", written)
     headers: dict[str, str] = {
         hdrs.CONTENT_TYPE: "text/html; charset=utf-8",
         hdrs.CONTENT_LANGUAGE: written.language,
         hdrs.CONTENT_DISPOSITION: f'inline; filename="consent-record-{dossier.receipt.id}.html"',
-        "Content-Security-Policy": f"{single_page.policy_of(frame)}; frame-ancestors 'none'",
+        "Content-Security-Policy": f"{single_page.policy_of(body)}; frame-ancestors 'none'",
         "Referrer-Policy": "no-referrer",
         "Cross-Origin-Opener-Policy": "same-origin",
         "Cross-Origin-Resource-Policy": "same-origin",

@@ -13,10 +13,9 @@ from multidict import MultiMapping
 
 from ledger.config import RECEIPT_KEYS_MAX_AGE_SECONDS
 from ledger.core.errors import InputRefused
-from ledger.core.event import Language, matches
 from ledger.dossiers import gather
 from ledger.http import caching, parameters, record_page
-from ledger.http.edge import EDGE
+from ledger.http.edge import EDGE, PRIVATE
 from ledger.messages import Receipt
 from ledger.records import iso27560, kantara
 from ledger.records.jose import JWK_SET_TYPE, JWT_TYPE, jwk_set
@@ -27,17 +26,11 @@ LANGUAGE = "language"
 ISO27560, KANTARA, HTML = "iso27560", "kantara", "html"
 FORMATS = (ISO27560, KANTARA, HTML)
 
-PRIVATE = {hdrs.CACHE_CONTROL: "private, no-store", "X-Content-Type-Options": "nosniff"}
-
 
 def check(query: MultiMapping[str]) -> None:
     """Refuse a format that there is none of, and a language where it would say nothing."""
-    wanted, language = query.get(FORMAT), query.get(LANGUAGE)
-    if wanted is not None and wanted not in FORMATS:
-        raise InputRefused("invalid-parameter", f"format is one of {', '.join(FORMATS)}, or left out for the receipt.")
-    if language is not None and not matches(Language, language):
-        raise InputRefused("invalid-parameter", "language is a tag of BCP 47, like en or kk.")
-    if language is not None and wanted != HTML:
+    wanted = parameters.word(query, FORMAT, FORMATS)
+    if parameters.language(query) is not None and wanted != HTML:
         raise InputRefused("invalid-query", "language goes with format=html; the others hold every language.")
 
 
@@ -46,8 +39,7 @@ async def respond(
 ) -> web.Response:
     """The receipt as it was asked for. Raises `InputRefused` for an event that it cannot be made of, `Unavailable`."""
     edge = request.app[EDGE]
-    base_url = edge.public_url or str(request.url.origin())
-    dossier = await gather(edge.service, site, receipt, base_url, whole=wanted == HTML)
+    dossier = await gather(edge.service, site, receipt, edge.base_url(request), whole=wanted == HTML)
     if wanted == ISO27560:
         body, media_type = iso27560.render(dossier), iso27560.MEDIA_TYPE
     elif wanted == KANTARA:

@@ -15,6 +15,11 @@ from hashlib import sha256
 from html import escape
 from pathlib import Path
 
+from ledger.records.page import Written
+
+WEB = Path(__file__).parent.parent / "web"
+"""Where the pages are."""
+
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./([\w-]+\.js)";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async function|function|class|const) )", re.MULTILINE)
 _LEFT_OVER = re.compile(r"^(?:import|export)\b|</script", re.MULTILINE)
@@ -25,25 +30,32 @@ _DATA = re.compile(r'(<script type="application/json" id="[\w-]+">)\{\}(</script
 
 
 @cache
-def assemble(folder: Path, name: str, script: str | None = None) -> str:
-    """The page `name` of a folder with everything that it loads put in; `script`: with that one in place of its own.
+def assemble(name: str, script: str | None = None) -> str:
+    """The page `name` with everything that it loads put in; `script`: with that one in place of its own.
 
     ValueError if a module is of another shape.
     """
-    page = (folder / name).read_text(encoding="utf-8")
+    page = (WEB / name).read_text(encoding="utf-8")
     if script is not None:
         page = _SCRIPT.sub(f'<script type="module" src="/web/{script}"></script>', page)
-    style = "\n".join((folder / file).read_text(encoding="utf-8") for file in _STYLE.findall(page))
-    code = "\n".join(_modules(folder, file) for file in _SCRIPT.findall(page))
+    style = "\n".join((WEB / file).read_text(encoding="utf-8") for file in _STYLE.findall(page))
+    code = "\n".join(_modules(file) for file in _SCRIPT.findall(page))
     policy = (
         f"default-src 'none'; script-src '{_hash(code)}'; style-src '{_hash(style)}'; img-src data:; "
         "connect-src 'none'; base-uri 'none'; form-action 'none'"
     )
     page = _STYLE.sub(lambda _: f"<style>{style}</style>", page)
     page = _SCRIPT.sub(lambda _: f'<script type="module">{code}</script>', page)
-    page = _IMAGE.sub(lambda image: f'"{_data_url(folder / image[1])}"', page)
+    page = _IMAGE.sub(lambda image: f'"{_data_url(WEB / image[1])}"', page)
     head = f'<meta charset="utf-8">\n  <meta http-equiv="Content-Security-Policy" content="{policy}">'
     return page.replace('<meta charset="utf-8">', head, 1)
+
+
+def framed(name: str, written: Written, script: str | None = None) -> str:
+    """What was written for people, in the assembled frame `name`."""
+    # The data goes in first: it is looked for in the frame alone, where no text of a policy stands yet.
+    page = with_data(assemble(name, script), written.script_words)
+    return filled(page, written.language, written.title, written.body)
 
 
 def policy_of(page: str) -> str:
@@ -67,7 +79,7 @@ def with_data(page: str, data: Mapping[str, object]) -> str:
     return _DATA.sub(lambda block: f"{block[1]}{text}{block[2]}", page, count=1)
 
 
-def _modules(folder: Path, first: str) -> str:
+def _modules(first: str) -> str:
     """A module with all that it imports before it, each once, in one scope."""
     placed: list[str] = []
     waiting: list[str] = []
@@ -78,7 +90,7 @@ def _modules(folder: Path, first: str) -> str:
         if name in placed:
             return ""
         waiting.append(name)
-        code = (folder / name).read_text(encoding="utf-8")
+        code = (WEB / name).read_text(encoding="utf-8")
         before = "".join(place(imported) for imported in _IMPORT.findall(code))
         waiting.remove(name)
         placed.append(name)

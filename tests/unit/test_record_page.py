@@ -273,7 +273,7 @@ def test_the_pages_policy_allows_one_script_one_style_and_no_connection() -> Non
     assert "connect-src 'none'" in policy
     assert re.search(r"script-src 'sha256-[^']+';", policy)
     assert "unsafe" not in policy
-    assert policy == single_page.policy_of(single_page.assemble(WEB, "record.html"))
+    assert policy == single_page.policy_of(single_page.assemble("record.html"))
 
 
 def test_what_is_put_into_a_frame_is_text_and_is_not_looked_at_again() -> None:
