@@ -21,7 +21,7 @@ from ledger.core.errors import ConfigInvalid, SealBroken, Unavailable
 from ledger.core.merkle import leaf_hash
 from ledger.core.sealing import KeyName, Master, unwrap, wrap
 from ledger.store.ask import ask
-from ledger.store.errors import is_transient, sqlstate
+from ledger.store.errors import is_passing, sqlstate
 from ledger.vault import make_key, unknown_version
 
 log = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ class KeyMaker(Collector):
             try:
                 await self.round()
             except Exception as error:
-                if not is_transient(error) and not isinstance(error, Unavailable):
+                if not is_passing(error):
                     log.exception("data keys could not be looked after; it is tried again")
             await asyncio.sleep(config.DATA_KEY_LOOK_SECONDS)
 

@@ -22,6 +22,7 @@ from typing import NamedTuple
 import asyncpg
 
 from ledger import config
+from ledger.appending import open_sites
 from ledger.config import Settings
 from ledger.core.decide import State, decode_state, fold
 from ledger.core.errors import LedgerError, Unavailable
@@ -32,9 +33,8 @@ from ledger.recording import draft_of
 from ledger.sequencer import Lane
 from ledger.site import Site, SiteRegistry, recorded
 from ledger.store.append import Appended, Condition, EventDraft, Head, Outcome, append_lapses
-from ledger.store.errors import is_transient
+from ledger.store.errors import is_passing
 from ledger.store.lapses import DueRows, Page, SiteDue, StateRow
-from ledger.store.pool import open_pool
 from ledger.store.reads import EventRow, Reads
 
 log = logging.getLogger(__name__)
@@ -75,19 +75,10 @@ class Lapser:
 
     async def run(self) -> None:
         """Until cancelled. A database that goes away is waited for."""
-        timeout = config.APPEND_TIMEOUT_SECONDS
-        writers = await open_pool(self._settings.database_url, size=2, timeout_seconds=timeout)
-        sites = SiteRegistry(Reads(self._pool), writers, self._settings, self._append)
-        following = asyncio.create_task(sites.follow(), name="follow sites for lapses")
-        try:
+        async with open_sites(self._settings, Reads(self._pool), append=self._append) as sites:
             while True:
                 rest_seconds = await self._work(sites)
                 await asyncio.sleep(rest_seconds)
-        finally:
-            following.cancel()
-            await asyncio.wait([following])
-            await sites.stop()
-            writers.terminate()
 
     async def _work(self, sites: SiteRegistry) -> float:
         """One round, of which nothing but the end of the process is to end us; how long to rest after it."""
@@ -95,7 +86,7 @@ class Lapser:
         try:
             waiting_ms = await self.round(sites)
         except Exception as error:
-            if not is_transient(error) and not isinstance(error, Unavailable):
+            if not is_passing(error):
                 log.exception("the lapser failed; it tries again")
             return config.LAPSE_IDLE_SECONDS
         idle = config.LAPSE_IDLE_SECONDS if waiting_ms is None else waiting_ms / 1000

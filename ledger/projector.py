@@ -22,7 +22,7 @@ from ledger.core.errors import Unavailable
 from ledger.core.lapse import Lapses, decode_told, encode_told, fold_told
 from ledger.core.policy import PolicyHistory
 from ledger.site import published, recorded
-from ledger.store.errors import is_transient
+from ledger.store.errors import is_passing
 from ledger.store.reads import Reads, event_rows
 from ledger.vault import Vaults
 
@@ -154,7 +154,7 @@ class Projector:
             try:
                 await self._round()
             except Exception as error:
-                if not is_transient(error) and not isinstance(error, Unavailable):
+                if not is_passing(error):
                     log.exception("the projector failed; it tries again")
             worked_seconds = time.monotonic() - began
             await asyncio.sleep(max(config.PROJECT_IDLE_SECONDS, config.PROJECT_REST_FACTOR * worked_seconds))
@@ -175,7 +175,7 @@ class Projector:
                     row["unfolded"],
                 )
             except Exception as error:
-                if is_transient(error) or isinstance(error, Unavailable):
+                if is_passing(error):
                     raise
                 log.exception("the state of %s cannot be projected; it is tried again", row["site"])
             else:

@@ -1,4 +1,4 @@
-"""`consent-ledger serve`: the HTTP process and the worker, or one of them; they are wired in ledger/app."""
+"""`consent-ledger serve`: the HTTP process (ledger/app) and the worker (ledger/worker), or one of them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from ledger.config import Settings, load_settings
 @click.option("--role", type=click.Choice(["all", "http", "worker"]), default="all", show_default=True)
 def serve_command(role: str) -> None:
     """Serve with external Postgres and NATS, set up by the environment (README, "Run it for real")."""
-    from ledger import app  # noqa: PLC0415 - `--help` starts fast
+    from ledger.app import serve_all, serve_http  # noqa: PLC0415 - `--help` starts fast
+    from ledger.process import run, set_up_logging  # noqa: PLC0415
+    from ledger.worker import run_worker  # noqa: PLC0415
 
     settings = load_settings()
-    app.set_up_logging()
+    set_up_logging()
     roles: dict[str, Callable[[Settings], Coroutine[Any, Any, None]]] = {
-        "all": app.serve_all,
-        "http": app.serve_http,
-        "worker": app.run_worker,
+        "all": serve_all,
+        "http": serve_http,
+        "worker": run_worker,
     }
-    app.run(roles[role](settings))
+    run(roles[role](settings))

@@ -6,6 +6,8 @@ import asyncio
 
 import asyncpg
 
+from ledger.core.errors import Unavailable
+
 DIFFERENT_LOG = "LG001"
 CLOCKS_DIFFER = "LG002"
 ENTRY_AHEAD = "LG003"
@@ -50,6 +52,11 @@ def is_transient(error: BaseException) -> bool:
         return True
     state = sqlstate(error)
     return state in _RETRY_STATES or state[:2] in _RETRY_CLASSES
+
+
+def is_passing(error: BaseException) -> bool:
+    """Of what a worker may meet in a round: it was told where it arose, or passes, and the next round finds out."""
+    return is_transient(error) or isinstance(error, Unavailable)
 
 
 def is_unprepared(error: BaseException) -> bool:
