@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from typing import NamedTuple
-from uuid import UUID
 
 import asyncpg
 import msgspec
@@ -31,7 +30,7 @@ from ledger.core.admin_act import (
     decode_act,
     encode_act,
 )
-from ledger.core.encoding import encode_time
+from ledger.core.encoding import encode_time, encode_uuid
 from ledger.core.entry import commit_of
 from ledger.core.errors import ConfigInvalid, Erased, Malformed
 from ledger.core.event import MAX_PAYLOAD_BYTES
@@ -153,10 +152,7 @@ def _draft(log: Site, sequencer: Sequencer, act: AdminAct) -> EventDraft:
 
 def act_id_of(log_id: str, name: str) -> str:
     """An id (UUID v8) for what is done once in a log's life, or once by this name: the same again whoever does it."""
-    data = bytearray(sha256(f"consent-ledger act {log_id} {name}".encode()).digest()[:16])
-    data[6] = data[6] & 0x0F | 0x80
-    data[8] = data[8] & 0x3F | 0x80
-    return str(UUID(bytes=bytes(data)))
+    return encode_uuid(sha256(f"consent-ledger act {log_id} {name}".encode()).digest()[:16], 8)
 
 
 @asynccontextmanager

@@ -76,7 +76,7 @@ class Answers:
             position=f"{site.site}:{now.size - 1}",
             policy_version=None if in_force is None else in_force.document.policy.version,
             linked=standing.account is not None,
-            erased=standing.erased,
+            erased=standing.block == "erased",
             decisions={
                 purpose: purpose_decision(
                     evaluator.decide(
@@ -228,9 +228,9 @@ class Answers:
 def _refuse_blocked(standing: Standing, question: ConsentQuestion) -> None:
     if question.asked_by == "operator":
         return
-    if standing.pending:
+    if standing.block == "pending":
         raise forgotten()
-    if standing.restricted and question.asked_by == "frontend":
+    if standing.block == "restricted" and question.asked_by == "frontend":
         raise InputRefused(
             "visitor-restricted",
             "The use of what is on record of this visitor is restricted, until that is lifted. Events are still "

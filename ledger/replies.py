@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ledger.core.decide import Outcome
 from ledger.core.encoding import encode_base64, encode_time
-from ledger.core.entry import commit_of
+from ledger.core.entry import commit_of, ms_of
 from ledger.core.errors import Erased, IdConflict, InputRefused
 from ledger.core.event import Event, decode_payload
 from ledger.core.merkle import leaf_hash
@@ -32,7 +32,7 @@ def receipt_of(site: str, event_id: str, seq: int, entry: bytes, salt: bytes, pa
         id=event_id,
         site=site,
         seq=seq,
-        recorded_at=encode_time(int.from_bytes(entry[9:17], "big")),
+        recorded_at=encode_time(ms_of(entry)),
         leaf_hash=encode_base64(leaf_hash(entry)),
         entry=encode_base64(entry),
         salt=encode_base64(salt),

@@ -10,6 +10,7 @@ import os
 import secrets
 from hashlib import blake2b, sha256
 
+from ledger.core.encoding import encode_uuid
 from ledger.core.event import Event
 
 HASH_BYTES = 16
@@ -66,20 +67,12 @@ class SiteHasher:
         return self._derived(lapse.encode(), b"ledger lapse")
 
     def _derived(self, name: bytes, person: bytes) -> str:
-        data = bytearray(blake2b(name, key=self._key, digest_size=HASH_BYTES, person=person).digest())
-        data[6] = data[6] & 0x0F | 0x80
-        data[8] = data[8] & 0x3F | 0x80
-        text = data.hex()
-        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+        return encode_uuid(blake2b(name, key=self._key, digest_size=HASH_BYTES, person=person).digest(), 8)
 
 
 def new_event_id(unix_ms: int) -> str:
     """A UUID v7 (RFC 9562 section 5.7): time first, so that ids minted together lie together in an index."""
-    data = bytearray(unix_ms.to_bytes(6, "big") + os.urandom(10))
-    data[6] = data[6] & 0x0F | 0x70
-    data[8] = data[8] & 0x3F | 0x80
-    text = data.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    return encode_uuid(unix_ms.to_bytes(6, "big") + os.urandom(10), 7)
 
 
 def new_salt() -> bytes:

@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import asyncpg
 
@@ -43,6 +43,7 @@ from ledger.store.append import (
 log = logging.getLogger(__name__)
 
 Draft = EventDraft | ControlDraft
+Signed = TypeVar("Signed", EventDraft, ControlDraft)
 AppendEvents = Callable[
     [asyncpg.Connection, int, int, Head, bytes, Sequence[EventDraft], float], Awaitable[tuple[list[Appended], Head]]
 ]
@@ -286,7 +287,9 @@ class Sequencer:
         timeout = config.APPEND_TIMEOUT_SECONDS
         if isinstance(first, ControlDraft):
             self._tried = self.signer
-            draft = self._own_control(first, self._tried)
+            draft = first
+            if draft.kind not in (Kind.GENESIS, Kind.KEY):  # what the root signs is checked by who holds that key
+                draft = _own(draft, self._tried, draft.kind, draft.public)
             async with self._connection() as connection:
                 result, head = await append_one(connection, self._site_id, self._wall_ms(), self.head, draft, timeout)
             results = {_key(first): result}
@@ -295,7 +298,7 @@ class Sequencer:
             for waiting in batch:
                 unique.setdefault(_key(waiting.draft), waiting.draft)  # type: ignore[arg-type]
             signer = self._tried = self.signer
-            drafts = [self._own(draft, signer) for draft in unique.values()]
+            drafts = [_own(draft, signer, Kind.EVENT, b"") for draft in unique.values()]
             async with self._connection() as connection:
                 answers, head = await self._append_events(
                     connection, self._site_id, self._wall_ms(), self.head, signer.key_hash, drafts, timeout
@@ -321,23 +324,6 @@ class Sequencer:
             except BaseException:
                 connection.terminate()
                 raise
-
-    def _own(self, draft: EventDraft, signer: Signer) -> EventDraft:
-        """The draft under the current key, its signature checked: Postgres cannot, and would keep a bad one."""
-        if draft.signer != signer.key_hash:
-            draft = draft._replace(signer=signer.key_hash, signature=signer.sign(Kind.EVENT, draft.commit))
-        signer.key.confirm(core_bytes(signer.log_id, Kind.EVENT, draft.commit, b""), draft.signature)
-        return draft
-
-    def _own_control(self, draft: ControlDraft, signer: Signer) -> ControlDraft:
-        """The same for an entry of another kind. One of the root's is checked by who holds that key."""
-        if draft.kind in (Kind.GENESIS, Kind.KEY):
-            return draft
-        if draft.signer != signer.key_hash:
-            signature = signer.sign(draft.kind, draft.commit, draft.public)
-            draft = draft._replace(signer=signer.key_hash, signature=signature)
-        signer.key.confirm(core_bytes(signer.log_id, draft.kind, draft.commit, draft.public), draft.signature)
-        return draft
 
     def _answer(self, batch: Sequence[_Waiting], results: dict[bytes, Appended]) -> None:
         owners: dict[bytes, Draft] = {}
@@ -414,6 +400,14 @@ class Sequencer:
         for waiting in batch:
             if not waiting.answer.done():
                 waiting.answer.set_exception(error)
+
+
+def _own(draft: Signed, signer: Signer, kind: int, public: bytes) -> Signed:
+    """The draft under this key, its signature checked: Postgres cannot, and would keep a bad one."""
+    if draft.signer != signer.key_hash:
+        draft = draft._replace(signer=signer.key_hash, signature=signer.sign(kind, draft.commit, public))
+    signer.key.confirm(core_bytes(signer.log_id, kind, draft.commit, public), draft.signature)
+    return draft
 
 
 def _key(draft: Draft) -> bytes:

@@ -17,7 +17,7 @@ from ledger.checkpointer.records import signed_size
 from ledger.core import ed25519, keys
 from ledger.core.admin_act import admin_log_of, is_admin_log, site_of
 from ledger.core.decide import EMPTY_STATE, Recorded, State, decode_state, fold
-from ledger.core.entry import commit_of, decode, key_hash
+from ledger.core.entry import commit_of, decode, key_hash, ms_of
 from ledger.core.errors import BadSignature, KeyRefused, LedgerError, Malformed, NotFound, Unavailable
 from ledger.core.event import decode_event
 from ledger.core.key_history import key_history
@@ -50,7 +50,7 @@ def recorded(vault: Vault, row: EventRow) -> Recorded:
     _, payload = vault.open_opening(commit_of(row.entry), row.sealed)
     event = decode_event(payload)
     device = None if event.account is None else SiteHasher(vault.hasher_key).device(event.visitor)
-    return Recorded(row.seq, int.from_bytes(row.entry[9:17], "big"), event, device)
+    return Recorded(row.seq, ms_of(row.entry), event, device)
 
 
 def state_of(vault: Vault, rows: VisitorRows) -> State:

@@ -23,17 +23,15 @@ from ledger.store.reads import Block, Reads
 
 class Standing(NamedTuple):
     """A visitor's state, and that of the account that it is linked to (None: to none); the marks of both, and whether
-    nothing on record of one of them may be used. `pending`: the visitor itself is about to be erased; `erased`: it was
-    a moment ago, and is to take another id; `restricted`: nothing on record of it may be used.
+    nothing on record of one of them may be used. `block` is the visitor's own: it is about to be erased (`pending`), or
+    was a moment ago and is to take another id (`erased`), or nothing on record of it may be used (`restricted`).
     """
 
     state: State
     account: State | None = None
     marks: tuple[Mark, ...] = ()
     blocked: Blocked | None = None
-    pending: bool = False
-    erased: bool = False
-    restricted: bool = False
+    block: str | None = None
 
 
 class Now(NamedTuple):
@@ -89,23 +87,16 @@ _NOTHING = _Held()
 
 
 def _standing(state: State, own: _Held, account: State | None = None, its: _Held = _NOTHING) -> Standing:
-    if own is _NOTHING or (own.block is None and not own.marks and its.block is None and not its.marks):
-        return Standing(state, account)
-    blocks = [block.state for block in (own.block, its.block) if block is not None]
+    if not (own.marks or own.block or its.marks or its.block):
+        return Standing(state, account)  # as nearly all
     marks = (*own.marks, *its.marks)
-    erased = own.block is not None and own.block.state == "erased"
-    if erased and own.block is not None:
+    if own.block is not None and own.block.state == "erased":
         marks = (*marks, Mark(ANY_PURPOSE, own.block.since_ms, own.block.until_ms, 0))
-    own_state = None if own.block is None else own.block.state
-    return Standing(
-        state,
-        account,
-        marks,
-        "erasure_pending" if "pending" in blocks else "restricted" if "restricted" in blocks else None,
-        own_state == "pending",
-        erased,
-        own_state == "restricted",
+    blocks = {block.state for block in (own.block, its.block) if block is not None}
+    blocked: Blocked | None = (
+        "erasure_pending" if "pending" in blocks else "restricted" if "restricted" in blocks else None
     )
+    return Standing(state, account, marks, blocked, None if own.block is None else own.block.state)
 
 
 async def standing_then(

@@ -51,6 +51,15 @@ def decode_decimal(text: str) -> int:
     return value
 
 
+def encode_uuid(data: bytes, version: int) -> str:
+    """A UUID (RFC 9562) of this version: 16 bytes, of which 6 bits are overwritten."""
+    marked = bytearray(data)
+    marked[6] = marked[6] & 0x0F | version << 4
+    marked[8] = marked[8] & 0x3F | 0x80
+    text = marked.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
 def encode_time(unix_ms: int) -> str:
     """UTC with exactly three decimals: `2026-11-21T03:00:00.000Z`; `Malformed` beyond the years 1 to 9999."""
     seconds, milliseconds = divmod(unix_ms, 1000)

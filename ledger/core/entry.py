@@ -71,6 +71,11 @@ def core_bytes(log: bytes, kind: int, commit: bytes, public: bytes) -> bytes:
     return ENTRY_LABEL + log + bytes((kind,)) + commit + len(public).to_bytes(2, "big") + public
 
 
+def ms_of(entry: bytes) -> int:
+    """When an entry was recorded (unix milliseconds), without reading the rest of its bytes."""
+    return int.from_bytes(entry[9:17], "big")
+
+
 def commit_of(entry: bytes) -> bytes:
     """The commitment in the bytes of an entry, without reading the rest."""
     return entry[50:82]

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from ledger.core.encoding import encode_time
+from ledger.core.encoding import encode_time, encode_uuid
 from ledger.core.errors import InputRefused, RowRefused
 from ledger.core.event import DENIED, GRANTED, Answer, EventInput, InputType, convert
 from ledger.importing.evidence import evidence_of
@@ -31,11 +31,13 @@ _SIGNAL = re.compile(r"[A-Za-z0-9_.~+/=-]{1,4096}")
 
 
 class Act(NamedTuple):
-    """`removed`: places taken out of the evidence; `visitor`: how its id came about."""
+    """`removed`: places taken out of the evidence; `visitor`: how its id came about; `overdue`: the purposes of an act
+    that is older than the site keeps its records."""
 
     event: EventInput
     removed: int
     visitor: str
+    overdue: tuple[str, ...] = ()
 
 
 class LeftOut(NamedTuple):
@@ -85,7 +87,8 @@ def act_of(row: Row, form: Format, plan: Plan) -> Act | LeftOut:
         original=evidence.text,
         occurred_at=encode_time(_when(moment, kind)),
     )
-    return Act(_checked(event), evidence.removed, visitor.how)
+    overdue = () if plan.overdue is None else plan.overdue.purposes(event)
+    return Act(_checked(event), evidence.removed, visitor.how, overdue)
 
 
 def _checked(event: EventInput) -> EventInput:
@@ -164,8 +167,4 @@ def _event_id(found: Found, visitor: Visitor, answers: Mapping[str, Word], plan:
         plan.attempt,
     ]
     digest = hashlib.sha256(b"consent-ledger import\n" + json.dumps(said, ensure_ascii=False).encode()).digest()
-    data = bytearray(digest[:16])
-    data[6] = data[6] & 0x0F | 0x80
-    data[8] = data[8] & 0x3F | 0x80
-    text = data.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    return encode_uuid(digest[:16], 8)

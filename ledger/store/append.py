@@ -165,9 +165,14 @@ def _events_of(row: asyncpg.Record, drafts: Sequence[EventDraft]) -> tuple[list[
             entry = encode(Entry(seq, row["ms"], leaf, Kind.EVENT, draft.commit, draft.signer, draft.signature, b""))
             leaf = leaf_hash(entry)
         results.append(Appended(Outcome(outcome), -1 if seq is None else seq, row["ms"], entry))
+    return results, _confirmed(row, leaf)
+
+
+def _confirmed(row: asyncpg.Record, leaf: bytes) -> Head:
+    """The new head, if the database chained what was recomputed here."""
     if leaf != row["tip"]:
         raise TipMismatch(f"the database's tip at size {row['size']} is not the one recomputed here")
-    return results, Head(row["size"], leaf)
+    return Head(row["size"], leaf)
 
 
 async def append_one(
@@ -193,7 +198,5 @@ async def append_one(
             Entry(row["seq"], row["ms"], leaf, draft.kind, draft.commit, draft.signer, draft.signature, draft.public)
         )
         leaf = leaf_hash(entry)
-    if leaf != row["tip"]:
-        raise TipMismatch(f"the database's tip at size {row['size']} is not the one recomputed here")
     seq = -1 if row["seq"] is None else row["seq"]
-    return Appended(Outcome(row["outcome"]), seq, row["ms"], entry), Head(row["size"], leaf)
+    return Appended(Outcome(row["outcome"]), seq, row["ms"], entry), _confirmed(row, leaf)

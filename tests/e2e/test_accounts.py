@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from ledger.core.encoding import decode_time
+from ledger.administration import Who
+from ledger.core.encoding import decode_time, encode_time
 from ledger.core.errors import InputRefused
 from ledger.core.event import GRANTED
+from ledger.erasing.messages import ErasureInput
 from ledger.messages import CheckInput, CheckVisitor
 from ledger.projector import rebuild
 from ledger.secrets import new_event_id
@@ -174,3 +176,19 @@ async def test_a_visitor_that_changes_accounts_while_it_is_asked_about_is_answer
 
 def link(visitor: str, account: str, kind: str = "linked") -> dict[str, Any]:
     return {"id": new_event_id(now_ms()), "type": f"account.{kind}", "visitor": visitor, "account": account}
+
+
+@pytest.mark.parametrize(("level", "reason"), [("restrict", "restricted"), ("erase", "erasure_pending")])
+async def test_what_holds_an_account_back_holds_for_questions_about_the_past_too(
+    shop: Shop, level: str, reason: str
+) -> None:
+    visitor = new_visitor()
+    await shop.record({"type": "account.linked", "visitor": visitor, "account": "family"}, secret=True)
+    await shop.record(grant(visitor=visitor, scope="account"))
+    past = encode_time(now_ms())
+    ordered = ErasureInput(reason="subject_request", instruction="DSR-7", account="family", level=level)
+    await shop.service.erasures.order(shop.site, ordered, Who("counsel", "controller"))
+    for at in (None, past):
+        asked = CheckInput(visitors=[visitor], purposes=["analytics"], at=at)
+        told = (await shop.service.check(shop.site, asked)).results[visitor]["analytics"]
+        assert (told.decision, told.reason) == ("denied", reason), at
