@@ -295,7 +295,6 @@ CHECKPOINT_FIRST_TIMEOUT_SECONDS = 60.0
 ANCHOR_TIMEOUT_SECONDS = 5.0
 EVIDENCE_MAX_FILES = 1_000
 
-
 # Monitor
 MONITOR_INTERVAL_SECONDS = 10.0
 MONITOR_MAX_AGE_SECONDS = 30 * 60
@@ -436,15 +435,10 @@ DOWNLOADS_WAITING_MAX = 1_000
 """Links of one site that were made in the last minute."""
 DOWNLOAD_SWEEP_SECONDS = 60.0
 DOWNLOAD_BODY_MAX_BYTES = 4_096
-CONFIRM_BODY_MAX_BYTES = 4_096
-CERTIFICATES_PAGE = 100
-"""Erasures whose certificates are written at a time."""
-CONSUMERS_WATCH_SECONDS = 30.0
-"""How often it is looked which consumers have not confirmed every erasure."""
-CONSUMER_LATE_SECONDS = 24 * 3600
-"""A consumer that has not confirmed an erasure for longer is named by `doctor`."""
+
+# Exports of a whole site
 WHOLE_PIECE_BYTES = 256 * 1024
-"""Of a site's tar, on its way to whoever downloads it."""
+"""Of its tar, on its way to whoever downloads it."""
 
 # Exports of one person
 PERSON_PAGE_EVENTS = 100
@@ -556,6 +550,15 @@ ERASURE_SWEEP_SECONDS = 60.0
 ERASURE_SWEEP_ROWS = 1_000
 ERASURE_LATE_SECONDS = 3_600
 """An order that is due and was not carried out for so long is told of."""
+
+# Certificates of erasures, and consumers who confirm them
+CERTIFICATES_PAGE = 100
+"""Erasures whose certificates are written at a time."""
+CONFIRM_BODY_MAX_BYTES = 4_096
+CONSUMERS_WATCH_SECONDS = 30.0
+"""How often it is looked which consumers have not confirmed every erasure."""
+CONSUMER_LATE_SECONDS = 24 * 3600
+"""A consumer that has not confirmed an erasure for longer is named by `doctor`."""
 
 # Administrative logs
 ADMIN_LOG_PAGE_ACTS = 500

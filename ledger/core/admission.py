@@ -11,12 +11,11 @@ from typing import NamedTuple
 
 import msgspec
 
+from ledger.core.duration import DAY_MS
 from ledger.core.encoding import decode_time
 from ledger.core.errors import InputRefused
 from ledger.core.event import ANY_PURPOSE, GRANTED, LINKING, Event, EventInput, InputType, normal_time
 from ledger.core.policy import PolicyHistory
-
-DAY_MS = 24 * 3600 * 1000
 
 
 class Clock(NamedTuple):
