@@ -32,6 +32,7 @@ from ledger.service import Service
 from ledger.site import SiteRegistry
 from ledger.store import errors as sql
 from ledger.store.append import ControlDraft, Head, append_one
+from ledger.store.clock import now_ms
 from ledger.store.pool import open_pool
 from ledger.store.reads import Reads
 from ledger.store.sites import SiteRow
@@ -47,7 +48,6 @@ _REVOKE_API_KEY = "select ledger.revoke_api_key($1)"
 _SITE_OF_API_KEY = """
 select s.site from ledger.api_key k join ledger.site s using (site_id) where k.key_hash = $1 and k.revoked_at is null
 """
-_NOW_MS = "select (extract(epoch from clock_timestamp()) * 1000)::bigint"
 _ATTEMPTS = 5
 
 RootKey = Callable[[str], SigningKey]
@@ -227,10 +227,10 @@ async def _write_genesis(
     for attempt in range(_ATTEMPTS):
         try:
             async with pool.acquire() as connection:
-                now_ms: int = await connection.fetchval(_NOW_MS)
+                ms = await now_ms(connection)
                 async with connection.transaction():  # a log without keys to seal its rows is none
                     timeout = config.APPEND_TIMEOUT_SECONDS
-                    genesis, _ = await append_one(connection, site_id, now_ms, Head(0, b""), draft, timeout)
+                    genesis, _ = await append_one(connection, site_id, ms, Head(0, b""), draft, timeout)
                     if genesis.entry is not None:
                         await make_first_keys(connection, site_id, leaf_hash(genesis.entry), *settings.masters)
             return

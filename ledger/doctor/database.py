@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 
 from ledger.doctor.finding import Finding, advice, bad, good
+from ledger.store.clock import now_ms
 from ledger.store.migrate import migrations
 
 CLOCKS_NEAR_MS = 1_000
@@ -26,7 +27,6 @@ select r.rolsuper or pg_has_role('ledger_owner', 'member')
        or has_table_privilege('ledger.entry', 'insert, update, delete, truncate')
   from pg_roles r where r.rolname = current_user
 """
-_NOW_MS = "select (extract(epoch from clock_timestamp()) * 1000)::bigint"
 
 
 async def findings(connection: asyncpg.Connection) -> AsyncIterator[Finding]:
@@ -52,7 +52,7 @@ async def findings(connection: asyncpg.Connection) -> AsyncIterator[Finding]:
         yield bad("login", "the service's login may write past the functions: use one in ledger_service alone")
     else:
         yield good("login", "may read, and call the ledger's functions")
-    skew_ms = abs(await connection.fetchval(_NOW_MS) - time.time_ns() // 1_000_000)
+    skew_ms = abs(await now_ms(connection) - time.time_ns() // 1_000_000)
     if skew_ms < CLOCKS_NEAR_MS:
         yield good("clocks", f"{skew_ms} ms apart")
     else:

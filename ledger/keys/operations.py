@@ -24,11 +24,11 @@ from ledger.core.note import TYPE_ED25519, VerifierKey, parse_checkpoint, parse_
 from ledger.keys.sealed import key_id
 from ledger.store import errors as sql
 from ledger.store.append import ControlDraft, Head, append_one
+from ledger.store.clock import now_ms
 from ledger.store.log import CheckpointRow, newest_checkpoint
 from ledger.store.reads import Reads
 from ledger.store.sites import find_log
 
-_NOW_MS = "select (extract(epoch from clock_timestamp()) * 1000)::bigint"
 _SIGNED_SINCE = """
 select count(*) filter (where substring(e.entry from 83 for 32) = $3)
   from (select s.entry from ledger.entry s where s.site_id = $1 and s.seq >= $2 order by s.seq desc limit $4) e
@@ -110,9 +110,9 @@ class LogKeys:
         while True:
             try:
                 async with self.pool.acquire() as connection:
-                    now_ms: int = await connection.fetchval(_NOW_MS)
+                    ms = await now_ms(connection)
                     timeout = config.APPEND_TIMEOUT_SECONDS
-                    appended, _ = await append_one(connection, self.site_id, now_ms, Head(0, b""), draft, timeout)
+                    appended, _ = await append_one(connection, self.site_id, ms, Head(0, b""), draft, timeout)
                 return Change(appended.seq, already=False)
             except Exception as error:
                 if sql.sqlstate(error) == sql.AGAINST_RULES:  # somebody else changed the keys at this moment

@@ -40,6 +40,7 @@ from ledger.progress import Progress
 from ledger.recover.outliving import outlive
 from ledger.recover.signed import Signed, contradiction, read_signed
 from ledger.secrets import SiteHasher
+from ledger.store.clock import now_ms
 from ledger.store.errors import DIFFERENT_LOG, sqlstate
 from ledger.store.pool import connect_as_owner
 from ledger.store.sites import SiteRow
@@ -50,7 +51,6 @@ _ENTRY = "select entry from ledger.entry where site_id = $1 and seq = $2"
 _KEYS = "select entry from ledger.entry where site_id = $1 and (seq = 0 or ledger.entry_kind(entry) = 2) order by seq"
 _VERSIONS = "select version, seq from ledger.policy where site_id = $1"
 _DOCUMENTS = "select hash from ledger.document"
-_NOW_MS = "select (extract(epoch from clock_timestamp()) * 1000)::bigint"
 _KNOWN = "select key from ledger.known where site_id = $1 and key = any ($2) and seq < $3"
 _LIVING = """
 select e.seq from ledger.entry e
@@ -193,7 +193,7 @@ class Recovery:
                 keys=keys,
                 versions=dict(await self._connection.fetch(_VERSIONS, site_id)),
                 documents=frozenset([*stored, *(sha256(document).digest() for document in self._documents)]),
-                now_ms=await self._connection.fetchval(_NOW_MS),
+                now_ms=await now_ms(self._connection),
             )
         )
         return tail, await read_vault(self._connection, site_id, self._masters)
