@@ -1,9 +1,8 @@
-"""How a process of the ledger begins and ends: what it logs, on which loop it runs, and the signals that stop it."""
+"""How a process of the ledger begins and ends: over which database, on which loop, and by which signals."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 from collections.abc import Coroutine
 from typing import Any
@@ -13,13 +12,6 @@ import asyncpg
 from ledger import config
 from ledger.backup.marker import refuse_unfinished
 from ledger.config import Settings
-
-
-def set_up_logging() -> None:
-    """One line an event to standard error. Nothing that identifies a visitor is ever logged."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for noisy in ("asyncio", "nats", "aiohttp.access"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:

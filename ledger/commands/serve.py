@@ -15,7 +15,8 @@ from ledger.config import Settings, load_settings
 def serve_command(role: str) -> None:
     """Serve with external Postgres and NATS, set up by the environment (README, "Run it for real")."""
     from ledger.app import serve_all, serve_http  # noqa: PLC0415 - `--help` starts fast
-    from ledger.process import run, set_up_logging  # noqa: PLC0415
+    from ledger.log_lines import set_up_logging  # noqa: PLC0415
+    from ledger.process import run  # noqa: PLC0415
     from ledger.worker import run_worker  # noqa: PLC0415
 
     settings = load_settings()

@@ -18,6 +18,7 @@ from ledger.core.errors import ConfigInvalid
 from ledger.core.note import TYPE_COSIGNATURE, TYPE_ED25519, parse_vkey
 from ledger.core.quorum import Group, TrustPolicy, WitnessEntry, parse_policy
 from ledger.log_client import check_key, check_url
+from ledger.log_lines import set_up_logging
 from ledger.monitor.record import Record
 from ledger.monitor.run import SOUND, Report, Task, look_once, watch_on
 from ledger.monitor.watch import Aim
@@ -108,8 +109,7 @@ def monitor_command(
     Exit code 0: sound, 1: a fault, 2: could not run or could not see. A fault stays one, after a restart too, until
     it is acknowledged.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("asyncio").setLevel(logging.ERROR)
+    set_up_logging()
     with or_could_not_run(context):
         aim = Aim(
             parse_vkey(log_vkey, TYPE_ED25519),

@@ -19,6 +19,7 @@ from ledger import config
 from ledger.core.encoding import encode_time
 from ledger.core.errors import ConfigInvalid
 from ledger.core.note import TYPE_ED25519, parse_vkey
+from ledger.log_lines import set_up_logging
 from ledger.witness import state
 from ledger.witness.server import serving
 
@@ -125,7 +126,7 @@ def evidence(directory: Path, as_json: bool) -> None:
 @click.option("--port", type=click.IntRange(0, 65_535), default=8091, show_default=True, help="0: any free port.")
 def run(directory: Path, host: str, port: int) -> None:
     """Serve until Ctrl-C or SIGTERM. Put a web server with TLS before it to let a log reach it from outside."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    set_up_logging()
     asyncio.run(_run(directory, host, port))
 
 
