@@ -6,22 +6,21 @@ Writing to it is ledger/administration; what an auditor makes of it is core/admi
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from hashlib import sha256
 from typing import NamedTuple
 
 import asyncpg
 
 from ledger import config
-from ledger.administration import Act, Administration, act_id_of
+from ledger.administration import Act, Administration, act_id_of, named
 from ledger.core.admin_act import AUTHORISING, AdminAct, decode_act, site_of
 from ledger.core.encoding import encode_time
-from ledger.core.entry import Kind, commit_of, commitment, encode_seqs
-from ledger.core.errors import InputRefused, Unavailable
-from ledger.core.event import ErasureRecord, encode_payload
-from ledger.secrets import new_salt
+from ledger.core.entry import Kind, commit_of, ms_of
+from ledger.core.erasing import events_hash
+from ledger.erasing.execution import Record, append_erasure
 from ledger.site import Site
-from ledger.store.append import ControlDraft
+from ledger.store.append import Outcome
 from ledger.store.ask import ask
+from ledger.store.erase import Effects
 
 _DAY_MS = 86_400_000
 
@@ -81,7 +80,7 @@ async def acts(pool: asyncpg.Pool, log: Site, wanted: Wanted = EVERY, after: int
             actor = log.hasher.visitor(wanted.actor)
             rows = await ask(pool, _ACTS_OF, log.site_id, after, actor, config.ADMIN_LOG_PAGE_ACTS)
         for row in rows:
-            ms = int.from_bytes(row["entry"][9:17], "big")
+            ms = ms_of(row["entry"])
             found = Recorded(row["seq"], ms, _opened(log, row))
             if wanted.until_ms is not None and ms >= wanted.until_ms:
                 return  # time never decreases along a log
@@ -111,12 +110,14 @@ async def erase_due(administration: Administration, pool: asyncpg.Pool, log: Sit
     """
     erased = 0
     while seqs := await due(pool, log, now_ms, config.ADMIN_ERASE_BATCH_ACTS):
-        digest = sha256(encode_seqs(seqs)).hexdigest()
+        digest = events_hash(seqs)
         details = {"reason": "retention", "evidence": digest, "events": digest, "count": str(len(seqs))}
         act = Act("retention.run", "retention", "ledger", details={**details, "asOf": encode_time(now_ms)})
         once = act_id_of(log.log_id.hex(), f"retention {digest}")
-        position = (await administration.record(site_of(log.site), act, act_id=once)).position
-        if not await _erase(log, seqs, digest, position, now_ms):
+        record = Record(
+            "retention", now_ms, digest, named(await administration.record(site_of(log.site), act, act_id=once))
+        )
+        if (await append_erasure(log, seqs, record, Effects())).outcome == Outcome.OVERTAKEN:
             break  # another process was there at this moment
         erased += len(seqs)
     return erased
@@ -135,28 +136,3 @@ async def due(pool: asyncpg.Pool, log: Site, now_ms: int, limit: int) -> list[in
             if len(found) == limit:
                 break
     return found
-
-
-async def _erase(log: Site, seqs: list[int], evidence: str, position: str, now_ms: int) -> bool:
-    """One erasure entry; False where an act that it names is erased already."""
-    if log.sequencer is None:
-        raise Unavailable("no-signer", f"This server holds no ingest key of {log.site}, so it cannot erase.", 30)
-    record = encode_payload(
-        ErasureRecord(
-            site=log.site,
-            reason="retention",
-            requested_at=encode_time(now_ms),
-            evidence=evidence,
-            instruction=position,
-        )
-    )
-    signer, salt, public = log.sequencer.signer, new_salt(), encode_seqs(seqs)
-    commit = commitment(salt, record)
-    signature, sealed = signer.sign(Kind.ERASURE, commit, public), log.vault.seal_record(commit, salt, record)
-    try:
-        await log.sequencer.submit_control(
-            ControlDraft(Kind.ERASURE, commit, signer.key_hash, signature, public, sealed)
-        )
-    except InputRefused:
-        return False
-    return True

@@ -21,6 +21,7 @@ from ledger.config import Settings
 from ledger.core.admin_act import (
     ADMIN_TYPE,
     AUTHORISING,
+    ActName,
     Actor,
     ActWord,
     AdminAct,
@@ -30,7 +31,7 @@ from ledger.core.admin_act import (
     decode_act,
     encode_act,
 )
-from ledger.core.encoding import encode_time, encode_uuid
+from ledger.core.encoding import decode_base64, encode_time, encode_uuid
 from ledger.core.entry import commit_of
 from ledger.core.errors import ConfigInvalid, Erased, Malformed
 from ledger.core.event import MAX_PAYLOAD_BYTES
@@ -95,8 +96,7 @@ class Administration:
         return record
 
     async def record(self, site: str, act: Act, *, act_id: str | None = None) -> Receipt:
-        """Append an act to the administrative log of `site` (the site's own name); the receipt's `position` is what an
-        erasure's record names as its instruction.
+        """Append an act to the administrative log of `site` (the site's own name).
 
         `act_id` (a UUID) makes it the same act, however often it is recorded: the receipt is the first one's. Raises
         `NotFound`, `ConfigInvalid` (what an act may not hold), `Erased` (a known act that is erased by now) and
@@ -148,6 +148,12 @@ def _draft(log: Site, sequencer: Sequencer, act: AdminAct) -> EventDraft:
         raise ConfigInvalid(f"an act has at most {MAX_PAYLOAD_BYTES} bytes")
     content = log.hasher.content(encode_act(msgspec.structs.replace(act, occurred_at=encode_time(0))))
     return sealed_draft(log, sequencer, act.id, payload, log.hasher.visitor(act.actor), content)
+
+
+def named(receipt: Receipt) -> str:
+    """How the record of an erasure names the act that was recorded: its instruction."""
+    log, _, seq = receipt.position.rpartition(":")
+    return str(ActName(log, int(seq), decode_base64(receipt.leaf_hash)))
 
 
 def act_id_of(log_id: str, name: str) -> str:

@@ -13,7 +13,7 @@ from typing import NamedTuple, cast
 
 import asyncpg
 
-from ledger.administration import Act, Administration
+from ledger.administration import Act, Administration, named
 from ledger.backup.journal import ErasureLine
 from ledger.core import ed25519
 from ledger.core.encoding import decode_json, decode_time
@@ -138,8 +138,8 @@ async def _erase(
     receipt = await administration.record(site.site, act, act_id=act_id)
     try:
         return await erase_seqs(
-            site, seqs, reason=reason, evidence=evidence, act=receipt.position, requested_ms=requested_ms
+            site, seqs, reason=reason, evidence=evidence, act=named(receipt), requested_ms=requested_ms
         )
     except SealBroken:  # their data key was destroyed since: nobody can read them, and they go all the same
-        appended = await append_erasure(site, seqs, Record(reason, requested_ms, evidence, receipt.position), Effects())
+        appended = await append_erasure(site, seqs, Record(reason, requested_ms, evidence, named(receipt)), Effects())
         return None if appended.outcome == Outcome.OVERTAKEN else appended.seq

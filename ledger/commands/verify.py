@@ -88,18 +88,23 @@ def run_verify(
         return msgspec.structs.replace(report, live=asyncio.run(_compare(source, live)))
 
 
-def read_pins(log_vkey: str, log_id: str | None, old: Path | None, witnesses: tuple[str, ...]) -> Pins:
-    """What the auditor brings, from text and a file; `ConfigInvalid` tells which of it cannot be read."""
+def read_pins(
+    log_vkey: str | None, log_id: str | None, old: Path | None, witnesses: tuple[str, ...], prefix: str = ""
+) -> Pins:
+    """What the auditor brings, from text and a file; `ConfigInvalid` tells which of it cannot be read.
+
+    `prefix` is that of the options, as they are named in the error.
+    """
     try:
-        pinned = parse_vkey(log_vkey, TYPE_ED25519)
+        pinned = None if log_vkey is None else parse_vkey(log_vkey, TYPE_ED25519)
     except LedgerError as error:
-        raise ConfigInvalid(f"--log-vkey: {error}") from error
+        raise ConfigInvalid(f"--{prefix or 'log-'}vkey: {error}") from error
     if log_id is not None and (len(log_id) != 64 or set(log_id) - set("0123456789abcdef")):
-        raise ConfigInvalid("--log-id is 64 hex digits in lower case")
+        raise ConfigInvalid(f"--{prefix}log-id is 64 hex digits in lower case")
     try:
         older = None if old is None else parse_checkpoint(old.read_bytes())
     except LedgerError as error:
-        raise ConfigInvalid(f"--old: {error}") from error
+        raise ConfigInvalid(f"--{prefix}old: {error}") from error
     try:
         trusted = tuple(parse_vkey(witness, TYPE_COSIGNATURE) for witness in witnesses)
     except LedgerError as error:
@@ -126,8 +131,11 @@ def read_pins(log_vkey: str, log_id: str | None, old: Path | None, witnesses: tu
     metavar="DIR",
     help="The bundle of its administrative log: every erasure has to rest on an act that is in it.",
 )
-@click.option("--admin-vkey", metavar="VKEY", help="The administrative log's key; else that of its own genesis entry.")
-@click.option("--admin-log-id", metavar="HEX", help="The administrative log's id.")
+@click.option("--admin-vkey", metavar="VKEY", help="The administrative log's key, likewise; it need not be known.")
+@click.option("--admin-log-id", metavar="HEX", help="The administrative log's id, likewise.")
+@click.option(
+    "--admin-old", type=click.Path(path_type=Path), metavar="FILE", help="A checkpoint of it, from an earlier audit."
+)
 @click.option("--live", is_flag=True, help="Compare the database's derived rows with the log too; needs its settings.")
 @DATA
 @click.pass_context
@@ -144,6 +152,7 @@ def verify_command(
     admin_place: str | None,
     admin_vkey: str | None,
     admin_log_id: str | None,
+    admin_old: Path | None,
     live: bool,
     data: Path,
 ) -> None:
@@ -156,9 +165,10 @@ def verify_command(
     with or_could_not_run(context):
         pins = read_pins(log_vkey, log_id, old, witnesses)
         key = None if key_file is None else key_file.read()
-        if admin_place is None and (admin_vkey or admin_log_id):
-            raise ConfigInvalid("--admin names the bundle that --admin-vkey and --admin-log-id are about")
-        admin = None if admin_place is None else AdminBundle(admin_place, admin_vkey, admin_log_id, pins.witnesses)
+        admin_pins = read_pins(admin_vkey, admin_log_id, admin_old, witnesses, "admin-")
+        if admin_place is None and (admin_vkey or admin_log_id or admin_old):
+            raise ConfigInvalid("--admin names the bundle that --admin-vkey, --admin-log-id and --admin-old are about")
+        admin = None if admin_place is None else AdminBundle(admin_place, admin_pins)
         report = run_verify(place, pins, processes=processes, key=key, live=data if live else None, admin=admin)
     click.echo(report.encode() if as_json else render(report))
     context.exit(report.exit_code)

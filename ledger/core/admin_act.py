@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, NamedTuple, get_args
 
 import msgspec
 from msgspec import Meta, Struct
 
-from ledger.core.encoding import decode_json, decode_time
+from ledger.core.encoding import decode_decimal, decode_json, decode_time
 from ledger.core.errors import ConfigInvalid, Malformed
 from ledger.core.event import Event, EventId, Time, decode_event
 
@@ -85,8 +85,9 @@ class AdminAct(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, 
 
 
 AUTHORISING = frozenset({"erasure.ordered", "erasure.executed", "retention.run", "site.closed"})
-"""Acts that the record of an erasure may name as its instruction. They are never erased themselves, so they hold no
-address; each names `reason`, `evidence` and `count`, the number of events that may be erased under it."""
+"""Acts on which erasures rest. They are never erased themselves, so they hold no address."""
+CARRIED_OUT = frozenset({"erasure.executed", "retention.run"})
+"""Those of them that the record of an erasure names as its instruction: each is about one entry."""
 
 _WORD = r"[a-z][a-z0-9_]{0,31}"
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
@@ -203,6 +204,26 @@ def check_details(act: str, details: Mapping[str, str]) -> None:
             raise ConfigInvalid(f"an act {act} has no detail {name!r}")
         if _FORMS[name].fullmatch(text) is None:
             raise ConfigInvalid(f"the detail {name} of an act {act} has another form than it may have")
+
+
+class ActName(NamedTuple):
+    """How the record of an erasure names its act: the log, the seq, and the leaf hash of the entry, by which the whole
+    administrative log up to there is part of what the site's log holds."""
+
+    log: str
+    seq: int
+    leaf: bytes
+
+    def __str__(self) -> str:
+        return f"{self.log}:{self.seq}:{self.leaf.hex()}"
+
+
+def parse_act_name(text: str) -> ActName:
+    """`<site>.admin-log:<seq>:<64 hex digits>`; `Malformed` for anything else."""
+    log, seq, leaf = ("", "", *text.rsplit(":", 2))[-3:]
+    if not log or re.fullmatch(_HASH, leaf) is None:
+        raise Malformed("it names no act")
+    return ActName(log, decode_decimal(seq), bytes.fromhex(leaf))
 
 
 def is_admin_log(site: str) -> bool:

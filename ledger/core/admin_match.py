@@ -6,18 +6,15 @@ than they claim, and which acts were not carried out yet. Reading the two logs i
 
 from __future__ import annotations
 
-from array import array
-from dataclasses import dataclass, field
-from hashlib import sha256
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from ledger.core.admin_act import AUTHORISING, AdminAct
+from ledger.core.admin_act import AUTHORISING, CARRIED_OUT, AdminAct, parse_act_name
 from ledger.core.encoding import decode_decimal
+from ledger.core.erasing import events_hash, evidence_of
 from ledger.core.errors import Malformed
 from ledger.core.event import ErasureRecord
 
-ACT_LATER_MS = 60_000
-"""An act may be recorded so much later than its erasure by the times of the two logs, which no one clock gave."""
 MAX_MISMATCHES = 100
 """Kept; the rest are counted."""
 
@@ -25,22 +22,23 @@ Wrong = Literal[
     "orphan",
     "other_site",
     "act_erased",
-    "act_later",
+    "another_act",
+    "act_used",
+    "not_ordered",
     "reason_differs",
     "evidence_differs",
-    "too_many",
     "events_differ",
 ]
-"""What is wrong with an erasure: no act that orders one stands where it says; the position is of another log; the act
-is erased by now; came after it; gives another reason or evidence; covers fewer events, or other ones."""
+"""What is wrong with an erasure: no act by which anything is erased stands where it says; the position is of another
+log; the act is erased by now; is another one than it was; was carried out before, by another erasure; rests on no
+order; gives another reason or evidence; says other events."""
 
 
 class Erasure(NamedTuple):
-    """An erasure entry of `log`, recorded at `ms`: which seqs it names, and its record."""
+    """An erasure entry of `log`: which seqs it names, and its record."""
 
     log: str
     seq: int
-    ms: int
     named: tuple[int, ...]
     record: ErasureRecord
 
@@ -55,169 +53,178 @@ class Mismatch(NamedTuple):
 
 
 class Pending(NamedTuple):
-    """An act under which fewer events were erased than it says: `erased` of `ordered` (None: it does not say)."""
+    """An act that was not carried out; `events`: of how many (None: it does not say)."""
 
     seq: int
     act: str
-    ordered: int | None
-    erased: int
+    events: int | None
 
 
 class Matching(NamedTuple):
-    """What came of it. `matched` erasures name `events` events."""
+    """What came of it. `matched` erasures name `events` events; `by_retention` of them nobody ordered but the policy.
+
+    The site's log names acts by their leaf hashes, and so fixes the first `bound` entries of the administrative log.
+    """
 
     matched: int
     events: int
+    by_retention: int
     mismatches: tuple[Mismatch, ...]
     mismatch_count: int
     pending: tuple[Pending, ...]
     flagged: int
+    bound: int
 
 
 @dataclass
-class _Order:
-    """An act that may be named, and what was erased under it, by log (a site's, or the administrative one itself)."""
+class _Ground:
+    """An act on which erasures rest. `unordered`: why it rests on no order itself."""
 
     act: AdminAct
-    ms: int
-    erased: array[int] = field(default_factory=lambda: array("q"))
-    last: int = -1
-    log: str = ""
-
-    @property
-    def count(self) -> int | None:
-        text = self.act.details.get("count")
-        return None if text is None or not text.isdigit() else int(text)
+    leaf: bytes
+    unordered: str | None
+    used: bool = False
 
 
 class Matcher:
-    """One matching: first every act of the administrative log, then every erasure, then `result`."""
+    """One matching: first every act of the administrative log, in its order, then the policies and erasures of the
+    site's log in theirs, then the erasures of the administrative log, then `result`."""
 
     def __init__(self, admin_log: str, size: int) -> None:
         """`size`: how many entries of the administrative log are at hand."""
         self._log = admin_log
         self._size = size
-        self._orders: dict[int, _Order] = {}
-        self._others: set[int] = set()
-        self._flagged = 0
-        self._matched = self._events = self._count = 0
+        self._grounds: dict[int, _Ground] = {}
+        self._orders: dict[str, AdminAct] = {}
+        self._told: set[tuple[str | None, str | None]] = set()
+        self._erased: set[int] = set()
+        self._policies: set[str] = set()
+        self._flagged = self._matched = self._events = self._by_retention = self._count = self._bound = 0
         self._mismatches: list[Mismatch] = []
 
-    def act(self, seq: int, ms: int, act: AdminAct) -> None:
-        """An opened act."""
+    def act(self, seq: int, leaf: bytes, act: AdminAct) -> None:
+        """An opened act, and the leaf hash of its entry."""
         self._flagged += act.flagged is not None
-        if act.act in AUTHORISING:
-            self._orders[seq] = _Order(act, ms)
+        if act.act not in AUTHORISING:
+            return
+        unordered = self._unordered(act) if act.act == "erasure.executed" else None
+        self._grounds[seq] = _Ground(act, leaf, unordered)
+        if act.act == "erasure.ordered":
+            self._orders.setdefault(act.details.get("erasure", ""), act)
+        elif unordered is None:
+            self._told.add((act.details.get("reason"), act.details.get("evidence")))
 
     def erased(self, seq: int) -> None:
         """An act that is not opened any more."""
-        self._others.add(seq)
+        self._erased.add(seq)
+
+    def policy(self, document: bytes) -> None:
+        """A version of the policy that the site's log has, by the hash of its document."""
+        self._policies.add(evidence_of([document]))
 
     def erasure(self, erasure: Erasure) -> None:
         """An erasure of the site's log, or of the administrative log itself."""
-        found = self._find(erasure)
-        if isinstance(found, _Order):
-            found = self._compare(erasure, found) or found
-        if isinstance(found, _Order):
+        wrong = self._match(erasure)
+        if wrong is None:
             self._matched += 1
             self._events += len(erasure.named)
             return
-        what, detail = found
         self._count += 1
         if len(self._mismatches) < MAX_MISMATCHES:
-            self._mismatches.append(Mismatch(erasure.log, erasure.seq, what, detail))
+            self._mismatches.append(Mismatch(erasure.log, erasure.seq, *wrong))
 
     def result(self) -> Matching:
-        for order in self._orders.values():
-            self._judge_events(order)
         return Matching(
             self._matched,
             self._events,
+            self._by_retention,
             tuple(self._mismatches),
             self._count,
             tuple(self._pending()),
             self._flagged,
+            self._bound,
         )
 
-    def _find(self, erasure: Erasure) -> _Order | tuple[Wrong, str]:
-        """The act that the record names."""
-        instruction = erasure.record.instruction
-        log, _, number = instruction.rpartition(":")
-        if not log:
-            return "orphan", f"it names no act: its instruction is {instruction[:80]!r}"
-        if log != self._log:
-            return "other_site", f"it names an act of {log[:80]}, and this is {self._log}"
+    def _unordered(self, act: AdminAct) -> str | None:
+        """Why an act that was carried out rests on no order before it; None where it does."""
+        details, names = act.details, act.details.get("erasures", "").split()
+        if not names:  # what is left of a closed site, or what a restore had brought back
+            known = (details.get("reason"), details.get("evidence")) in self._told
+            return None if known else "it names no order, and no act before it has its reason and evidence"
+        orders = [self._orders[name] for name in names if name in self._orders]
+        if len(orders) < len(names):
+            return "an order that it names is not on record before it"
+        if any(order.details.get("level") == "restrict" for order in orders):
+            return "an order that it names is to restrict, not to erase"
+        if any(order.details.get("reason") != details.get("reason") for order in orders):
+            return "an order that it names gives another reason"
         try:
-            seq = decode_decimal(number)
-        except Malformed:
-            return "orphan", f"it names no act: its instruction is {instruction[:80]!r}"
-        order = self._orders.get(seq)
-        if order is not None:
-            return order
-        if seq >= self._size:
-            return "orphan", (
-                f"it names the act at {seq}, and here are {self._size} entries of {self._log}: if that bundle is older "
-                "than the log's, export it again"
-            )
-        if seq in self._others:
-            return "act_erased", f"the act at {seq} is erased, so that nobody can say what it ordered"
-        return "orphan", f"{self._log} holds no act at {seq} by which anything may be erased"
+            made = evidence_of(bytes.fromhex(order.details.get("evidence", "")) for order in orders)
+        except ValueError:
+            made = ""
+        return None if made == details.get("evidence") else "its evidence is not made of that of its orders"
 
-    def _compare(self, erasure: Erasure, order: _Order) -> tuple[Wrong, str] | None:
-        record, details = erasure.record, order.act.details
-        if order.ms > erasure.ms + ACT_LATER_MS:
-            return "act_later", f"the act was recorded {(order.ms - erasure.ms) / 1000:.0f} s after it"
+    def _match(self, erasure: Erasure) -> tuple[Wrong, str] | None:
+        """What is wrong with an erasure; None where nothing is."""
+        try:
+            name = parse_act_name(erasure.record.instruction)
+        except Malformed:
+            return "orphan", f"it names no act: its instruction is {erasure.record.instruction[:80]!r}"
+        if name.log != self._log:
+            return "other_site", f"it names an act of {name.log[:80]}, and this is {self._log}"
+        if name.seq >= self._size:
+            return "orphan", (
+                f"it names the act at {name.seq}, and here are {self._size} entries of {self._log}: cut, or if that "
+                "bundle is older than the log's, export it again"
+            )
+        if name.seq in self._erased:
+            return "act_erased", f"the act at {name.seq} is erased, so that nobody can say what it ordered"
+        ground = self._grounds.get(name.seq)
+        if ground is None or ground.act.act not in CARRIED_OUT:
+            return "orphan", f"{self._log} holds no act at {name.seq} by which anything may be erased"
+        if ground.leaf != name.leaf:
+            return "another_act", (
+                f"the act at {name.seq} is another one than it was: {self._log} was written anew, or is another log"
+            )
+        if erasure.log != self._log:
+            self._bound = max(self._bound, name.seq + 1)
+        return self._compare(erasure, ground)
+
+    def _compare(self, erasure: Erasure, ground: _Ground) -> tuple[Wrong, str] | None:
+        record, details = erasure.record, ground.act.details
+        if ground.used:
+            return "act_used", "the act was carried out before, by another erasure"
+        ground.used = True
+        if ground.unordered is not None:
+            return "not_ordered", f"the act rests on no order: {ground.unordered}"
         if details.get("reason") != record.reason:
             return "reason_differs", f"its reason is {record.reason}, the act's {details.get('reason', 'none')}"
         if details.get("evidence") != record.evidence:
             return "evidence_differs", "its evidence is not the act's"
-        if order.log not in ("", erasure.log):
-            return "too_many", f"the act was carried out in {order.log} already"
-        total = len(order.erased) + len(erasure.named)
-        if order.count is None or total > order.count:
-            allowed = "does not say how many" if order.count is None else f"allows {order.count}"
-            return "too_many", f"{total} events are erased under an act that {allowed}"
-        order.log, order.last = erasure.log, erasure.seq
-        order.erased.extend(erasure.named)
+        if details.get("events") != events_hash(erasure.named):
+            return "events_differ", f"the {len(erasure.named)} events that it names are not those of the act"
+        if ground.act.act == "retention.run":
+            if erasure.log != self._log and record.evidence not in self._policies:
+                return "not_ordered", "its evidence is of no version of the policy before it, so no period was over"
+            self._by_retention += 1
         return None
 
-    def _judge_events(self, order: _Order) -> None:
-        """Under an act that says which events, it is these, all of them or none: of some, nobody can tell whether they
-        are among those that it says, so an act that was never carried out would cover whatever somebody takes away."""
-        digest = order.act.details.get("events")
-        if digest is None or not order.erased:
-            return
-        seqs = b"".join(seq.to_bytes(8, "big") for seq in sorted(order.erased))
-        if sha256(seqs).hexdigest() == digest:
-            return
-        self._count += 1
-        self._matched -= 1
-        if len(self._mismatches) < MAX_MISMATCHES:
-            detail = "the events erased under its act are others than the act says"
-            if len(order.erased) != order.count:
-                detail = f"{len(order.erased)} events are erased under an act that names {order.count} together"
-            self._mismatches.append(Mismatch(order.log, order.last, "events_differ", detail))
-
     def _pending(self) -> list[Pending]:
-        """An order is carried out by an act of its own, which names its id; that one by erasures."""
-        done = {
-            name
-            for order in self._orders.values()
-            if order.act.act != "erasure.ordered" and order.count == len(order.erased)
-            for name in _ids(order.act)
-        }
+        """An order is carried out by an act of its own, which names it, or has its reason and evidence."""
+        used = [ground.act.details for ground in self._grounds.values() if ground.used]
+        done = {name for details in used for name in details.get("erasures", "").split()}
+        told = {(details.get("reason"), details.get("evidence")) for details in used}
         pending = []
-        for seq, order in self._orders.items():
-            if order.count is not None and order.count == len(order.erased):
+        for seq, ground in self._grounds.items():
+            act, details = ground.act, ground.act.details
+            ordered = act.act == "erasure.ordered"
+            if ground.used or (ordered and (details.get("erasure") in done or details.get("level") == "restrict")):
                 continue
-            if order.act.act == "erasure.ordered":
-                names = _ids(order.act)
-                if order.act.details.get("level") == "restrict" or (names and done.issuperset(names)):
-                    continue
-            pending.append(Pending(seq, order.act.act, order.count, len(order.erased)))
+            if act.act == "site.closed" and (details.get("reason"), details.get("evidence")) in told:
+                continue
+            try:
+                count = decode_decimal(details.get("count", ""))
+            except Malformed:
+                count = None
+            pending.append(Pending(seq, act.act, count))
         return pending
-
-
-def _ids(act: AdminAct) -> set[str]:
-    details = act.details
-    return {*details.get("erasures", "").split(), *details.get("erasure", "").split()}

@@ -362,7 +362,9 @@ class Auditor:
         """What the reader of the verdict has to know."""
         notes = []
         if not self.root_key_pinned:
-            notes.append(Note(4, "the root key was asserted by the log itself: give --log-id or --old to pin it"))
+            notes.append(
+                Note(4, "the root key was asserted by the log itself: the log's id, or an older checkpoint, pins it")
+            )
         gap = self.heads.longest_gap_seconds
         if gap is not None:
             notes.append(Note(6, f"the longest gap between cosignatures is {gap} s: the room for back-dating"))

@@ -158,7 +158,7 @@ class Event(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, omi
 
 class ErasureRecord(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
     """Why events were erased; free of personal data and never erased itself. `evidence` is a hash over the hashes of
-    the requests, in hex; `instruction` the position of the administrative act."""
+    the requests, in hex; `instruction` is the administrative act (core/admin_act.ActName)."""
 
     site: str
     reason: Literal["subject_request", "retention", "controller_instruction", "legal_order", "capture_error"]

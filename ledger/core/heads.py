@@ -26,9 +26,12 @@ MAX_KEPT_BYTES = 32 * 1024 * 1024
 
 
 class Pins(NamedTuple):
-    """What the auditor brings along: the log's key, and where at hand its id, an older checkpoint and witnesses."""
+    """What the auditor brings along: the log's key, and where at hand its id, an older checkpoint and witnesses.
 
-    log_vkey: VerifierKey
+    Without the key (of an administrative log, to which the site's log vouches) the root's word alone counts for keys.
+    """
+
+    log_vkey: VerifierKey | None
     log_id: bytes | None = None
     old: Checkpoint | None = None
     witnesses: tuple[VerifierKey, ...] = ()
@@ -56,7 +59,7 @@ class Heads:
         self._sizes: list[int] = []
         self._bounds_ms: list[int] = []
         self._kept: list[Head] = []
-        if pins.log_vkey.name != checkpoint.origin:
+        if pins.log_vkey is not None and pins.log_vkey.name != checkpoint.origin:
             faults.add(1, f"the checkpoint's origin is {checkpoint.origin}, the key is {pins.log_vkey.name}'s")  # 1
         self._take(Head("the checkpoint", checkpoint))
         self.old_counts = pins.old is not None and self._take(Head("the older checkpoint", pins.old))
@@ -137,7 +140,7 @@ class Heads:
     def signed_by_pinned(self, checkpoint: Checkpoint) -> bool:
         """Whether the key given out of band signed; a bad line counts as no signature, and is a fault in `judge`."""
         try:
-            return checkpoint.signed_by(self.pins.log_vkey)
+            return self.pins.log_vkey is not None and checkpoint.signed_by(self.pins.log_vkey)
         except BadSignature:
             return False
 
@@ -146,11 +149,14 @@ class Heads:
 
         If the log could not be read to its end (`complete` is false), nobody knows which log keys are active there.
         """
-        known = dict.fromkeys((self.pins.log_vkey, *(keys.ever_log_keys if keys else ())))
-        signed = {head.name: self._signers(head, known) for head in self._all()}
         pinned = self.pins.log_vkey
-        if pinned not in signed["the checkpoint"] and not (
-            self.old_counts and pinned in signed["the older checkpoint"]
+        brought = () if pinned is None else (pinned,)
+        known = dict.fromkeys((*brought, *(keys.ever_log_keys if keys else ())))
+        signed = {head.name: self._signers(head, known) for head in self._all()}
+        if (
+            pinned is not None
+            and pinned not in signed["the checkpoint"]
+            and not (self.old_counts and pinned in signed["the older checkpoint"])
         ):
             which = "neither this checkpoint nor the older one" if self.pins.old else "not this checkpoint"
             self.faults.add(4, f"the key given out of band signed {which}")

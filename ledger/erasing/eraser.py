@@ -21,7 +21,7 @@ from uuid import UUID
 import asyncpg
 
 from ledger import config
-from ledger.administration import Act, Administration
+from ledger.administration import Act, Administration, named
 from ledger.config import Settings
 from ledger.core.duration import parse_duration
 from ledger.core.entry import commit_of
@@ -215,7 +215,7 @@ class Eraser:
         name = sha256(b"".join((evidence.encode(), *(seq.to_bytes(8, "big") for seq in seqs)))).digest()
         receipt = await administration.record(site.site, act, act_id=str(UUID(bytes=name[:16], version=5)))
         requested_ms = min(job.requested_ms for job in jobs)
-        record = Record(reason, requested_ms, evidence, receipt.position)
+        record = Record(reason, requested_ms, evidence, named(receipt))
         appended = await append_erasure(site, seqs, record, effects)
         if appended.outcome == Outcome.OVERTAKEN:
             return False

@@ -31,7 +31,7 @@ __all__ = ["MarkOf", "Record", "Unchanged", "append_erasure", "erase_seqs", "mar
 
 class Record(NamedTuple):
     """What the record of an erasure entry says: why, since when, by which evidence (64 hex digits), and under which act
-    (the position of the administrative act that was recorded first)."""
+    (administration.named of the one that was recorded first)."""
 
     reason: Reason
     requested_ms: int
@@ -61,7 +61,7 @@ async def erase_seqs(
 ) -> int | None:
     """Append one erasure entry for 1 to 4,096 living events (ascending seqs), by the site's sequencer; its seq.
 
-    `evidence` (64 hex digits) and `act` (the position of the administrative act that was recorded first) go into the
+    `evidence` (64 hex digits) and `act` (administration.named of the one that was recorded first) go into the
     record. `marks` None: one for every denial that goes. The result is None, and nothing is done, where one of the
     events is gone already, or a subject that was to be unchanged is not: gather again. Raises `Unavailable`.
     """

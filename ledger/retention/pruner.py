@@ -22,7 +22,7 @@ import asyncpg
 
 from ledger import config
 from ledger.admin_log import erase_due
-from ledger.administration import Administration, Who
+from ledger.administration import Administration, Who, named
 from ledger.config import Settings
 from ledger.core.admin_act import ActWord
 from ledger.core.encoding import encode_time
@@ -181,7 +181,7 @@ class SitePruner:
             seqs,
             reason=reason,
             evidence=evidence,
-            act=act.position,
+            act=named(act),
             requested_ms=self.now_ms,
             marks=[
                 MarkOf(one.subject, Mark(mark.purpose, mark.set_ms, mark.until_ms, mark.seq))

@@ -17,29 +17,26 @@ from ledger.core.admin_act import admin_log_of, decode_act
 from ledger.core.admin_match import Erasure, Matcher, Matching
 from ledger.core.audit import Verdict
 from ledger.core.entry import Entry, Kind, decode, decode_seqs
-from ledger.core.errors import ConfigInvalid, LedgerError, Malformed
+from ledger.core.errors import ConfigInvalid, Malformed
 from ledger.core.event import ErasureRecord, decode_payload
 from ledger.core.faults import Faults
 from ledger.core.heads import Pins
-from ledger.core.keys import decode_genesis
-from ledger.core.note import MAX_CHECKPOINT_BYTES, TYPE_ED25519, VerifierKey, parse_checkpoint, parse_vkey
+from ledger.core.merkle import HASH_BYTES, leaf_hash
 from ledger.core.opening import Opening, decode_line, peek_seq, split_lines
 from ledger.core.tile import ENTRIES, MAX_BUNDLE_BYTES, TILE_WIDTH, Tile, decode_bundle
 from ledger.progress import bar
-from ledger.verify.report import ActPending, Admin, MismatchFound, NoteMade, Report
+from ledger.verify.report import ActPending, Admin, MismatchFound, Report
 from ledger.verify.walk import verify
 
 _KIND_AT = 49
-_ASSERTED = "the administrative log's key was taken from its own bundle: pin it with --admin-vkey"
 
 
 class AdminBundle(NamedTuple):
-    """Where the administrative log's bundle is, and what is known of it; None: its own word is taken."""
+    """Where the administrative log's bundle is, and what the auditor brings of it. Its key need not be: the site's log
+    names the acts on which its erasures rest by their hashes, and so fixes the log that they are in."""
 
     place: str
-    vkey: str | None
-    log_id: str | None
-    witnesses: tuple[VerifierKey, ...] = ()
+    pins: Pins
 
 
 def match(source: Source, report: Report, other: Source, admin: AdminBundle, processes: int | None = None) -> Admin:
@@ -47,11 +44,8 @@ def match(source: Source, report: Report, other: Source, admin: AdminBundle, pro
 
     `ConfigInvalid` for a bundle without payloads, or of another site's administrative log.
     """
-    pins = _pins(other, admin)
     with bar("Verifying acts", "entries") as progress:
-        log = verify(other, pins, processes=processes, progress=progress)
-    if admin.vkey is None:
-        log = msgspec.structs.replace(log, notes=(*log.notes, NoteMade(4, _ASSERTED)))
+        log = verify(other, admin.pins, processes=processes, progress=progress)
     if log.origin and report.origin and log.origin != admin_log_of(report.origin):
         raise ConfigInvalid(f"{admin.place} is the log {log.origin}, not {admin_log_of(report.origin)}")
     for name, verdict in ((CHECKPOINT, report.verdict), (admin.place, log.verdict)):
@@ -61,15 +55,18 @@ def match(source: Source, report: Report, other: Source, admin: AdminBundle, pro
         return Admin(log)
     matcher = Matcher(log.origin.rpartition("/")[2], log.size)
     own: list[Erasure] = []
-    for entry, opening in _opened(other, log.size, (Kind.EVENT, Kind.ERASURE)):
+    for entry, leaf, opening in _opened(other, log.size, (Kind.EVENT, Kind.ERASURE)):
         if entry.kind == Kind.ERASURE:
             own.append(_erasure(log.origin, entry, opening))
         elif opening is None:
             matcher.erased(entry.seq)
         else:
-            matcher.act(entry.seq, entry.ms, decode_act(opening.payload))
-    for entry, opening in _opened(source, report.size, (Kind.ERASURE,)):
-        matcher.erasure(_erasure(report.origin, entry, opening))
+            matcher.act(entry.seq, leaf, decode_act(opening.payload))
+    for entry, _, opening in _opened(source, report.size, (Kind.ERASURE, Kind.POLICY)):
+        if entry.kind == Kind.POLICY:
+            matcher.policy(entry.public[:HASH_BYTES])
+        else:
+            matcher.erasure(_erasure(report.origin, entry, opening))
     for erasure in own:
         matcher.erasure(erasure)
     return _told(log, matcher.result())
@@ -77,15 +74,21 @@ def match(source: Source, report: Report, other: Source, admin: AdminBundle, pro
 
 def _told(log: Report, found: Matching) -> Admin:
     site = log.origin.rpartition("/")[2]
-    shown = found.pending[:VERIFY_PENDING_SHOWN_ACTS]
+    if found.bound and log.root_key == "asserted":
+        log = msgspec.structs.replace(log, root_key="bound", notes=tuple(note for note in log.notes if note.rule != 4))
     return Admin(
         log,
         found.matched,
         found.events,
+        found.by_retention,
+        found.bound,
         found.mismatch_count,
         tuple(MismatchFound(*each) for each in found.mismatches),
         len(found.pending),
-        tuple(ActPending(f"{site}:{each.seq}", each.act, each.ordered or 0, each.erased) for each in shown),
+        tuple(
+            ActPending(f"{site}:{each.seq}", each.act, each.events or 0)
+            for each in found.pending[:VERIFY_PENDING_SHOWN_ACTS]
+        ),
         found.flagged,
     )
 
@@ -94,11 +97,11 @@ def _erasure(origin: str, entry: Entry, opening: Opening | None) -> Erasure:
     if opening is None:
         raise Malformed("the bundle is not what it was when it was verified")
     record = decode_payload(opening.payload, ErasureRecord)
-    return Erasure(origin.rpartition("/")[2], entry.seq, entry.ms, tuple(decode_seqs(entry.public)), record)
+    return Erasure(origin.rpartition("/")[2], entry.seq, tuple(decode_seqs(entry.public)), record)
 
 
-def _opened(source: Source, size: int, kinds: tuple[Kind, ...]) -> Iterator[tuple[Entry, Opening | None]]:
-    """Every entry of these kinds with its opening, in order."""
+def _opened(source: Source, size: int, kinds: tuple[Kind, ...]) -> Iterator[tuple[Entry, bytes, Opening | None]]:
+    """Every entry of these kinds with its leaf hash and its opening, in order."""
     with ExitStack() as stack:
         payloads = source.stream(PAYLOADS)
         if payloads is None:
@@ -108,31 +111,11 @@ def _opened(source: Source, size: int, kinds: tuple[Kind, ...]) -> Iterator[tupl
             width = min(TILE_WIDTH, size - first)
             dealt = lines.take(first, first + width)
             data = source.read(Tile(ENTRIES, first // TILE_WIDTH, width).path, MAX_BUNDLE_BYTES) or b""
-            wanted = [decode(each) for each in decode_bundle(data, width) if each[_KIND_AT] in kinds]
+            wanted = [each for each in decode_bundle(data, width) if each[_KIND_AT] in kinds]
             if not wanted:
                 continue
             by_seq = {peek_seq(line): line for line in split_lines(dealt)}
-            for entry in wanted:
+            for each in wanted:
+                entry = decode(each)
                 line = by_seq.get(entry.seq)
-                yield entry, None if line is None else decode_line(line)
-
-
-def _pins(source: Source, admin: AdminBundle) -> Pins:
-    """What the auditor brings for the administrative log."""
-    try:
-        vkey = _asserted(source) if admin.vkey is None else parse_vkey(admin.vkey, TYPE_ED25519)
-    except LedgerError as error:
-        raise ConfigInvalid(f"--admin-vkey: {error}") from error
-    if admin.log_id is not None and (len(admin.log_id) != 64 or set(admin.log_id) - set("0123456789abcdef")):
-        raise ConfigInvalid("--admin-log-id is 64 hex digits in lower case")
-    return Pins(vkey, None if admin.log_id is None else bytes.fromhex(admin.log_id), None, admin.witnesses)
-
-
-def _asserted(source: Source) -> VerifierKey:
-    """The log key of the bundle's own genesis entry."""
-    checkpoint = parse_checkpoint(source.read(CHECKPOINT, MAX_CHECKPOINT_BYTES) or b"")
-    width = min(TILE_WIDTH, checkpoint.size)
-    data = source.read(Tile(ENTRIES, 0, width).path, MAX_BUNDLE_BYTES) if width else None
-    if not data:
-        raise Malformed("the bundle has no genesis entry that could tell its key")
-    return decode_genesis(decode(decode_bundle(data, width)[0]).public, checkpoint.origin).log
+                yield entry, leaf_hash(each), None if line is None else decode_line(line)

@@ -77,24 +77,27 @@ class MismatchFound(Struct, frozen=True, rename="camel"):
 
 
 class ActPending(Struct, frozen=True, rename="camel"):
-    """An act under which not everything was erased yet: `erased` of `count` events (0: it does not say how many)."""
+    """An act that was not carried out; `count` is of how many events (0: it does not say)."""
 
     position: str
     act: str
     count: int
-    erased: int
 
 
 class Admin(Struct, frozen=True, rename="camel"):
     """What `--admin` found: the audit of the administrative log, and whether each erasure rests on an act in it.
 
-    `matched` erasures named `events` events; of what does not match the first ones, and how many there are; acts not
-    carried out (the first ones and how many); how many acts were flagged. Nothing was matched where a log is faulty.
+    `matched` erasures named `events` events, `by_retention` of them on no order but the policy's; the site's log names
+    acts by their hashes, and so fixes the first `bound` entries of the administrative log; of what does not match the
+    first ones, and how many there are; acts not carried out (the first ones and how many); how many acts were flagged.
+    Nothing was matched where a log is faulty.
     """
 
     log: Report
     matched: int = 0
     events: int = 0
+    by_retention: int = 0
+    bound: int = 0
     mismatch_count: int = 0
     mismatches: tuple[MismatchFound, ...] = ()
     pending_count: int = 0
@@ -106,7 +109,8 @@ class Report(Struct, frozen=True, rename="camel", omit_defaults=True):
     """What `verify` says. Times as everywhere outside; `seconds` is how long it took.
 
     `faults` holds the first ones in log order, `fault_count` counts all. `root_key` is `pinned` if the log id or an
-    older checkpoint was given, else `asserted`: by the log itself (rule 4).
+    older checkpoint was given, else `asserted`: by the log itself (rule 4); of an administrative log also `bound`: an
+    erasure of the site's log names an act of it.
     """
 
     verdict: str
@@ -116,7 +120,7 @@ class Report(Struct, frozen=True, rename="camel", omit_defaults=True):
     size: int | None = None
     root: str = ""
     log_id: str = ""
-    root_key: Literal["pinned", "asserted", ""] = ""
+    root_key: Literal["pinned", "bound", "asserted", ""] = ""
     counts: Counts = Counts()
     first_recorded_at: str = ""
     last_recorded_at: str = ""
@@ -224,15 +228,18 @@ def _render_admin(admin: Admin) -> list[str]:
     lines = ["administrative log", *log]
     if admin.log.verdict != Verdict.SOUND:
         return [*lines, "  erasures   not compared with their acts"]
-    lines.append(f"  erasures   {admin.matched:,} match their acts ({admin.events:,} events)")
+    scheduled = f", {admin.by_retention:,} of them by retention, on no order" if admin.by_retention else ""
+    lines.append(f"  erasures   {admin.matched:,} match their acts ({admin.events:,} events){scheduled}")
+    own = "" if admin.bound == admin.log.size else "; those after are this log's own word"
+    lines.append(f"  bound      the site's log fixes {admin.bound:,} of its {admin.log.size:,} entries{own}")
     for found in admin.mismatches:
         lines.append(f"  UNMATCHED  entry {found.seq} of {found.log} ({found.what}): {plain(found.detail)}")
     if admin.mismatch_count > len(admin.mismatches):
         lines.append(f"  UNMATCHED  {admin.mismatch_count - len(admin.mismatches):,} more")
     for each in admin.pending:
-        count = f"{each.erased:,} of {each.count:,} events erased" if each.count else "nothing erased"
+        count = f" of {each.count:,} events" if each.count else ""
         lines.append(
-            f"  pending    {each.act} at {each.position}: {count} (not carried out yet, or nothing was left to erase)"
+            f"  pending    {each.act}{count} at {each.position}: not carried out yet, or nothing was left to erase"
         )
     if admin.pending_count > len(admin.pending):
         lines.append(f"  pending    {admin.pending_count - len(admin.pending):,} acts more")

@@ -366,11 +366,11 @@ EXAMPLES: list[msgspec.Struct] = [
     report.Live(9, 3, 1, (report.DifferenceFound("tile", "tile/0/000 is another one"),)),
     report.Counts(genesis=1, events=7),
     report.MismatchFound("s.example", 7, "orphan", "it names no act"),
-    report.ActPending("s.example.admin-log:3", "erasure.ordered", 2, 1),
+    report.ActPending("s.example.admin-log:3", "erasure.ordered", 2),
     report.Admin(
         report.Report("sound", 0, 0.25),
-        *(1, 2, 1, (report.MismatchFound("s.example", 7, "orphan", "it names no act"),)),
-        *(1, (report.ActPending("s.example.admin-log:3", "erasure.ordered", 2, 1),), 1),
+        *(1, 2, 1, 4, 1, (report.MismatchFound("s.example", 7, "orphan", "it names no act"),)),
+        *(1, (report.ActPending("s.example.admin-log:3", "erasure.ordered", 2),), 1),
     ),
     report.Report("fault", 1, 0.25, root_key="pinned", size=9, faults=(report.FaultFound(2, "it is missing"),)),
 ]

@@ -14,12 +14,13 @@ import pytest_asyncio
 from click.testing import CliRunner
 
 from ledger.admin_log import Wanted, acts, erase_due
-from ledger.administration import Act, Administration, Who, act_id_of
+from ledger.administration import Act, Administration, Who, act_id_of, named
 from ledger.cli import main
 from ledger.config import Settings
 from ledger.core.admin_act import AdminAct, admin_log_of
 from ledger.core.encoding import encode_time
 from ledger.core.entry import Kind, commitment, encode_seqs
+from ledger.core.erasing import events_hash, evidence_of
 from ledger.core.errors import ConfigInvalid, Unavailable
 from ledger.core.event import ErasureRecord, encode_payload
 from ledger.export import export
@@ -34,8 +35,8 @@ from tests.e2e.conftest import Shop
 from tests.harness import grant, now_ms, refusal
 from tests.vectors import spec_verifier
 
-EVIDENCE = "ab" * 32
-ADA = Who("ada", "operator", "ticket 7")
+EVIDENCE = evidence_of([b"\xcd" * 32])
+ADA = Who("ada", "operator", "ticket-7")
 
 
 class Office(NamedTuple):
@@ -88,11 +89,14 @@ class Office(NamedTuple):
         draft = ControlDraft(Kind.ERASURE, commit, signer.key_hash, signature, public, sealed)
         return int((await log.sequencer.submit_control(draft)).seq)
 
-    async def order(self, count: int, **details: str) -> str:
-        """The position of an act by which so many events may be erased."""
-        told = {"reason": "subject_request", "evidence": EVIDENCE, "count": str(count), **details}
-        act = Act("erasure.executed", "eraser", "ledger", "ticket 7", told)
-        return (await self.administration.record(self.site, act)).position
+    async def order(self, seqs: list[int]) -> str:
+        """An order and the act by which these events may be erased: how a record names it."""
+        erasure, asked = new_event_id(now_ms()), "cd" * 32
+        told = {"reason": "subject_request", "evidence": asked, "level": "erase", "erasure": erasure}
+        await self.administration.record(self.site, Act("erasure.ordered", "ada", "operator", "ticket-7", told))
+        told = {"reason": "subject_request", "evidence": EVIDENCE, "count": str(len(seqs)), "erasures": erasure}
+        act = Act("erasure.executed", "eraser", "ledger", details={**told, "events": events_hash(seqs)})
+        return named(await self.administration.record(self.site, act))
 
 
 @pytest_asyncio.fixture
@@ -104,15 +108,18 @@ async def test_an_operator_who_erases_a_withdrawal_through_the_database_is_found
     office: Office, tmp_path: Path
 ) -> None:
     seqs = [(await office.shop.record(event)).receipt.seq for event in (grant(), grant(), grant(), refusal())]
-    await office.erase(seqs[:2], await office.order(2))
-    await office.order(1)  # and not carried out
+    await office.erase(seqs[:2], await office.order(seqs[:2]))
+    await office.order(seqs[2:3])  # and not carried out
     before = await office.export(tmp_path / "before")
     code, report = office.verify(before)
     assert (code, report["verdict"]) == (0, "sound")
     told = report["admin"]
     assert (told["matched"], told["events"], told["mismatchCount"], told["log"]["verdict"]) == (1, 2, 0, "sound")
-    assert [(each["act"], each["erased"], each["count"]) for each in told["pending"]] == [("erasure.executed", 0, 1)]
-    assert any("own bundle" in note["detail"] for note in told["log"]["notes"])
+    assert [(each["act"], each["count"]) for each in told["pending"]] == [
+        ("erasure.ordered", 0),
+        ("erasure.executed", 1),
+    ]
+    assert told["log"]["rootKey"] == "bound"
     log = await office.shop.service.sites.admin_log(office.site)
     pinned = ("--admin-vkey", log.log_vkey, "--admin-log-id", log.log_id.hex())
     assert office.verify(before, *pinned)[0] == 0
@@ -120,7 +127,7 @@ async def test_an_operator_who_erases_a_withdrawal_through_the_database_is_found
     assert spec_verifier.audit(before[1], log.log_vkey, log.log_id).exit == 0
 
     await office.administration.record(office.site, ADA._replace(flagged="unclear").act("erasure.ordered"))
-    awkward = await office.erase([seqs[3]], f"{log.site}:9999", "cd" * 32)
+    awkward = await office.erase([seqs[3]], f"{log.site}:9999:{'00' * 32}", "cd" * 32)
     after = await office.export(tmp_path / "after")
     assert spec_verifier.audit(after[0], office.shop.site.log_vkey).exit == 0, "the log alone is sound"
     code, report = office.verify(after, *pinned)
@@ -218,11 +225,11 @@ async def test_acts_are_forgotten_after_their_term_and_those_on_which_erasures_r
     office: Office, tmp_path: Path
 ) -> None:
     ordered = await office.shop.record(grant())
-    await office.erase([ordered.receipt.seq], await office.order(1))
+    await office.erase([ordered.receipt.seq], await office.order([ordered.receipt.seq]))
     there = ADA._replace(address="2001:db8::7")
     await office.administration.record(office.site, there.act("key.created"))
-    named = await office.administration.record(office.site, there.act("erasure.ordered"))
-    assert "2001:db8" not in b64decode(named.payload).decode(), "what stays holds no address"
+    acted = await office.administration.record(office.site, there.act("erasure.ordered"))
+    assert "2001:db8" not in b64decode(acted.payload).decode(), "what stays holds no address"
     log = await office.shop.service.sites.admin_log(office.site)
     pool, day_ms = office.shop.pool, 86_400_000
     assert await erase_due(office.administration, pool, log, now_ms()) == 0
