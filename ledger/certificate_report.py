@@ -19,7 +19,7 @@ from ledger.terminal import plain, row, wrapped
 POSITIONS_SHOWN = 12
 """Ranges of one entry that are shown to people; programs get them all."""
 
-SUBJECTS = {"visitor": "one visitor", "account": "one account", "site": "everybody on the site"}
+SUBJECTS = {"visitor": "one visitor", "account": "one account"}
 LEVELS = {
     "erase": "erased",
     "hold": "erased; a copy is held as proof, sealed under a key of its own",
@@ -74,6 +74,10 @@ def render(report: CertificateReport) -> str:
 def _headline(report: CertificateReport) -> str:
     if report.failures:
         return "FAILED: this is not what the log holds, or not a certificate. Nothing of it can be relied on."
+    if report.verified and report.certificate is not None and not report.certificate.entries:
+        return (
+            "VERIFIED: the site signed that nothing was held, which no log can show: bring a receipt if you have one."
+        )
     if report.verified:
         return "VERIFIED: the log holds every erasure that this certificate names, as it says."
     return "UNPROVEN: nothing failed, but not everything that proves it could be checked."
@@ -139,13 +143,17 @@ def _remains(told: Certificate) -> Iterable[tuple[str, str]]:
         yield "block", f"the id takes no new events until {told.blocked_until}, under a keyed hash"
     if not told.rewritten_at:
         yield "disk", "deleted bytes may lie in pages of the database until it is rewritten, which it was not yet"
+    if told.backups_until:
+        yield "backups", f"those taken before hold it, sealed; the first one after {told.backups_until} takes them away"
+    elif told.entries:
+        yield "backups", "those taken before may hold it, sealed; until when, the ledger was not told: ask the operator"
 
 
 def _limits(report: CertificateReport) -> str:
     if report.failures:
         return "A file that was damaged on its way fails as well: ask for another copy."
     return (
-        "Backups taken before are not rewritten; a restore erases again before anything is served. "
+        "Backups are not rewritten; a restore erases again before anything is served. "
         "It does not prove that no copy is left anywhere: that is the operator's signed word, and whoever shows such a "
         "copy proves the operator wrong. Whoever sent the request can show that its evidence is the one above."
     )

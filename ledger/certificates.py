@@ -33,6 +33,7 @@ from ledger.core.certificate_check import verify_certificate
 from ledger.core.encoding import decode_base64, encode_base64, encode_time
 from ledger.core.entry import decode, decode_seqs
 from ledger.core.errors import InputRefused, NotFound, Unavailable
+from ledger.core.jws import thumbprint
 from ledger.core.merkle import leaf_hash
 from ledger.core.note import TYPE_ED25519, parse_vkey
 from ledger.erasing.orders import DETAILS
@@ -95,7 +96,7 @@ async def certificate(service: Service, keys: ReceiptKeys, site: Site, erasure_i
     key = await keys.signing(site, service.sites.loaded())
     told = await _certificate(service, site, UUID(erasure_id))
     token = sign_certificate(told, key)
-    report = verify_certificate(token, [parse_vkey(site.log_vkey, TYPE_ED25519)])
+    report = verify_certificate(token, [parse_vkey(site.log_vkey, TYPE_ED25519)], [thumbprint(key.public)])
     if not report.verified:
         why = "; ".join(f"{check.name}: {check.detail}" for check in report.failures)
         log.error("site %s: the certificate of erasure %s would not be verified (%s)", site.site, erasure_id, why)
@@ -132,6 +133,7 @@ async def _certificate(service: Service, site: Site, erasure: UUID) -> Certifica
     entries = await _entries(service, site, await ask(pool, _ENTRIES, site.site_id, erasure))
     last_seq = entries[-1].seq if entries else None
     signed = await ask(pool, _SIGNED_AT, site.site_id, last_seq) if entries else []
+    keep_ms = service.sites.settings.backup_keep_ms if entries else None
     return Certificate(
         format=FORMAT,
         site=site.site,
@@ -165,6 +167,7 @@ async def _certificate(service: Service, site: Site, erasure: UUID) -> Certifica
         instruction=details.instruction,
         evidence_salt=details.salt if derived else None,
         rewritten_at=_time_of(row["rewritten_at"], row["ended_ms"]),
+        backups_until=None if keep_ms is None else encode_time(row["ended_ms"] + keep_ms),
         consumers=[_consumer(one, last_seq) for one in await service.consumers.all(site)],
     )
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ledger.core.duration import HOUR_MS, parse_keep
 from ledger.core.encoding import decode_base64, encode_base64
 from ledger.core.errors import ConfigInvalid, Malformed
 from ledger.core.sealing import SECRET_BYTES, Master
@@ -51,6 +52,11 @@ VARIABLES = (
         "LEDGER_BACKUP_DIR", "", "directory of backups; the worker keeps the data keys and erasures beside them current"
     ),
     Variable(
+        "LEDGER_BACKUP_KEEP",
+        "",
+        "how long backups are kept, like `35d`: `backup` removes older ones, certificates tell it; empty: neither",
+    ),
+    Variable(
         "LEDGER_ERASURE_BATCH_SECONDS",
         "3600",
         "how long an erasure may wait for others, so that one entry does not tie one person's visits together; 0: not",
@@ -86,6 +92,7 @@ class Settings:
     witness_policy: Path | None = None
     anchor_dir: Path | None = None
     backup_dir: Path | None = None
+    backup_keep_ms: int | None = None
     demo: Path | None = None
     trusted_proxies: str = ""
     region_header: str = ""
@@ -133,6 +140,7 @@ class Settings:
             "LEDGER_WORKER_PORT": str(self.worker_port),
             "LEDGER_ANCHOR_DIR": str(self.anchor_dir) if self.anchor_dir else "",
             "LEDGER_BACKUP_DIR": str(self.backup_dir) if self.backup_dir else "",
+            "LEDGER_BACKUP_KEEP": f"{self.backup_keep_ms // HOUR_MS}h" if self.backup_keep_ms else "",
             "LEDGER_ERASURE_BATCH_SECONDS": str(self.erasure_batch_seconds),
             "LEDGER_ERASURE_BATCH_PEOPLE": str(self.erasure_batch_people),
             "LEDGER_WITNESS_POLICY": str(self.witness_policy) if self.witness_policy else "",
@@ -175,6 +183,7 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         erasure_batch_people=_whole(values, "LEDGER_ERASURE_BATCH_PEOPLE", 1, 100),
         witness_policy=Path(values["LEDGER_WITNESS_POLICY"]) if values["LEDGER_WITNESS_POLICY"] else None,
         backup_dir=Path(values["LEDGER_BACKUP_DIR"]) if values["LEDGER_BACKUP_DIR"] else None,
+        backup_keep_ms=parse_keep(values["LEDGER_BACKUP_KEEP"]) if values["LEDGER_BACKUP_KEEP"] else None,
         demo=Path(values["LEDGER_DEMO"]) if values["LEDGER_DEMO"] else None,
         trusted_proxies=_networks(values, "LEDGER_TRUSTED_PROXIES"),
         region_header=_region_header(values),

@@ -16,7 +16,6 @@ import click
 import pytest
 import yaml
 
-from ledger.backup.folder import parse_keep
 from ledger.cli import main
 from ledger.config import VARIABLES
 from ledger.embedded.binaries import find_nats, find_postgres
@@ -203,7 +202,7 @@ def test_the_timer_and_the_job_give_a_command_that_there_is_and_nothing_secret(n
         assert command is not None
         given = command.make_context(words[0], list(words[1:])).params
         assert words[0] == name
-        assert given["touched"] if name == "scrub" else parse_keep(given["keep"]) == 35 * 24 * 3_600_000
+        assert given["touched"] if name == "scrub" else given["keep"] is None  # LEDGER_BACKUP_KEEP, for all
     assert "Type=oneshot" in unit
     assert "EnvironmentFile=" in unit
     assert not re.search(r"^Environment=.*(SECRET|PASSWORD)", unit, flags=re.MULTILINE)

@@ -23,6 +23,7 @@ from ledger.backup.take import Target, record, take
 from ledger.commands.acting import AS
 from ledger.commands.locate import DATA, find_admin_url, find_settings
 from ledger.config import Settings, load_settings
+from ledger.core.duration import HOUR_MS, parse_keep
 from ledger.core.encoding import encode_time
 from ledger.core.errors import ConfigInvalid, LedgerError
 from ledger.core.sealing import Master
@@ -42,7 +43,11 @@ OLD_SECRET = click.option(
     metavar="DIR|FILE|-",
     help="A directory (a file by time in it), a file, or standard output; else LEDGER_BACKUP_DIR.",
 )
-@click.option("--keep", metavar="PERIOD", help="Remove backups of the directory that are older, like 35d, 12h or 8w.")
+@click.option(
+    "--keep",
+    metavar="PERIOD",
+    help="Remove backups of the directory that are older, like 35d, 12h or 8w; else LEDGER_BACKUP_KEEP.",
+)
 @AS
 @DATA
 @click.pass_context
@@ -57,8 +62,8 @@ def backup_command(context: click.Context, to: str | None, keep: str | None, act
         return
     settings, admin_url = find_settings(data), find_admin_url(data)
     target = _target(settings, to)
-    keep_ms = None if keep is None else folder.parse_keep(keep)
-    if keep_ms is not None and target.directory is None:
+    keep_ms = settings.backup_keep_ms if keep is None else parse_keep(keep)
+    if keep is not None and target.directory is None:
         raise click.UsageError("--keep goes with a directory of backups")
     extra = {}
     if not os.environ.get("LEDGER_DATABASE_URL"):
@@ -82,11 +87,11 @@ def backup_command(context: click.Context, to: str | None, keep: str | None, act
                 f"LEDGER_BACKUP_DIR={target.beside}, which keeps them current, a restore brings back the erased",
                 err=True,
             )
-        if target.directory is not None and keep is not None:
+        if target.directory is not None and keep_ms is not None:
             oldest = folder.kept_in(target.directory)[0]
             click.echo(
                 f"the oldest is of {encode_time(oldest.taken_ms)}; what is erased now is in no backup here any more "
-                f"{keep} from now, as long as backups go on",
+                f"{keep or f'{keep_ms // HOUR_MS}h'} from now, as long as backups go on",
                 err=True,
             )
 

@@ -17,9 +17,6 @@ from ledger.durable import sync_directory
 SUFFIX, PARTIAL = ".backup", ".partial"
 KEYRING, ERASURES, ACTS, ORDERS = "keyring", "erasures", "acts", "orders"
 _NAME = re.compile(r"([0-9]{8}T[0-9]{6})\.([0-9]{3})Z\.backup")
-_KEEP = re.compile(r"([1-9][0-9]{0,4})([hdw])")
-_HOUR_MS = 3_600_000
-_UNITS_MS = {"h": _HOUR_MS, "d": 24 * _HOUR_MS, "w": 7 * 24 * _HOUR_MS}
 
 
 class Kept(NamedTuple):
@@ -45,14 +42,6 @@ def kept_in(directory: Path) -> list[Kept]:
                     moment = datetime.strptime(match[1], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
                     found.append(Kept(path, int(moment.timestamp()) * 1000 + int(match[2])))
     return sorted(found, key=lambda kept: kept.taken_ms)
-
-
-def parse_keep(text: str) -> int:
-    """`35d`, `12h` or `8w` in milliseconds; `ConfigInvalid` otherwise."""
-    match = _KEEP.fullmatch(text)
-    if match is None:
-        raise ConfigInvalid("--keep is a number of hours, days or weeks, like 12h, 35d or 8w")
-    return int(match[1]) * _UNITS_MS[match[2]]
 
 
 def prune(directory: Path, keep_ms: int, now_ms: int) -> list[Path]:

@@ -22,7 +22,7 @@ from ledger.core.errors import ConfigInvalid, Malformed
 from ledger.core.event import EventId, matches
 from ledger.core.jws import decode_base64url, thumbprint
 from ledger.core.note import TYPE_ED25519, parse_vkey
-from ledger.core.receipt_message import MAX_RECEIPT_BYTES, parse_receipt
+from ledger.core.receipt_message import MAX_RECEIPT_BYTES
 
 EXIT_CODES = {"verified": 0, "failed": 1, "unproven": 3}
 MAX_JWKS_BYTES = 1024 * 1024
@@ -87,6 +87,7 @@ async def _get(data: Path, site_name: str, erasure: str) -> bytes:
     multiple=True,
     help="A receipt of an event that the erasure has to have named; may be repeated.",
 )
+@click.option("--evidence", metavar="HEX", help="The evidence of your own request, as it was sent: SHA-256 of it.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.pass_context
 def verify_command(
@@ -95,11 +96,13 @@ def verify_command(
     log_vkeys: tuple[str, ...],
     jwks: BinaryIO | None,
     receipts: tuple[BinaryIO, ...],
+    evidence: str | None,
     as_json: bool,
 ) -> None:
     """Verify a certificate of erasure offline: FILE as it was got, - reads it from standard input.
 
-    Take the log's key from where you trust it, never from the certificate itself.
+    Take the keys from where you trust them, never from the certificate itself: without --jwks it is not proven who
+    signed.
     Exit code 0: verified, 1: failed, 2: could not run, 3: not everything that proves it could be checked.
     """
     with or_could_not_run(context):
@@ -107,7 +110,8 @@ def verify_command(
             file.read(MAX_CERTIFICATE_BYTES + 2),
             tuple(parse_vkey(text, TYPE_ED25519) for text in log_vkeys),
             () if jwks is None else _key_names(jwks.read(MAX_JWKS_BYTES + 1)),
-            tuple(parse_receipt(receipt.read(MAX_RECEIPT_BYTES + 1)).seq for receipt in receipts),
+            tuple(receipt.read(MAX_RECEIPT_BYTES + 1) for receipt in receipts),
+            evidence,
         )
         text = told(report).encode().decode() if as_json else render(report).removesuffix("\n")
     click.echo(text)

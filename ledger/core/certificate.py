@@ -87,6 +87,7 @@ class Certificate(Member, frozen=True):
     `published_at`: when a checkpoint that covers all of it was signed. `held`: openings under a key of their own, until
     `held_until`. `blocked_until`: until then nothing is recorded under the id. `rewritten_at`: when the tables that had
     held it were written anew, so that the deleted bytes are gone from their pages too; absent: not yet.
+    `backups_until`: backups that were taken before are kept until then, sealed; absent: nobody told the ledger.
     """
 
     format: Text
@@ -95,7 +96,7 @@ class Certificate(Member, frozen=True):
     log_id: DocumentHash
     log_vkey: Text
     erasure: EventId
-    subject: Literal["visitor", "account", "site"]
+    subject: Literal["visitor", "account"]
     level: Literal["erase", "hold"]
     reason: Literal["subject_request", "retention", "controller_instruction", "legal_order", "capture_error"]
     evidence: DocumentHash
@@ -113,6 +114,7 @@ class Certificate(Member, frozen=True):
     marks: list[CertifiedMark] = []
     blocked_until: Time | None = None
     rewritten_at: Time | None = None
+    backups_until: Time | None = None
     instruction: Text | None = None
     evidence_salt: Base64 | None = None
     consumers: list[CertifiedConsumer] = []
@@ -172,7 +174,7 @@ def spans(positions: Sequence[str]) -> list[tuple[int, int]]:
 def _times(certificate: Certificate) -> Iterable[str]:
     optional = (
         *(certificate.published_at, certificate.held_until, certificate.blocked_until),
-        *(certificate.rewritten_at,),
+        *(certificate.rewritten_at, certificate.backups_until),
         *(one.confirmed_at for one in certificate.consumers),
     )
     yield from (certificate.requested_at, certificate.blocked_at, certificate.erased_at, certificate.issued_at)

@@ -1,7 +1,8 @@
 """Certificates of erasure verified offline (SPEC.md section 22): every check by name, how it ended, and why.
 
-It takes nothing on trust but the keys that the reader brings. That openings are gone from a database is the operator's
-word, which this makes evidence: who later shows such an opening, or answers from it, has signed that it was erased.
+It takes nothing on trust but the keys that the reader brings. That openings are gone from a database, what remains and
+who confirmed is the operator's word, which this makes evidence: whoever later shows such an opening, or answers from
+it, has signed that it was erased.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import NamedTuple
 
-from ledger.core import jws
+from ledger.core import jws, receipt
+from ledger.core.admin_act import admin_log_of
 from ledger.core.certificate import (
     JWS_TYPE,
     MAX_CERTIFICATE_BYTES,
@@ -48,8 +50,8 @@ class CheckName(StrEnum):
     RECEIPTS = "receipts"
 
 
-OPTIONAL = frozenset({CheckName.SIGNER, CheckName.RECEIPTS})
-"""Checks that need more than the log's key: without them a certificate may be called verified all the same."""
+OPTIONAL = frozenset({CheckName.RECEIPTS})
+"""Checks that need more than the keys: without them a certificate may be called verified all the same."""
 
 
 class CertificateReport(NamedTuple):
@@ -68,7 +70,7 @@ class CertificateReport(NamedTuple):
 
     @property
     def verified(self) -> bool:
-        """Whether nothing failed, and everything was checked that the log's key is enough for."""
+        """Whether nothing failed, and everything was checked that the keys are enough for."""
         return not self.failures and all(
             check.result == Result.OK for check in self.checks if check.name not in OPTIONAL
         )
@@ -78,15 +80,16 @@ def verify_certificate(
     data: bytes,
     log_vkeys: Collection[VerifierKey],
     signers: Collection[str] = (),
-    receipts: Collection[int] = (),
+    receipts: Collection[bytes] = (),
+    evidence: str | None = None,
 ) -> CertificateReport:
     """Check a certificate's bytes; never raises on what they hold.
 
     `log_vkeys`: keys of the log, of which one has to have signed each checkpoint. `signers`: names (RFC 7638
-    thumbprints) of the site's receipt keys. `receipts`: positions that the reader holds receipts of, and that the
-    certificate has to name.
+    thumbprints) of the site's receipt keys. `receipts`: files of the reader's, of events that the certificate has to
+    name. `evidence`: of the reader's own request (64 hex digits), so that it is no other person's certificate.
     """
-    run = _Run(data, tuple(log_vkeys), frozenset(signers), tuple(receipts))
+    run = _Run(data, tuple(log_vkeys), frozenset(signers), tuple(receipts), evidence)
     run.do(CheckName.CERTIFICATE, run.read)
     run.do(CheckName.SIGNATURE, run.check_signature, CheckName.CERTIFICATE)
     run.do(CheckName.SIGNER, run.check_signer, CheckName.SIGNATURE)
@@ -96,7 +99,7 @@ def verify_certificate(
     run.do(CheckName.EVIDENCE, run.check_evidence, CheckName.RECORDS)
     run.do(CheckName.INCLUSION, run.check_inclusion, CheckName.LOG, CheckName.ENTRIES)
     run.do(CheckName.TIMES, run.check_times, CheckName.RECORDS)
-    run.do(CheckName.RECEIPTS, run.check_receipts, CheckName.ENTRIES)
+    run.do(CheckName.RECEIPTS, run.check_receipts, CheckName.LOG, CheckName.ENTRIES)
     return CertificateReport(tuple(run.checks), run.certificate, "" if run.signed is None else run.signed.key_name)
 
 
@@ -104,10 +107,16 @@ class _Run(Checks[CheckName]):
     """One verification: what was brought, what was read so far, and the checks done."""
 
     def __init__(
-        self, data: bytes, vkeys: tuple[VerifierKey, ...], signers: frozenset[str], receipts: tuple[int, ...]
+        self,
+        data: bytes,
+        vkeys: tuple[VerifierKey, ...],
+        signers: frozenset[str],
+        receipts: tuple[bytes, ...],
+        evidence: str | None,
     ) -> None:
         super().__init__()
-        self.data, self.vkeys, self.signers, self.receipts = data, vkeys, signers, receipts
+        self.data, self.vkeys, self.signers = data, vkeys, signers
+        self.receipts, self.evidence = receipts, evidence
         self.signed: jws.Signed | None = None
         self.certificate: Certificate | None = None
         self.entries: list[tuple[CertifiedEntry, Entry]] = []
@@ -143,6 +152,8 @@ class _Run(Checks[CheckName]):
             raise Malformed("the origin is of another site's log")
         if not any(vkey.name == told.origin for vkey in self.vkeys):
             raise KeyRefused("no log key brought along is of this site's log")
+        if told.act.rpartition(":")[0] != admin_log_of(told.site):
+            raise Malformed("the act that ordered it is none of this site's administrative log")
         return f"the log key brought along is that of {told.origin}"
 
     def check_entries(self) -> str:
@@ -176,11 +187,15 @@ class _Run(Checks[CheckName]):
             record = decode_payload(payload, ErasureRecord)
             if record.site != told.site:
                 raise Malformed(f"the record of entry {one.seq} is of another site")
+            if record.reason != told.reason:
+                raise Malformed(f"the record of entry {one.seq} says another reason: {record.reason}")
             self.records.append(record)
         return "each entry commits to the record that says why"
 
     def check_evidence(self) -> str:
         told = self._told()
+        if self.evidence not in (None, told.evidence):
+            raise Malformed("its evidence is not that of your request: it is another person's, or of another request")
         if told.evidence_salt is not None:
             preimage = decode_base64(told.evidence_salt) + (told.instruction or "").encode("utf-8", "surrogatepass")
             if sha256(preimage).hexdigest() != told.evidence:
@@ -208,6 +223,8 @@ class _Run(Checks[CheckName]):
             if True not in [proof.checkpoint.signed_by(vkey) for vkey in mine]:
                 raise BadSignature("the log key brought along did not sign the checkpoint")
             proof.check(leaf_hash(decode_base64(one.entry)))
+        if not told.entries:
+            return "there is no entry to look for"
         return "each entry is in the log, under a checkpoint that the log key signed"
 
     def check_times(self) -> str:
@@ -215,9 +232,11 @@ class _Run(Checks[CheckName]):
         in_order = (told.requested_at, told.blocked_at, told.erased_at, told.issued_at)
         if list(in_order) != sorted(in_order, key=decode_time):
             raise Malformed("it was requested, blocked, erased and certified in another order")
+        if told.backups_until is not None and decode_time(told.backups_until) < decode_time(told.erased_at):
+            raise Malformed("backups are said to be kept until before the erasure, which took what they hold")
         for (one, entry), record in zip(self.entries, self.records, strict=True):
-            if decode_time(record.requested_at) > entry.ms:
-                raise Malformed(f"entry {one.seq} was recorded before what its record says was requested")
+            if decode_time(record.requested_at) > decode_time(told.requested_at):
+                raise Malformed(f"the record of entry {one.seq} is of requests that came later")
             if entry.ms > decode_time(told.erased_at):
                 raise Malformed(f"entry {one.seq} was recorded after the erasure is said to have ended")
         if self.entries and decode_time(told.blocked_at) > self.entries[0][1].ms:
@@ -225,11 +244,18 @@ class _Run(Checks[CheckName]):
         return "requested, then blocked, then erased, then certified"
 
     def check_receipts(self) -> str:
+        told = self._told()
         if not self.receipts:
             raise NotChecked("no receipt was brought along that the erasure should cover")
-        kept = {one.seq for one in self._told().kept}
+        kept = {one.seq for one in told.kept}
         named = sorted(span for one, _ in self.entries for span in spans(one.erased))
-        for seq in self.receipts:
+        for data in self.receipts:
+            found = receipt.verify_receipt(data, self.vkeys)
+            if found.receipt is None or found.failures:
+                raise Malformed(f"a receipt brought along is none itself: {found.failures[0].detail}")
+            if found.receipt.site != told.site:
+                raise Malformed(f"a receipt brought along is of another site: {found.receipt.site}")
+            seq = found.receipt.seq
             at = bisect_right(named, (seq, MAX_INT)) - 1
             if at < 0 or named[at][1] < seq:
                 why = "it is listed as kept" if seq in kept else "the certificate does not name it"

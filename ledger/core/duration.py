@@ -1,4 +1,5 @@
-"""ISO 8601 durations, added to a moment by the calendar. Says nothing of what a period means.
+"""ISO 8601 durations, added to a moment by the calendar, and terms in hours, days or weeks. Says nothing of what a
+period means.
 
 Years and months are calendar months in UTC: the day of the month is kept and cut to the month's last day, so that
 2024-02-29 plus P12M is 2025-02-28 and 2026-08-31 plus P6M is 2027-02-28. Weeks, days and less are fixed lengths of
@@ -12,6 +13,9 @@ from calendar import monthrange
 from datetime import date
 from functools import lru_cache
 
+from ledger.core.errors import ConfigInvalid
+
+HOUR_MS = 3600 * 1000
 DAY_MS = 24 * 3600 * 1000
 MAX_DURATION_YEARS = 100
 
@@ -20,6 +24,8 @@ _FORM = re.compile(
     r"(?P<time>T(?:(?P<hours>\d{1,6})H)?(?:(?P<minutes>\d{1,8})M)?(?:(?P<seconds>\d{1,10})S)?)?",
     re.ASCII,
 )
+_KEEP = re.compile(r"([1-9][0-9]{0,4})([hdw])")
+_UNITS_MS = {"h": HOUR_MS, "d": DAY_MS, "w": 7 * DAY_MS}
 _UNIX_ORDINAL = date(1970, 1, 1).toordinal()
 _CYCLE_DAYS = 146_097
 """The Gregorian calendar repeats itself every 400 years, so dates beyond Python's are computed in the first cycle."""
@@ -55,6 +61,14 @@ def parse_duration(text: str) -> Duration | None:
     duration = Duration(text)
     duration.months, duration.fixed_ms = months, seconds * 1000
     return duration
+
+
+def parse_keep(text: str) -> int:
+    """`35d`, `12h` or `8w` in milliseconds; `ConfigInvalid` otherwise."""
+    match = _KEEP.fullmatch(text)
+    if match is None:
+        raise ConfigInvalid("what is kept is kept for a number of hours, days or weeks, like 12h, 35d or 8w")
+    return int(match[1]) * _UNITS_MS[match[2]]
 
 
 @lru_cache(maxsize=8_192)

@@ -34,6 +34,8 @@ async def stream(settings: Settings) -> Finding:
 def backups(settings: Settings) -> Finding:
     """Whether they are taken, and are whole with what lies beside them."""
     age = age_of(settings.backup_dir, time.time_ns() // 1_000_000)
+    if settings.backup_dir is not None and settings.backup_keep_ms is None:
+        return advice("backups", f"{age.detail}; LEDGER_BACKUP_KEEP is not set, so no certificate tells until when")
     return (good if age.good else advice)("backups", age.detail)
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 import msgspec
 
 from ledger.config import Settings
+from ledger.core.duration import parse_keep
 from ledger.core.encoding import decode_base64, encode_base64
 from ledger.core.errors import ConfigInvalid
 from ledger.credentials import CREDENTIALS_NAME, SiteKeys
@@ -163,7 +164,8 @@ class DataDirectory:
 
     def settings(self) -> Settings:
         """What commands need to reach the ledger while `up` runs here; `ConfigInvalid` where no `up` ever ran.
-        The environment says where its backups are, for they are not to lie in the directory that they are of."""
+        The environment says where its backups are, for they are not to lie in the directory that they are of, and for
+        how long they are kept."""
         installation = self._made()
         return Settings(
             database_url=database_url(
@@ -177,6 +179,7 @@ class DataDirectory:
             origin_prefix=installation.origin_prefix,
             witness_policy=self.witnesses if self.witnesses.exists() else None,
             backup_dir=Path(backups).absolute() if (backups := os.environ.get("LEDGER_BACKUP_DIR")) else None,
+            backup_keep_ms=parse_keep(keep) if (keep := os.environ.get("LEDGER_BACKUP_KEEP")) else None,
         )
 
     def postgres_server(self, installation: Installation) -> Postgres:

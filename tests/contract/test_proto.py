@@ -230,6 +230,7 @@ CERTIFIED = certificate.Certificate(
     marks=[certificate.CertifiedMark("*", "2029-11-21T03:00:00.000Z")],
     blocked_until="2026-11-28T03:00:00.000Z",
     rewritten_at="2026-11-22T03:00:00.000Z",
+    backups_until="2026-12-26T03:00:00.000Z",
     instruction="ticket 7",
     evidence_salt="AA==",
     consumers=[certificate.CertifiedConsumer("warehouse", "s.example:9", "2026-11-21T03:00:00.000Z", True)],

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from ledger.backup.age import age_of
-from ledger.backup.folder import ERASURES, KEYRING, alone_in, kept_in, name_of, parse_keep, prune
+from ledger.backup.folder import ERASURES, KEYRING, alone_in, kept_in, name_of, prune
 from ledger.backup.journal import LEAF_BYTES, ActLine, ErasureLine, Journal
 from ledger.backup.stream import Damaged
 from ledger.backup.tail import _longest
+from ledger.core.duration import parse_keep
 from ledger.core.entry import Entry, Kind, encode, encode_seqs
 from ledger.core.errors import ConfigInvalid
 from ledger.core.merkle import leaf_hash

@@ -19,7 +19,7 @@ from ledger.core.checks import Result
 from ledger.core.entry import Kind
 from ledger.core.errors import Malformed
 from tests.logbuilder import LogBuilder, key
-from tests.receipts import b64, proof_of, utc
+from tests.receipts import b64, encode, proof_of, receipt_of, utc
 
 REQUESTED = "2026-11-21T03:00:00.000Z"
 MINE, ANOTHER = (sha256(name).digest() for name in (b"my request", b"another person's"))
@@ -85,6 +85,7 @@ GOOD = certificate_of()
 
 def verify(told: Certificate, **brought: Any) -> CertificateReport:
     brought.setdefault("log_vkeys", [LOG.log_vkey])
+    brought.setdefault("signers", [jws.thumbprint(SIGNER.public)])
     return verify_certificate(sign_certificate(told, SIGNER), **brought)
 
 
@@ -96,19 +97,31 @@ def with_entry(**members: Any) -> Certificate:
     return replace(GOOD, entries=[msgspec.structs.replace(GOOD.entries[0], **members), GOOD.entries[1]])
 
 
-def test_a_certificate_is_verified_with_nothing_but_the_logs_key() -> None:
+def receipt(at: int, log: LogBuilder = LOG, **members: Any) -> bytes:
+    return encode(receipt_of(log, at) | members)
+
+
+def test_a_certificate_is_verified_with_the_logs_key_and_the_sites_receipt_key() -> None:
     report = verify(GOOD)
     assert not report.failures
     assert report.verified
-    assert {check.name for check in report.checks if check.result == Result.NOT_CHECKED} == {
-        CheckName.SIGNER,
-        CheckName.RECEIPTS,
-    }
+    assert {check.name for check in report.checks if check.result == Result.NOT_CHECKED} == {CheckName.RECEIPTS}
 
 
-def test_with_the_sites_receipt_key_and_a_receipt_every_check_is_made() -> None:
-    report = verify(GOOD, signers=[jws.thumbprint(SIGNER.public)], receipts=[3, 7, 11])
+def test_who_signed_is_proven_by_nothing_but_a_key_that_the_reader_brings() -> None:
+    """Whoever has seen the entries of somebody's erasure could have written the rest: what remains, who confirmed."""
+    report = verify_certificate(sign_certificate(GOOD, key("anybody")), [LOG.log_vkey])
+    assert (report.failures, report.result(CheckName.SIGNER), report.verified) == ((), Result.NOT_CHECKED, False)
+
+
+def test_with_a_receipt_and_the_evidence_of_ones_request_every_check_is_made() -> None:
+    report = verify(GOOD, receipts=[receipt(3), receipt(7), receipt(11)], evidence=MINE.hex())
     assert {check.result for check in report.checks} == {Result.OK}
+
+
+def test_the_certificate_of_another_person_who_went_in_the_same_entry_is_not_mine() -> None:
+    (failure,) = verify(GOOD, evidence=ANOTHER.hex()).failures
+    assert failure.name == CheckName.EVIDENCE
 
 
 def test_an_erasure_of_somebody_of_whom_nothing_was_held_is_certified_too() -> None:
@@ -136,6 +149,9 @@ TAMPERED: dict[str, tuple[Certificate, str]] = {
     "an entry of an event": (with_entry(entry=b64(LOG.entries[5])), CheckName.ENTRIES),
     "another record": (with_entry(record=b64(LOG.record(reason="legal_order"))), CheckName.RECORDS),
     "another salt": (with_entry(salt=b64(bytes(32))), CheckName.RECORDS),
+    "another reason": (replace(GOOD, reason="retention"), CheckName.RECORDS),
+    "an act of another site": (replace(GOOD, act="we-nera.com.admin-log:4"), CheckName.LOG),
+    "backups that end before": (replace(GOOD, backups_until=REQUESTED), CheckName.TIMES),
     "another log": (replace(GOOD, origin="ledger.example/we-nera.com"), CheckName.LOG),
     "evidence that is not the request's": (replace(GOOD, evidence="0" * 64), CheckName.EVIDENCE),
     "a request left out": (with_entry(requests=[MINE.hex()]), CheckName.EVIDENCE),
@@ -168,9 +184,25 @@ def test_a_record_of_another_site_or_a_later_request_fails() -> None:
     assert [check.name for check in verify(certificate_of(later)).failures] == [CheckName.TIMES]
 
 
-@pytest.mark.parametrize(("seq", "why"), [(5, "kept"), (8, "not name it"), (1, "not name it"), (2**52, "not name it")])
-def test_a_receipt_that_the_erasure_does_not_cover_fails(seq: int, why: str) -> None:
-    (failure,) = verify(GOOD, receipts=[2, seq]).failures
+ELSEWHERE = LogBuilder("ledger.example/we-nera.com")
+ELSEWHERE.policy()
+ELSEWHERE.events(12)
+
+
+@pytest.mark.parametrize(
+    ("brought", "why"),
+    [
+        (receipt(5), "kept"),
+        (receipt(8), "not name it"),
+        (receipt(13), "not name it"),
+        (receipt(3, ELSEWHERE), "log key brought along"),
+        (receipt(8, seq=3, position=f"{LOG.site}:3"), "its entry 8"),
+        (b"{}", "missing"),
+    ],
+    ids=["kept", "left", "the last", "another site's", "another position's", "none"],
+)
+def test_a_receipt_that_the_erasure_does_not_cover_fails(brought: bytes, why: str) -> None:
+    (failure,) = verify(GOOD, receipts=[receipt(2), brought]).failures
     assert failure.name == CheckName.RECEIPTS
     assert why in failure.detail
 
@@ -182,7 +214,7 @@ def test_a_certificate_by_another_key_than_the_sites_fails() -> None:
 
 def test_a_payload_that_was_changed_after_signing_fails() -> None:
     header, _, signature = sign_certificate(GOOD, SIGNER).split(b".")
-    other = certificates.encode_certificate(replace(GOOD, reason="retention"))
+    other = certificates.encode_certificate(replace(GOOD, level="hold"))
     report = verify_certificate(b".".join((header, jws.base64url(other).encode(), signature)), [LOG.log_vkey])
     assert [check.name for check in report.failures] == [CheckName.SIGNATURE]
     assert report.certificate is not None
