@@ -44,12 +44,13 @@ def _tables(tables: Sequence[Relation], hours: int) -> Horizon:
             "Postgres 17 the worker may not write tables anew"
         )
         return Horizon(False, what, detail)
-    large = [table.name for table in tables if table.bytes > config.SCRUB_WORKER_MAX_BYTES]
+    large = [table for table in tables if table.bytes > config.SCRUB_WORKER_MAX_BYTES]
+    left = [table.name for table in large if not table.before or (table.touched and table.seconds > late_seconds)]
     waiting = [table.name for table in tables if table.touched and table.seconds > late_seconds]
-    if large:
+    if left:
         megabytes = config.SCRUB_WORKER_MAX_BYTES // (1024 * 1024)
         detail = (
-            f"{', '.join(large)}: above {megabytes} MB, where everybody would wait too long: run "
+            f"{', '.join(left)}: above {megabytes} MB, where everybody would wait too long: run "
             "`consent-ledger scrub` in a quiet hour, by a timer of your own"
         )
         return Horizon(False, what, detail)
@@ -57,7 +58,12 @@ def _tables(tables: Sequence[Relation], hours: int) -> Horizon:
         detail = f"{', '.join(waiting)}: not written anew though it is due: is a worker running, does its log tell why?"
         return Horizon(False, what, detail)
     within = f"{hours} h" if hours else "a minute"
-    return Horizon(True, what, f"gone within {within} of an erasure, and from their indexes")
+    detail = f"gone within {within} of an erasure, and from their indexes"
+    if large:
+        hours_ago = max(table.seconds for table in large) / 3600
+        names = ", ".join(table.name for table in large)
+        detail += f"; from {names}, large, by your own `consent-ledger scrub`, {hours_ago:.0f} h ago last"
+    return Horizon(True, what, detail)
 
 
 def _wal(row: asyncpg.Record) -> Horizon:

@@ -7,9 +7,10 @@ and what lies below the file system is not ours: `doctor` names the first, deplo
 
 While a table is written anew everybody waits who reads or writes it: for a second or so for each 30 MB. Its lock is
 asked for in short attempts, so that nobody waits behind one who waits for a long reader. The worker leaves large tables
-to `consent-ledger scrub`. Copying beside the living table and changing over would spare the wait, but needs the right
-to make and drop the ledger's tables, which nobody who serves has. A row that an open transaction may still see is
-copied, too: then the table counts as not written anew, and its turn comes again.
+to `consent-ledger scrub`. Emptying page after page without a lock would not do: VACUUM closes up what lives, and leaves
+the bytes of what went where they were. Copying beside the living table and changing over would spare the wait, but
+needs the right to make and drop the ledger's tables, which nobody who serves has. A row that an open transaction may
+still see is copied, too: then the table counts as not written anew, and its turn comes again.
 
 It erases nothing: erasures do, and are complete for everybody who asks the database before this has run.
 """
@@ -37,7 +38,7 @@ _RELATIONS = """
 select s.relation, pg_total_relation_size(c.oid) as bytes, c.changes, ledger.erasures_so_far() as erasures,
        (c.changes, ledger.erasures_so_far()) is distinct from (s.changes, s.erasures)
            or (s.updates and s.started <> pg_postmaster_start_time()) as touched,
-       extract(epoch from now() - coalesce(s.at, s.started))::float8 as seconds,
+       extract(epoch from now() - coalesce(s.at, s.started))::float8 as seconds, s.at is not null as before,
        case when current_setting('server_version_num')::integer >= 170000
             then has_table_privilege(c.oid, 'maintain') else pg_has_role(c.relowner, 'usage') end as ours
   from ledger.scrub s
@@ -57,7 +58,8 @@ Progress = Callable[[int, int], None]
 
 class Relation(NamedTuple):
     """A table that may hold what was erased. `touched`: something was deleted since it was last written anew, `seconds`
-    ago (or since it was made); `ours`: this login may write it anew. `bytes` counts indexes and TOAST."""
+    ago (or since it was made); `before`: it ever was; `ours`: this login may write it anew. `bytes` counts indexes and
+    TOAST."""
 
     name: str
     bytes: int
@@ -65,6 +67,7 @@ class Relation(NamedTuple):
     erasures: int
     touched: bool
     seconds: float
+    before: bool
     ours: bool
 
 

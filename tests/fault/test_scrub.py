@@ -166,4 +166,8 @@ async def test_doctor_names_what_keeps_erased_bytes_longer(
     tables, _ = await horizons(admin, 24)
     assert not tables.good
     assert "run `consent-ledger scrub` in a quiet hour" in tables.detail
+    await admin.execute("update ledger.scrub set at = now()")
+    tables, _ = await horizons(admin, 24)
+    assert tables.good, "a timer of one's own sees to it"
+    assert "large, by your own `consent-ledger scrub`, 0 h ago last" in tables.detail
     await admin.close()
