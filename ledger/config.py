@@ -470,6 +470,8 @@ BACKUP_JOURNAL_SECONDS = 2.0
 """How often the worker brings what lies beside the backups up to date."""
 BACKUP_JOURNAL_ROWS = 200
 """Entries that are read for it at a time."""
+BACKUP_FILES_APART_SECONDS = 60
+"""By how much the newest act may be younger than the orders beside it; beyond that the orders are an older copy."""
 BACKUP_OLD_SECONDS = 3 * 24 * 3600
 """A newest backup that is older is told of by `doctor`."""
 

@@ -24,6 +24,7 @@ from ledger.core.key_history import key_history
 from ledger.core.merkle import leaf_hash
 from ledger.erasing.execution import Record, append_erasure, erase_seqs
 from ledger.erasing.messages import Reason
+from ledger.recover.signed import key_entries
 from ledger.site import Site
 from ledger.store.append import Outcome
 from ledger.store.erase import Effects
@@ -35,7 +36,6 @@ select e.seq from unnest($2::bigint[], $3::bytea[]) u(seq, leaf)
   join ledger.opening o on o.site_id = $1 and o.seq = u.seq and o.visitor is not null
  where substring(ledger.leaf_hash(e.entry) from 1 for octet_length(u.leaf)) = u.leaf order by e.seq
 """
-_KEYS = "select entry from ledger.entry where site_id = $1 and (seq = 0 or ledger.entry_kind(entry) = 2) order by seq"
 _RENAME = "update ledger.erasure_entry set seq = $3 where site_id = $1 and seq = $2"
 _ATTEMPTS = 3
 
@@ -61,7 +61,7 @@ async def erase_again(
     `keys`: public ingest keys whose files are here, for one that was introduced after the backup is not in the log.
     `ConfigInvalid` for a line that no ingest key of the log signed, before anything of it is done.
     """
-    found = [each["entry"] for each in await connection.fetch(_KEYS, row.site_id)]
+    found = await key_entries(connection, row.site_id)
     history = key_history(row.origin, found[0], found[1:])
     signers = {key_hash(term.public): term.public for term in history.terms if term.role == "ingest"}
     signers |= {key_hash(public): public for public in keys}

@@ -23,13 +23,15 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,254}")
 
 
 class SiteInside(msgspec.Struct, frozen=True, rename="camel"):
-    """One log of a backup: its entries, the newest checkpoint (with cosignatures; empty: none), the data keys."""
+    """One log of a backup: its entries, the newest checkpoint (with cosignatures; empty: none), how many data keys were
+    made, and how many of them were destroyed."""
 
     site: str
     origin: str
     size: int
     checkpoint: str
     data_keys: int
+    destroyed: int
 
 
 class About(msgspec.Struct, frozen=True, rename="camel"):

@@ -7,6 +7,7 @@ and what they lack is appended.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from hashlib import sha256
@@ -17,10 +18,10 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from ledger import __version__, config
-from ledger.backup.archive import About
+from ledger.backup.archive import About, SiteInside
 from ledger.backup.folder import ACTS, ERASURES, KEYRING, ORDERS, kept_in
 from ledger.backup.journal import LEAF_BYTES, ActLine, ErasureLine, Journal
-from ledger.backup.keyring import Keyring, read_keyring, write_keyring
+from ledger.backup.keyring import read_keyring, write_keyring
 from ledger.backup.orders import changes, write_orders
 from ledger.config import Settings
 from ledger.core.admin_act import is_admin_log
@@ -32,6 +33,16 @@ from ledger.store.sites import SiteRow
 log = logging.getLogger(__name__)
 
 _SITES = "select site_id, site, origin from ledger.site order by site_id"
+_MIGRATIONS = "select name, encode(hash, 'hex') from ledger.migration order by name"
+_ABOUT = """
+select s.site, s.origin, coalesce((select max(e.seq) + 1 from ledger.entry e where e.site_id = s.site_id), 0),
+       coalesce((select c.note from ledger.checkpoint c where c.site_id = s.site_id order by c.size desc limit 1), ''),
+       k.made, k.destroyed
+  from ledger.site s
+ cross join lateral (select coalesce(max(d.key_no), 0) as made, count(d.destroyed_at) as destroyed
+                       from ledger.data_key d where d.site_id = s.site_id) k
+ order by s.site_id
+"""
 _ERASURES = """
 select e.seq, e.entry, o.sealed
   from (select distinct r.by_seq from ledger.erased r where r.site_id = $1 and r.by_seq >= $2
@@ -46,7 +57,7 @@ select substring(ledger.leaf_hash(e.entry) from 1 for $3)
   join ledger.entry e on e.site_id = $1 and e.seq = u.seq order by u.n
 """
 _ACTS = """
-select e.seq, e.entry, o.sealed, o.visitor, o.content
+select e.seq, e.entry, o.sealed
   from ledger.entry e left join ledger.opening o on o.site_id = e.site_id and o.seq = e.seq
  where e.site_id = $1 and e.seq >= $2 order by e.seq limit $3
 """
@@ -61,34 +72,32 @@ class Beside:
         self.erasures = Journal(directory / ERASURES, ErasureLine)
         self.acts = Journal(directory / ACTS, ActLine)
         self._master = master
-        self._keyring: Keyring | None = None
-        self._orders = ""
-        self._known: set[bytes] | None = None
+        self._orders: tuple[object, ...] = ()
+        self._known: set[bytes] = set()
         self._next: dict[tuple[str, str], int] = {}
 
     async def update(self, connection: asyncpg.Connection) -> None:
         """Everything. `OSError` where the directory cannot be written."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if self._known is None:
+        if not self._next or not (self.erasures.path.exists() and self.acts.path.exists()):
             self._known = {_name(line) for line in self.erasures.read()} | {_name(line) for line in self.acts.read()}
-        await self.keyring(connection)
-        seen = await changes(connection)
-        if seen != self._orders or not (self.directory / ORDERS).exists():
-            about = About(await connection.fetchval(_NOW_MS), __version__, "", {}, ())
-            await write_orders(self.directory / ORDERS, connection, about, self._master)
-            self._orders = seen
+            self._next = {}
+            self.erasures.append([])  # there from the first moment on, so that a missing one is missed
+            self.acts.append([])
+        about = await about_of(connection)  # first, so that no other file is older than what the orders say of it
         for row in await connection.fetch(_SITES):
             site = SiteRow(*row)
             await self._erasures(connection, site)
             if is_admin_log(site.site):
                 await self._acts(connection, site)
-
-    async def keyring(self, connection: asyncpg.Connection) -> None:
-        """The wrapped data keys alone."""
-        keyring = await read_keyring(connection)
-        if keyring != self._keyring or not (self.directory / KEYRING).exists():
-            write_keyring(self.directory / KEYRING, keyring)
-            self._keyring = keyring
+        write_keyring(self.directory / KEYRING, await read_keyring(connection))
+        orders = self.directory / ORDERS
+        # Every change that matters is preceded by an act, so a longer log of a site is no reason to write them.
+        stand = [(s.origin, s.size if is_admin_log(s.site) else 0, s.data_keys, s.destroyed) for s in about.sites]
+        seen = (await changes(connection), stand)
+        if (*seen, _left(orders)) != self._orders:
+            await write_orders(orders, connection, about, self._master)
+            self._orders = (*seen, _left(orders))
 
     async def _erasures(self, connection: asyncpg.Connection, site: SiteRow) -> None:
         place = (ERASURES, site.origin)
@@ -118,11 +127,30 @@ class Beside:
     def _append(
         self, journal: Journal[ErasureLine] | Journal[ActLine], lines: list[ErasureLine] | list[ActLine]
     ) -> None:
-        assert self._known is not None
         new = [line for line in lines if _name(line) not in self._known]
         if new:
             journal.append(new)  # type: ignore[arg-type]  # both are of one kind
             self._known.update(_name(line) for line in new)
+
+
+def _left(path: Path) -> tuple[int, int] | None:
+    """By which a file is known that somebody put in the place of ours."""
+    with contextlib.suppress(FileNotFoundError):
+        found = path.stat()
+        return found.st_ino, found.st_mtime_ns
+    return None
+
+
+async def about_of(connection: asyncpg.Connection) -> About:
+    """What there is in a database, as a backup says it of itself."""
+    taken_ms: int = await connection.fetchval(_NOW_MS)
+    sites = tuple(
+        SiteInside(site, origin, size, note.decode(), made, destroyed)
+        for site, origin, size, note, made, destroyed in await connection.fetch(_ABOUT)
+    )
+    version = connection.get_server_version()
+    migrations = dict(await connection.fetch(_MIGRATIONS))
+    return About(taken_ms, __version__, f"{version.major}.{version.minor}", migrations, sites)
 
 
 def _name(line: ErasureLine | ActLine) -> bytes:

@@ -14,7 +14,7 @@ from pathlib import Path
 import asyncpg
 import msgspec
 
-from ledger.backup.load import Judged
+from ledger.backup.load import Judged, is_restored
 from ledger.backup.marker import MARK_NAME
 from ledger.backup.restore import restore
 from ledger.backup.settle import Options
@@ -78,7 +78,10 @@ async def restore_into(
                 await nats.ready()
             await _make_database(postgres)
             settings = replace(directory.settings(), nats_url="" if nats is None else nats.url)
-            await restore(settings, postgres.url(DATABASE), judged, options, tell)
+            if await is_restored(postgres.url(DATABASE)):  # broken off when the directory's mark alone was left
+                tell("the ledger may be served again")
+            else:
+                await restore(settings, postgres.url(DATABASE), judged, options, tell)
             await add_login(postgres, installation.service_password)
         finally:
             if nats is not None:

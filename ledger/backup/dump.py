@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 from ledger.config import BACKUP_PART_BYTES, BINARY_VERSION_TIMEOUT_SECONDS
 from ledger.core.errors import ConfigInvalid
@@ -24,6 +24,7 @@ from ledger.embedded.binaries import INSTALL_HINT, postgres_directories
 
 LEFT_OUT = ("data_key", "download", "migration", "projection", "restoring", "scrub", "state", "unfolded")
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)")
+_NO_TLS = "SSL support is not compiled in"
 _ERROR_BYTES = 4_096
 
 
@@ -41,8 +42,9 @@ def find_client(name: str, major: int = 0) -> Path:
 
 def dumped(admin_url: str, snapshot: str, major: int) -> Iterator[bytes]:
     """The dump of a database as it is in that snapshot, in pieces. `ConfigInvalid` if it cannot be made."""
+    client = find_client("pg_dump", major)
     command = [
-        str(find_client("pg_dump", major)), "--format=custom", "--compress=gzip:1" if major >= 16 else "--compress=1",
+        str(client), "--format=custom", "--compress=gzip:1" if major >= 16 else "--compress=1",
         "--data-only", "--schema=ledger", f"--snapshot={snapshot}", "--no-password", "--lock-wait-timeout=60s",
         *(f"--exclude-table-data=ledger.{table}" for table in LEFT_OUT),
     ]  # fmt: skip
@@ -53,7 +55,7 @@ def dumped(admin_url: str, snapshot: str, major: int) -> Iterator[bytes]:
             while piece := process.stdout.read(BACKUP_PART_BYTES):
                 yield piece
             if process.wait() != 0:
-                raise ConfigInvalid(f"pg_dump could not read the database: {_said(errors)}")
+                raise ConfigInvalid(f"pg_dump could not read the database: {_said(errors, client)}")
         finally:
             _ended(process)
 
@@ -62,8 +64,9 @@ class Load:
     """`pg_restore` in one transaction, fed by `write`; `finish` returns when all is committed."""
 
     def __init__(self, admin_url: str) -> None:
+        self._client = find_client("pg_restore")
         command = [
-            str(find_client("pg_restore")), "--data-only", "--no-owner", "--no-privileges", "--single-transaction",
+            str(self._client), "--data-only", "--no-owner", "--no-privileges", "--single-transaction",
             "--exit-on-error", "--role=ledger_owner", "--no-password", "--dbname", _without_password(admin_url),
         ]  # fmt: skip
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed below
@@ -75,14 +78,16 @@ class Load:
             self._process.stdin.write(data)
         except BrokenPipeError:
             self._process.wait()
-            raise ConfigInvalid(f"the rows could not be loaded, and none was: {_said(self._errors)}") from None
+            raise ConfigInvalid(
+                f"the rows could not be loaded, and none was: {_said(self._errors, self._client)}"
+            ) from None
 
     def finish(self) -> None:
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
         if self._process.wait() != 0:
-            raise ConfigInvalid(f"the rows could not be loaded, and none was: {_said(self._errors)}")
+            raise ConfigInvalid(f"the rows could not be loaded, and none was: {_said(self._errors, self._client)}")
 
     def close(self) -> None:
         """Without `finish` nothing is committed."""
@@ -100,7 +105,9 @@ def _started(
 ) -> subprocess.Popen[bytes]:
     """A client whose password stands in its environment: anybody may read a command line."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("LEDGER_")}
-    environ["PGPASSWORD"] = unquote(urlsplit(admin_url).password or "") or environ.get("PGPASSWORD", "")
+    parts = urlsplit(admin_url)
+    password = unquote(parts.password or "") or dict(parse_qsl(parts.query)).get("password", "")
+    environ["PGPASSWORD"] = password or environ.get("PGPASSWORD", "")
     environ["LC_ALL"] = "C"
     if "--dbname" not in command:
         command = [*command, "--dbname", _without_password(admin_url)]
@@ -110,7 +117,8 @@ def _started(
 def _without_password(url: str) -> str:
     parts = urlsplit(url)
     user, at, host = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}{at}{host}"))
+    query = "&".join(each for each in parts.query.split("&") if not each.startswith("password="))
+    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}{at}{host}", query=query))
 
 
 def _ended(process: subprocess.Popen[bytes]) -> None:
@@ -123,10 +131,16 @@ def _ended(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _said(errors: IO[bytes]) -> str:
+def _said(errors: IO[bytes], client: Path) -> str:
     """The first lines of what the client said: no row, for those are in its context lines."""
     errors.seek(0)
-    lines = errors.read(_ERROR_BYTES).decode("utf-8", "replace").splitlines()
+    text = errors.read(_ERROR_BYTES).decode("utf-8", "replace")
+    if _NO_TLS in text:
+        return (
+            f"{client} speaks no TLS, which the database's URL or PGSSLMODE asks for. Put a {client.name} that does, "
+            "of the server's version or newer (Debian: postgresql-client), first on PATH"
+        )
+    lines = text.splitlines()
     return "; ".join(line for line in lines if "error:" in line or "ERROR:" in line)[:500] or "it does not say why"
 
 

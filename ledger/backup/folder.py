@@ -1,4 +1,4 @@
-"""A directory of backups: names by time, which is the newest, which are too old. It knows nothing of what they hold."""
+"""A directory of backups: names by time, the newest, those that are too old. It knows nothing of what they hold."""
 
 from __future__ import annotations
 
@@ -11,12 +11,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from ledger.config import BACKUP_OLD_SECONDS
+from ledger.core.duration import HOUR_MS
 from ledger.core.errors import ConfigInvalid
 from ledger.durable import sync_directory
 
 SUFFIX, PARTIAL = ".backup", ".partial"
-KEYRING, ERASURES, ACTS, ORDERS = "keyring", "erasures", "acts", "orders"
+BESIDE = KEYRING, ERASURES, ACTS, ORDERS = "keyring", "erasures", "acts", "orders"
 _NAME = re.compile(r"([0-9]{8}T[0-9]{6})\.([0-9]{3})Z\.backup")
+
+
+class Age(NamedTuple):
+    """Whether all is well, and what there is to say."""
+
+    good: bool
+    detail: str
 
 
 class Kept(NamedTuple):
@@ -52,6 +61,28 @@ def prune(directory: Path, keep_ms: int, now_ms: int) -> list[Path]:
     if old:
         sync_directory(directory)
     return old
+
+
+def age_of(directory: Path | None, now_ms: int) -> Age:
+    """Of the backups in LEDGER_BACKUP_DIR, if that is set: how old they are, and how far back they reach."""
+    if directory is None:
+        return Age(False, "none are taken by this ledger (LEDGER_BACKUP_DIR): see deploy/runbooks/backup.md")
+    kept = kept_in(directory)
+    if not kept:
+        return Age(False, f"none in {directory} yet: `consent-ledger backup`, and a timer for it")
+    newest, oldest = (_ago(now_ms - each.taken_ms) for each in (kept[-1], kept[0]))
+    detail = f"the newest was taken {newest} ago; the oldest {oldest} ago, so far back the erased are in backups"
+    if now_ms - kept[-1].taken_ms > BACKUP_OLD_SECONDS * 1000:
+        return Age(False, f"{detail}: does the timer run?")
+    missing = ", ".join(name for name in BESIDE if not (directory / name).exists())
+    if missing:
+        return Age(False, f"{detail}; not beside them: {missing}: no backup can be restored without")
+    return Age(True, detail)
+
+
+def _ago(passed_ms: int) -> str:
+    hours = max(0, passed_ms) // HOUR_MS
+    return f"{hours // 24} days" if hours >= 48 else f"{hours} hours"
 
 
 @contextlib.contextmanager

@@ -54,8 +54,6 @@ class ActLine(msgspec.Struct, frozen=True, rename="camel"):
     seq: int
     entry: bytes
     sealed: bytes | None
-    visitor: bytes | None
-    content: bytes | None
 
 
 Line = TypeVar("Line", ErasureLine, ActLine)

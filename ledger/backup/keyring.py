@@ -63,8 +63,15 @@ async def read_keyring(connection: asyncpg.Connection | asyncpg.Pool) -> Keyring
 
 
 def write_keyring(path: Path, keyring: Keyring) -> None:
-    """Whole or not at all."""
-    replace(path, msgspec.json.format(msgspec.json.encode(keyring)) + b"\n")
+    """Whole or not at all; left alone where it says so already. (It is read: an older one may have been put in its
+    place.)"""
+    data = msgspec.json.format(msgspec.json.encode(keyring)) + b"\n"
+    try:
+        if path.read_bytes() == data:
+            return
+    except FileNotFoundError:
+        pass
+    replace(path, data)
 
 
 def load_keyring(path: Path) -> Keyring:
@@ -95,6 +102,15 @@ def check_keyring(keyring: Keyring, about: About, versions: Sequence[int]) -> No
                 f"the data keys are wrapped under version {max(missing)} of the master secret: set "
                 "LEDGER_MASTER_SECRET and LEDGER_MASTER_KEY_VERSION to it, as they are in the running ledger"
             )
+
+
+def is_older(keyring: Keyring, about: About) -> bool:
+    """Whether data keys were made or destroyed by then that it lacks, or has alive."""
+    for site in about.sites:
+        keys = keyring.keys.get(site.origin, ())
+        if len(keys) < site.data_keys or sum(key.wrapped is None for key in keys) < site.destroyed:
+            return True
+    return False
 
 
 async def put_keyring(connection: asyncpg.Connection, keyring: Keyring) -> None:

@@ -19,8 +19,8 @@ import asyncpg
 from ledger.backup.archive import DUMP, About, authenticate, unpack
 from ledger.backup.dump import Load
 from ledger.backup.keyring import Keyring, put_keyring
-from ledger.backup.marker import Mark, read_mark, set_mark
-from ledger.backup.stream import HEADER_BYTES, parse_header
+from ledger.backup.marker import LOADING, Mark, read_mark, set_mark
+from ledger.backup.stream import HEADER_BYTES, Damaged, parse_header
 from ledger.backup.take import ANCHORS, KEYS
 from ledger.checkpointer.records import Anchor
 from ledger.config import BACKUP_PART_BYTES, CONNECT_TIMEOUT_SECONDS, Settings
@@ -68,6 +68,8 @@ def judge(file: BinaryIO, secrets: Mapping[int, bytes], progress: Progress) -> J
         if piece.name == DUMP:  # the rest was there before it
             break
         members.setdefault(piece.name, bytearray()).extend(piece.data)
+    else:
+        raise Damaged("this is no backup, though this ledger sealed it: there is no database in it")
     file.seek(0)
     return Judged(file, secrets, salt, about, {name: bytes(data) for name, data in members.items()})
 
@@ -105,13 +107,23 @@ async def check_target(admin_url: str, judged: Judged) -> Mark | None:
         await connection.close()
 
 
+async def is_restored(admin_url: str) -> bool:
+    """Whether there is a ledger, and no restore into it waits to be finished."""
+    connection = await asyncpg.connect(admin_url, timeout=CONNECT_TIMEOUT_SECONDS)
+    try:
+        there = await connection.fetchval(_HAS_SCHEMA) and await connection.fetchval(_HAS_SITES)
+        return bool(there) and await read_mark(connection) is None
+    finally:
+        await connection.close()
+
+
 async def load(admin_url: str, judged: Judged, keyring: Keyring, progress: Progress) -> None:
     """Schema, rows and data keys. A run that was broken off left all of the rows, or none."""
     await migrate(admin_url, only=judged.about.migrations)
     connection = await asyncpg.connect(admin_url, timeout=CONNECT_TIMEOUT_SECONDS)
     try:
         if await read_mark(connection) is None:
-            await set_mark(connection, Mark(judged.id, "loading"))
+            await set_mark(connection, Mark(judged.id, LOADING))
         if not await connection.fetchval(_HAS_SITES):
             await asyncio.to_thread(_load_rows, admin_url, judged, progress)
         async with connection.transaction():

@@ -14,6 +14,7 @@ import asyncpg
 from ledger.core.errors import ConfigInvalid
 
 MARK_NAME = "restoring"
+LOADING = "loading"
 UNFINISHED = (
     "a restore into this database was not finished: give the same `consent-ledger restore` again, "
     "or begin anew with an empty database"

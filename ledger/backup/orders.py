@@ -1,7 +1,9 @@
-"""The file `orders`: what is kept of erasures and requests beside the log, as the database has it now, sealed.
+"""The file `orders`: what is kept beside the log and must not go back to what it was, as it is now, sealed.
 
 Neither a dump of last night nor the stream has it: who is blocked, which "no" outlives its erasure, what was ordered
-and not done yet, what people asked for. It is replaced when one of these tables changes, and sealed like a backup.
+and not done yet, what people asked for, which sites are closed, which API keys were made and revoked. It is replaced
+when one of these tables changes, and sealed like a backup. It also says how far the logs and data keys were then: by
+that an older copy of the other files is known.
 """
 
 from __future__ import annotations
@@ -24,9 +26,9 @@ from ledger.durable import replace
 Tables = dict[str, tuple[list[str], bytes]]
 """Table -> columns, and rows as Postgres's binary COPY."""
 
-REPLACED = ("erasure", "block", "mark", "kept", "held", "request")
+REPLACED = ("erasure", "block", "mark", "kept", "held", "request", "site_closing", "api_key", "consumer")
 """Their rows are taken over as they are."""
-ADDED = ("erasure_entry", "request_step")
+ADDED = ("erasure_entry", "request_step", "cookie_review")
 """Of these, nobody changes a row."""
 
 _TABLES = """
@@ -65,6 +67,8 @@ delete from ledger.held h using waits w
    and exists (select 1 from ledger.opening o where o.site_id = h.site_id and o.seq = h.seq)
 """
 _DROP_ASIDE = "delete from ledger.erasure_entry where seq < 0"
+# Whatever of a closed site came back goes first; and since then only is it true that nothing is left.
+_CLOSE_AGAIN = "update ledger.site_closing set ended_ms = null"
 
 
 async def changes(connection: asyncpg.Connection) -> str:
@@ -108,6 +112,12 @@ def read_orders(path: Path, secrets: Mapping[int, bytes]) -> tuple[About, Tables
     return parse_about(bytes(members[ABOUT])), tables
 
 
+def are_older(orders: About, base: About) -> bool:
+    """Whether they were written before a log was as long as in the base. (By no clock, which may be put back.)"""
+    sizes = {site.origin: site.size for site in orders.sites}
+    return any(site.size > sizes.get(site.origin, 0) for site in base.sites)
+
+
 async def put_orders(connection: asyncpg.Connection, tables: Tables) -> None:
     """Take them over, in the caller's transaction. Rows of sites that the database does not have are left out."""
     await connection.execute("set local role ledger_migrate")  # whose temporary tables the guard lets be
@@ -129,6 +139,7 @@ async def put_orders(connection: asyncpg.Connection, tables: Tables) -> None:
             f"insert into ledger.{name} ({listed}) select {listed} from put_{name} p "  # noqa: S608
             "where exists (select 1 from ledger.site s where s.site_id = p.site_id) on conflict do nothing"
         )
+    await connection.execute(_CLOSE_AGAIN)
 
 
 class Unrepeated(NamedTuple):
@@ -139,16 +150,25 @@ class Unrepeated(NamedTuple):
     forgotten: int
 
 
-async def take_up_again(connection: asyncpg.Connection, journal: Collection[tuple[str, int]]) -> Unrepeated:
+async def take_up_again(
+    connection: asyncpg.Connection, journal: Collection[tuple[str, int]], *, accept_loss: bool
+) -> Unrepeated:
     """Let every order wait again of which an entry was lost that the journal (origin and seq of its lines) lacks: the
     events that it took are here again, and the eraser finds them. Then nothing is said any more of entries that were
-    lost."""
+    lost. `ConfigInvalid` where it is forgotten whom one was about, unless that is accepted."""
     async with connection.transaction():
         rows = await connection.fetch(_ASIDE)
         lost = {
             (row["site_id"], row["erasure"]): row["known"] for row in rows if (row["origin"], row["seq"]) not in journal
         }
+        forgotten = len(lost) - sum(lost.values())
+        if forgotten and not accept_loss:
+            raise ConfigInvalid(
+                f"{forgotten} erasures are in neither the log nor the journal, and it is forgotten whom they were "
+                "about: these people would be here again. Put back a whole copy of `erasures` and give the command "
+                "again, or go on all the same with --accept-loss"
+            )
         if lost:
             await connection.execute(_WAITS, [site_id for site_id, _ in lost], [erasure for _, erasure in lost])
         await connection.execute(_DROP_ASIDE)
-    return Unrepeated(sum(lost.values()), len(lost) - sum(lost.values()))
+    return Unrepeated(len(lost) - forgotten, forgotten)

@@ -4,8 +4,8 @@
     mark     from here on nothing is served, by whatever server (marker)
     load     schema, rows in one transaction, data keys, key files, anchors
     tail     what came after: sites from their stream, administrative logs from the journal
-    compare  with the newest checkpoint that anybody here knows: anchors, NATS, newer backups, witnesses
-    settle   orders and marks as they were last; the act is recorded; who was erased since is erased again
+    compare  with the newest that anybody here knows: anchors, NATS, newer backups, orders, witnesses
+    settle   orders, marks, API keys, closings as they were last; the act is recorded; who was erased since is again
     prove    the whole log is judged as an audit judges it
     rebuild  the visitors' state
     serve    the mark goes, in one transaction
@@ -16,25 +16,26 @@ A log that lost entries goes on only where that is said (`accept_loss`), and is 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import NamedTuple
 
 import asyncpg
 
 from ledger.backup.archive import About
+from ledger.backup.beside import about_of
 from ledger.backup.folder import ACTS, ERASURES, KEYRING, ORDERS
 from ledger.backup.journal import ActLine, ErasureLine, Journal
-from ledger.backup.keyring import Keyring, check_keyring, load_keyring, renew_keyring
+from ledger.backup.keyring import Keyring, check_keyring, is_older, load_keyring, renew_keyring
 from ledger.backup.load import Judged, check_target, load, put_files
-from ledger.backup.marker import UNFINISHED, Mark, read_mark, set_mark, set_step, take_mark_away
-from ledger.backup.orders import Tables, put_orders, read_orders, take_up_again
+from ledger.backup.marker import LOADING, UNFINISHED, Mark, read_mark, set_mark, set_step, take_mark_away
+from ledger.backup.orders import Tables, are_older, put_orders, read_orders, take_up_again
 from ledger.backup.settle import Base, Options, Settling, Site
-from ledger.backup.take import about_of
-from ledger.config import CONNECT_TIMEOUT_SECONDS, Settings
+from ledger.config import BACKUP_FILES_APART_SECONDS, CONNECT_TIMEOUT_SECONDS, Settings
 from ledger.core.admin_act import is_admin_log
 from ledger.core.encoding import encode_time
+from ledger.core.entry import decode
 from ledger.core.errors import ConfigInvalid
 from ledger.progress import bar
 from ledger.store.pool import open_pool
@@ -46,9 +47,15 @@ _SET_ASIDE = """
 update ledger.erasure_entry x set seq = -x.seq
  where x.seq > (select max(e.seq) from ledger.entry e where e.site_id = x.site_id)
 """
+_LOCK = "select pg_try_advisory_lock(hashtext('consent-ledger restore'))"
 _POOL_SECONDS = 600.0
 SETTLED = "settled"
 _REPLAY = b"replay"
+_ALONE_KNOWS = {
+    ORDERS: 'which "no" outlived its erasure since the backup, who is blocked, what was ordered, closed and revoked',
+    ERASURES: "who was erased since the backup",
+    ACTS: "what was done since the backup, and by whom",
+}
 
 
 class _Beside(NamedTuple):
@@ -65,57 +72,92 @@ async def restore(
 ) -> None:
     """Everything. `settings` name the database to be, its keys, anchors, NATS and witnesses. `ConfigInvalid` says what
     is missing, `Unavailable` what could not be asked: then give the command again."""
-    beside = _read_beside(settings, options)
-    check_keyring(beside.keyring, judged.about, [master.version for master in settings.masters])
-    mark = await check_target(admin_url, judged)
-    tell("going on with the restore that was broken off" if mark else f"the backup is whole: {_of(judged)}")
-    with bar("loading", "KiB") as progress:
-        await load(admin_url, judged, beside.keyring, progress)
-    for name in put_files(settings, judged):
-        tell(f"put back {name}")
-    orders = beside.orders
-    if orders is not None and orders[0].taken_ms <= judged.about.taken_ms:
-        beside = beside._replace(orders=None)  # those in the backup are newer
-    await _settle(settings, admin_url, Base(judged.id, judged.about), beside, mark, options, tell)
+    base = Base(judged.id, judged.about, {**judged.secrets, **dict(settings.masters)})
+    beside = _read_beside(settings, base, options, tell)
+    async with _alone(admin_url):
+        mark = await check_target(admin_url, judged)
+        tell("going on with the restore that was broken off" if mark else f"the backup is whole: {_of(judged)}")
+        with bar("loading", "KiB") as progress:
+            await load(admin_url, judged, beside.keyring, progress)
+        for name in put_files(settings, judged):
+            tell(f"put back {name}")
+        if mark is None:
+            mark = Mark(judged.id, _first_step(beside, base))
+        await _settle(settings, admin_url, base, beside, mark, options, tell)
 
 
 async def replay(settings: Settings, admin_url: str, options: Options, tell: Callable[[str], None]) -> None:
     """The same from the tail on, for a database that was put back by other means (a base backup, WAL)."""
-    beside = _read_beside(settings, options)
-    connection = await asyncpg.connect(admin_url, timeout=CONNECT_TIMEOUT_SECONDS)
-    try:
-        about = await about_of(connection)
-        check_keyring(beside.keyring, about, [master.version for master in settings.masters])
+    async with _alone(admin_url) as connection:
+        base = Base(b"", await about_of(connection), dict(settings.masters))
+        beside = _read_beside(settings, base, options, tell)
         mark = await read_mark(connection)
         if mark is None:
-            mark = Mark(_REPLAY + os.urandom(8), "loading")
+            mark = Mark(_REPLAY + os.urandom(8), _first_step(beside, base))
             await set_mark(connection, mark)
         elif not mark.backup.startswith(_REPLAY):
             raise ConfigInvalid(UNFINISHED)
         async with connection.transaction():
             await connection.execute("set local role ledger_owner")
             await renew_keyring(connection, beside.keyring)
+        tell("data keys are those of now; what was destroyed since opens nothing any more")
+        await _settle(settings, admin_url, base._replace(id=mark.backup), beside, mark, options, tell)
+
+
+@asynccontextmanager
+async def _alone(admin_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection; `ConfigInvalid` while another restore into this database is under way."""
+    connection = await asyncpg.connect(admin_url, timeout=CONNECT_TIMEOUT_SECONDS)
+    try:
+        if not await connection.fetchval(_LOCK):
+            raise ConfigInvalid("another restore into this database is under way: wait until it has ended")
+        yield connection
     finally:
         await connection.close()
-    tell("data keys are those of now; what was destroyed since opens nothing any more")
-    await _settle(settings, admin_url, Base(mark.backup, about), beside, mark, options, tell)
 
 
-def _read_beside(settings: Settings, options: Options) -> _Beside:
+def _first_step(beside: _Beside, base: Base) -> str:
+    """Orders that were written before the base was are settled: its own are newer. (Kept in the mark, for the log is
+    longer when this is begun again.)"""
+    newer = beside.orders is not None and not are_older(beside.orders[0], base.about)
+    return LOADING if newer else SETTLED
+
+
+def _read_beside(settings: Settings, base: Base, options: Options, tell: Callable[[str], None]) -> _Beside:
+    """`ConfigInvalid` where something is missing, or is an older copy than anything else here knows of."""
     directory = options.beside
-    orders = directory / ORDERS
     keyring = load_keyring(directory / KEYRING)
-    if not orders.exists() and not options.accept_loss:
-        raise ConfigInvalid(
-            f'there is no {orders}: which "no" outlived its erasure since the backup, who is blocked, and what was '
-            "ordered, that file alone knows. Put it back, or give all of that up with --accept-loss"
-        )
-    return _Beside(
+    for name, known in _ALONE_KNOWS.items():
+        if not (directory / name).exists() and not options.accept_loss:
+            raise ConfigInvalid(
+                f"there is no {directory / name}: {known}, that file alone knows. Put it back, or give all of that up "
+                "with --accept-loss"
+            )
+    beside = _Beside(
         keyring,
         list(Journal(directory / ERASURES, ErasureLine).read()),
         list(Journal(directory / ACTS, ActLine).read()),
-        read_orders(orders, dict(settings.masters)) if orders.exists() else None,
+        read_orders(directory / ORDERS, base.secrets) if (directory / ORDERS).exists() else None,
     )
+    check_keyring(keyring, base.about, [master.version for master in settings.masters])
+    for lost in _lost(beside, base.about):
+        if not options.accept_loss:
+            raise ConfigInvalid(f"{lost}. Put back the newest that you have, or go on all the same with --accept-loss")
+        tell(f"{lost}: given up (--accept-loss)")
+    return beside
+
+
+def _lost(beside: _Beside, base: About) -> Iterator[str]:
+    """What of it is older than something else here, and which sites are younger than the base."""
+    known = base if beside.orders is None else beside.orders[0]
+    if is_older(beside.keyring, base) or is_older(beside.keyring, known):
+        yield "`keyring` is an older copy: data keys were made or destroyed since, and what that forgot is back"
+    acts_ms = max((decode(line.entry).ms for line in beside.acts), default=0)
+    if beside.orders is not None and known.taken_ms + BACKUP_FILES_APART_SECONDS * 1000 < acts_ms:
+        until = f"are of {encode_time(known.taken_ms)}, and `acts` go on until {encode_time(acts_ms)}"
+        yield f"`orders` {until}: an older copy, and what was ordered, marked, closed or revoked since is lost"
+    for origin in sorted(beside.keyring.keys.keys() - {site.origin for site in base.sites}):
+        yield f"{origin} was added after the backup, and nothing of it but its data keys is here"
 
 
 async def _settle(
@@ -123,7 +165,7 @@ async def _settle(
     admin_url: str,
     base: Base,
     beside: _Beside,
-    mark: Mark | None,
+    mark: Mark,
     options: Options,
     tell: Callable[[str], None],
 ) -> None:
@@ -137,8 +179,8 @@ async def _settle(
         sites = [Site(rows[inside.origin], inside) for inside in base.about.sites if inside.size > 0]
         work = Settling(owner, pool, connection, sites, options, tell)
         await work.bring_back(beside.acts, stack)
-        await work.compare(beside.erasures)
-        if beside.orders is not None and (mark is None or mark.step != SETTLED):
+        await work.compare(beside.erasures, base, None if beside.orders is None else beside.orders[0])
+        if beside.orders is not None and mark.step != SETTLED:
             async with connection.transaction():
                 await put_orders(connection, beside.orders[1])
                 await connection.execute(_SET_ASIDE)
@@ -146,13 +188,14 @@ async def _settle(
             known = encode_time(beside.orders[0].taken_ms)
             tell(f"orders of erasure, marks and requests are those of {known}; of later ones a stream alone could tell")
         await work.erase(beside.erasures, base)
-        unrepeated = await take_up_again(connection, {(line.origin, line.seq) for line in beside.erasures})
+        repeated = {(line.origin, line.seq) for line in beside.erasures}
+        unrepeated = await take_up_again(connection, repeated, accept_loss=options.accept_loss)
         if unrepeated.waiting:
             tell(f"{unrepeated.waiting} erasures that the journal lacks are ordered still: the eraser carries them out")
         if unrepeated.forgotten:
             tell(
                 f"{unrepeated.forgotten} erasures are in neither the log nor the journal, and it is forgotten whom "
-                "they were about: these people are here again. Find a whole copy of the journal, or order them anew"
+                "they were about: these people are here again (--accept-loss). Order them anew"
             )
         await work.prove()
         await work.rebuild()

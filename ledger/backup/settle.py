@@ -6,7 +6,7 @@ Each part may be broken off and begun again. What is loaded, and when the mark g
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from ledger.backup.again import erase_again, still_open
 from ledger.backup.archive import About, SiteInside, read_about
 from ledger.backup.folder import kept_in
 from ledger.backup.journal import ActLine, ErasureLine
-from ledger.backup.tail import from_acts, from_stream, signed_elsewhere, size_of
+from ledger.backup.tail import Brought, from_acts, from_stream, signed_elsewhere, size_of
 from ledger.bus import Bus, BusError
 from ledger.checkpointer import restore as places
 from ledger.checkpointer.records import Anchor, NatsRecord
@@ -56,10 +56,12 @@ class Site(NamedTuple):
 
 
 class Base(NamedTuple):
-    """What a ledger is settled upon: what it was like as it was put back, and a name of that."""
+    """What a ledger is settled upon: what it was like as it was put back, a name of that, and the master secrets of now
+    and of then, by version."""
 
     id: bytes
     about: About
+    secrets: Mapping[int, bytes]
 
 
 class Settling:
@@ -90,22 +92,21 @@ class Settling:
             row, name = site.row, site.row.site
             if is_admin_log(name):
                 lines = [line for line in acts if line.origin == row.origin]
-                brought = await from_acts(self._connection, row, lines, self._settings.masters)
-            elif bus is not None:
-                try:
+                brought, source = await from_acts(self._connection, row, lines, self._settings.masters, {}), "`acts`"
+            else:
+                brought, source = Brought(0, None), "the stream"
+            try:
+                if bus is not None and not is_admin_log(name):
                     with bar("recovering", "entries") as progress:
                         brought = await from_stream(self._connection, bus, row, self._settings.masters, progress)
+                if bus is not None:
                     self._notes[row.origin]["the record in NATS"] = (await NatsRecord(row.origin).read(bus)).note or b""
-                except BusError as error:
-                    raise Unavailable(
-                        "nats", f"NATS: {error}. Give the command again; what was loaded stays."
-                    ) from error
-            else:
-                continue
+            except BusError as error:
+                raise Unavailable("nats", f"NATS: {error}. Give the command again; what was loaded stays.") from error
             if brought.entries:
                 self._tell(f"{name}: {brought.entries} entries from after the backup are back")
             if brought.refused is not None:
-                self._tell(f"{name}: the stream holds more, and it is not taken: {brought.refused}")
+                self._tell(f"{name}: {source} holds more, and it is not taken: {brought.refused}")
 
     async def _bus(self, stack: AsyncExitStack) -> Bus | None:
         if not self._settings.nats_url:
@@ -124,9 +125,11 @@ class Settling:
         stack.push_async_callback(bus.close)
         return bus
 
-    async def compare(self, journal: Sequence[ErasureLine]) -> None:
-        """With every checkpoint that is known here. Another history is refused; a shorter one only with a word."""
-        newer = self._newest_backup()
+    async def compare(self, journal: Sequence[ErasureLine], base: Base, orders: About | None) -> None:
+        """With every checkpoint that is known here, and with how far the orders say that the logs went. Another history
+        is refused; a shorter one only with a word."""
+        newer = self._newest_backup(base.secrets)
+        told = {} if orders is None else {site.origin: site.size for site in orders.sites}
         for site in self._sites:
             row, notes = site.row, self._notes[site.row.origin]
             notes["the backup"] = site.inside.checkpoint.encode()
@@ -142,7 +145,7 @@ class Settling:
             known = size if greatest is None else max(size, greatest.checkpoint.size)
             erased = max((line.seq + 1 for line in journal if line.origin == row.origin), default=0)
             inside = 0 if row.origin not in newer else newer[row.origin].size
-            if max(known, erased, inside) > size:
+            if max(known, erased, inside, told.get(row.origin, 0)) > size:
                 self._lose(row, size, greatest.place if greatest and greatest.checkpoint.size > size else "", known)
 
     def _lose(self, row: SiteRow, size: int, signed_by: str, known: int) -> None:
@@ -150,9 +153,10 @@ class Settling:
         if signed_by:
             what += f"; {signed_by} has a signed checkpoint over {known} entries"
         if not self._options.accept_loss:
+            source = "put back the newest `acts` beside the backups" if is_admin_log(row.site) else "bring NATS back"
             raise ConfigInvalid(
-                f"{what}. Look for a newer backup or another copy of the database, bring NATS back and give the "
-                "command again; or give them up with --accept-loss (deploy/runbooks/backup.md tells what that means)"
+                f"{what}. Look for a newer backup or another copy of the database, {source}, and give the command "
+                "again; or give them up with --accept-loss (deploy/runbooks/backup.md tells what that means)"
             )
         self._tell(f"{what}: given up")
         if signed_by:
@@ -162,14 +166,15 @@ class Settling:
                 "begin it anew under another prefix (deploy/runbooks/older-copy.md, step 4)"
             )
 
-    def _newest_backup(self) -> dict[str, SiteInside]:
+    def _newest_backup(self, secrets: Mapping[int, bytes]) -> dict[str, SiteInside]:
         found: dict[str, SiteInside] = {}
         for kept in kept_in(self._options.beside)[-1:]:
             with kept.path.open("rb") as file:
                 try:
-                    about = read_about(file.read, dict(self._settings.masters))
-                except LedgerError:
-                    continue  # of another master secret, or damaged: it is not the one that is restored
+                    about = read_about(file.read, secrets)
+                except LedgerError as error:
+                    self._tell(f"{kept.path} is not asked how far the logs went: {error}")
+                    continue
             found = {site.origin: site for site in about.sites}
         return found
 

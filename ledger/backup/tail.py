@@ -9,26 +9,26 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import asyncpg
+import msgspec
 
 from ledger.backup.journal import ActLine
 from ledger.bus import Bus
-from ledger.core.admin_act import decode_act
-from ledger.core.agreement import read_record
+from ledger.core.admin_act import AdminAct, decode_act, encode_act
+from ledger.core.encoding import encode_base64, encode_time
 from ledger.core.entry import Kind, commit_of, decode
 from ledger.core.errors import AuditFault, NotFound, SealBroken
-from ledger.core.key_history import key_history
 from ledger.core.merkle import leaf_hash
-from ledger.core.note import Checkpoint
 from ledger.core.sealing import Master
+from ledger.core.tail import Ledger, Tail, TailEntry, TailMessage
 from ledger.progress import Progress
 from ledger.recover.recovery import Recovery
-from ledger.recover.signed import Signed, contradiction
+from ledger.recover.signed import Signed, contradiction, key_entries, read_notes
 from ledger.secrets import SiteHasher
 from ledger.store.sites import SiteRow
-from ledger.vault import read_vault
+from ledger.vault import Vault, read_vault
 
 _LAST = "select entry from ledger.entry where site_id = $1 order by seq desc limit 1"
-_KEYS = "select entry from ledger.entry where site_id = $1 and (seq = 0 or ledger.entry_kind(entry) = 2) order by seq"
+_NOW_MS = "select (extract(epoch from clock_timestamp()) * 1000)::bigint"
 _RECOVER = "select ledger.recover_entries($1, $2, $3, $4, $5, $6, $7, $8)"
 _BATCH = 100
 
@@ -60,68 +60,101 @@ async def from_stream(
 
 
 async def from_acts(
-    connection: asyncpg.Connection, site: SiteRow, lines: Sequence[ActLine], masters: Sequence[Master]
+    connection: asyncpg.Connection,
+    site: SiteRow,
+    lines: Sequence[ActLine],
+    masters: Sequence[Master],
+    notes: Mapping[str, bytes],
 ) -> Brought:
-    """Append what the journal has behind the end of an administrative log: the longest chain from there."""
+    """Append what the journal has behind the end of an administrative log: the longest chain from there, as far as it
+    verifies as in an audit; nothing that contradicts a checkpoint of `notes`."""
     last: bytes | None = await connection.fetchval(_LAST, site.site_id)
     if last is None:
         return Brought(0, None)
-    size = decode(last).seq + 1
-    chain = _longest(lines, size, leaf_hash(last))
+    keys = await key_entries(connection, site.site_id)
+    now_ms: int = await connection.fetchval(_NOW_MS)
+    tail = Tail(Ledger(site.origin, last, keys, {}, frozenset(), now_ms))
+    size, tip = tail.size, tail.tip
     vault = await read_vault(connection, site.site_id, masters)
     hasher = SiteHasher(vault.hasher_key)
-    for at in range(0, len(chain), _BATCH):
-        batch = chain[at : at + _BATCH]
-        keys = []
-        for line in batch:
-            key = None
-            if line.sealed is not None and decode(line.entry).kind == Kind.EVENT:
-                with contextlib.suppress(SealBroken):  # its data key was destroyed: nobody knows the id any more
-                    _, payload = vault.open_opening(commit_of(line.entry), line.sealed)
-                    key = hasher.event_id(decode_act(payload).id)
-            keys.append(key)
+    chain = _longest(lines, size, tip)
+    found, refused = _verified(tail, chain, vault)
+    rows = [(line.entry, *_filed(each, line, hasher)) for each, line in zip(found, chain, strict=False)]
+    leaves = b"".join(leaf_hash(each.entry) for each in found)
+    contradicted, _ = await signed_elsewhere(connection, site, notes, leaves)
+    if contradicted is not None:
+        return Brought(0, str(contradicted))
+    for at in range(0, len(rows), _BATCH):
+        columns = [list(column) for column in zip(*rows[at : at + _BATCH], strict=True)]
         async with connection.transaction():
-            await connection.execute(
-                _RECOVER,
-                site.site_id,
-                size,
-                leaf_hash(last),
-                [line.entry for line in batch],
-                keys,
-                [line.sealed for line in batch],
-                [line.visitor for line in batch],
-                [line.content for line in batch],
-            )
-        size, last = size + len(batch), batch[-1].entry
-    return Brought(len(chain), None)
+            await connection.execute(_RECOVER, site.site_id, size + at, tip, *columns)
+        tip = leaf_hash(rows[min(at + _BATCH, len(rows)) - 1][0])
+    return Brought(len(rows), None if refused is None else str(refused))
 
 
 def _longest(lines: Sequence[ActLine], size: int, tip: bytes) -> list[ActLine]:
-    """Of lines that may be of several continuations, those that follow upon the tip; the longest, if they part."""
-    after: dict[tuple[int, bytes], list[ActLine]] = {}
-    for line in lines:
-        if line.seq >= size:
-            after.setdefault((line.seq, decode(line.entry).prev), []).append(line)
-    best: list[ActLine] = []
-    waiting = [([], size, tip)] if after else []  # type: list[tuple[list[ActLine], int, bytes]]
-    while waiting:
-        chain, at, end = waiting.pop()
-        following = after.get((at, end), [])
-        if not following and len(chain) > len(best):
-            best = chain
-        waiting += [([*chain, line], at + 1, leaf_hash(line.entry)) for line in following]
-    return best
+    """Of lines that may be of several continuations, or be there twice, those that follow upon the tip; the longest, if
+    they part."""
+    longest: dict[tuple[int, bytes], tuple[int, ActLine]] = {}
+    for line in sorted(lines, key=lambda line: -line.seq):
+        length = 1 + longest.get((line.seq + 1, leaf_hash(line.entry)), (0, line))[0]
+        place = (line.seq, decode(line.entry).prev)
+        if length > longest.get(place, (0, line))[0]:
+            longest[place] = (length, line)
+    chain: list[ActLine] = []
+    while (following := longest.get((size, tip))) is not None:
+        chain.append(following[1])
+        size, tip = size + 1, leaf_hash(following[1].entry)
+    return chain
+
+
+def _verified(tail: Tail, chain: Sequence[ActLine], vault: Vault) -> tuple[list[TailEntry], AuditFault | None]:
+    """Its entries up to the first that an audit would not take, and why not that one."""
+    found: list[TailEntry] = []
+    refused: AuditFault | None = None
+    for at in range(0, len(chain), _BATCH):
+        taken = tail.take([_message(line, vault) for line in chain[at : at + _BATCH]])
+        found += taken.entries
+        if taken.fault is not None:
+            refused = taken.fault
+            break
+    end = tail.first + len(found)
+    for each in reversed(found):
+        if each.is_tombstone and each.seq < end <= tail.erased.get(each.seq, end):
+            refused, end = AuditFault(12, "nothing opens it, and no entry says that it was erased", each.seq), each.seq
+    return found[: end - tail.first], refused
+
+
+def _message(line: ActLine, vault: Vault) -> TailMessage:
+    """As a stream would hold it; without what its data key took along."""
+    entry = encode_base64(line.entry)
+    if line.sealed is not None:
+        with contextlib.suppress(SealBroken):
+            salt, payload = vault.open_opening(commit_of(line.entry), line.sealed)
+            return TailMessage(entry, encode_base64(salt), payload)
+    return TailMessage(entry, None, line.entry if decode(line.entry).kind == Kind.KEY else b"")
+
+
+def _filed(
+    entry: TailEntry, line: ActLine, hasher: SiteHasher
+) -> tuple[bytes | None, bytes | None, bytes | None, bytes | None]:
+    """By which key it is known, its opening, and how an act is filed (as `Administration.record` does)."""
+    if entry.kind != Kind.EVENT:
+        return None, line.sealed, None, None
+    if entry.payload is None:
+        return None, None, None, None
+    act = decode_act(entry.payload)
+    return hasher.event_id(act.id), line.sealed, hasher.visitor(act.actor), hasher.content(_told(act))
+
+
+def _told(act: AdminAct) -> bytes:
+    return encode_act(msgspec.structs.replace(act, occurred_at=encode_time(0)))
 
 
 async def signed_elsewhere(
-    connection: asyncpg.Connection, site: SiteRow, notes: Mapping[str, bytes]
+    connection: asyncpg.Connection, site: SiteRow, notes: Mapping[str, bytes], leaves: bytes = b""
 ) -> tuple[AuditFault | None, Signed | None]:
-    """Whether the log contradicts one of these checkpoints, and the greatest of them, whoever keeps it."""
-    entries = [row["entry"] for row in await connection.fetch(_KEYS, site.site_id)]
-    keys = key_history(site.origin, entries[0], entries[1:]).set
-    read = {place: read_record(note, site.origin, keys) for place, note in notes.items() if note}
-    signed = sorted(
-        (Signed(place, record) for place, record in read.items() if isinstance(record, Checkpoint)),
-        key=lambda each: -each.checkpoint.size,
-    )
-    return await contradiction(connection, site, signed), signed[0] if signed else None
+    """Whether the log, with these leaf hashes behind it, contradicts one of the checkpoints, and the greatest of them,
+    whoever keeps it."""
+    signed = await read_notes(connection, site, notes)
+    return await contradiction(connection, site, signed, leaves), signed[0] if signed else None

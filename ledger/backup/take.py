@@ -8,25 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import asyncpg
 import msgspec
 
-from ledger import __version__, config
+from ledger import config
 from ledger.administration import Act, actor_here, open_administration
 from ledger.backup import folder
-from ledger.backup.archive import ABOUT, DUMP, About, Packer, SiteInside, read_about, sites_digest
-from ledger.backup.beside import Beside
+from ledger.backup.archive import ABOUT, DUMP, About, Packer, read_about, sites_digest
+from ledger.backup.beside import Beside, about_of
 from ledger.backup.dump import LEFT_OUT, dumped
+from ledger.backup.keyring import read_keyring, write_keyring
 from ledger.backup.marker import refuse_unfinished
 from ledger.backup.stream import SALT_BYTES, Sealer
 from ledger.checkpointer.records import Anchor
 from ledger.config import Settings
 from ledger.core.admin_act import admin_log_of
-from ledger.core.errors import ConfigInvalid
+from ledger.core.errors import ConfigInvalid, LedgerError
 from ledger.durable import sync_directory
 from ledger.keys.files import site_directory
 from ledger.progress import Progress
@@ -34,14 +35,6 @@ from ledger.store.pool import open_pool
 
 KEYS, ANCHORS, INSTALLATION, WITNESSES = "keys", "anchors", "installation.json", "witnesses"
 
-_MIGRATIONS = "select name, encode(hash, 'hex') from ledger.migration order by name"
-_SITES = """
-select s.site, s.origin, coalesce((select max(e.seq) + 1 from ledger.entry e where e.site_id = s.site_id), 0) as size,
-       coalesce((select c.note from ledger.checkpoint c where c.site_id = s.site_id order by c.size desc limit 1), ''),
-       coalesce((select max(k.key_no) from ledger.data_key k where k.site_id = s.site_id), 0)
-  from ledger.site s order by s.site_id
-"""
-_NOW_MS = "select (extract(epoch from clock_timestamp()) * 1000)::bigint"
 _BYTES = """
 select coalesce(sum(pg_table_size(c.oid)), 0)::bigint from pg_class c join pg_namespace n on n.oid = c.relnamespace
  where n.nspname = 'ledger' and c.relkind = 'r' and c.relname <> all ($1)
@@ -90,16 +83,16 @@ async def take(
             snapshot: str = await connection.fetchval("select pg_export_snapshot()")
             about = await about_of(connection)
             estimate: int = await connection.fetchval(_BYTES, list(LEFT_OUT))
-            beside = Beside(target.beside, settings.masters[0])
-            beside.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            await beside.keyring(connection)
+            target.beside.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_keyring(target.beside / folder.KEYRING, await read_keyring(connection))
             rows = dumped(admin_url, snapshot, major)
             path, size = await asyncio.to_thread(_write, settings, target, about, members, rows, estimate, progress)
+        beside = Beside(target.beside, settings.masters[0])
         await beside.update(connection)
         pruned: list[Path] = []
         if keep_ms is not None and target.directory is not None:
             pruned = folder.prune(target.directory, keep_ms, about.taken_ms)
-            forget_lines(beside, target.directory, settings)
+            forget_acts(beside, target.directory, dict(settings.masters))
         return Taken(path, about, size, pruned)
     finally:
         await connection.close()
@@ -121,28 +114,19 @@ async def record(settings: Settings, target: Target, actor: str | None) -> None:
         pool.terminate()
 
 
-def forget_lines(beside: Beside, directory: Path, settings: Settings) -> None:
-    """Drop from the journals what every kept backup holds already."""
+def forget_acts(beside: Beside, directory: Path, secrets: Mapping[int, bytes]) -> None:
+    """Drop from the journal of acts, which hold something of persons, what every kept backup holds already; nothing
+    while one is kept that cannot be read, such as of an earlier master secret. Erasures stay: copies of backups may be
+    kept elsewhere for longer, and would bring back who is not named there."""
     sizes: dict[str, int] = {}
-    for kept in folder.kept_in(directory):
-        with kept.path.open("rb") as file:
-            about = read_about(file.read, dict(settings.masters))
-        for site in about.sites:
-            sizes[site.origin] = min(site.size, sizes.get(site.origin, site.size))
-    beside.erasures.keep(lambda line: line.seq >= sizes.get(line.origin, 0))
+    try:
+        for kept in folder.kept_in(directory):
+            with kept.path.open("rb") as file:
+                for site in read_about(file.read, secrets).sites:
+                    sizes[site.origin] = min(site.size, sizes.get(site.origin, site.size))
+    except LedgerError:
+        return
     beside.acts.keep(lambda line: line.seq >= sizes.get(line.origin, 0))
-
-
-async def about_of(connection: asyncpg.Connection) -> About:
-    """What there is in a database, as a backup says it of itself."""
-    migrations = dict(await connection.fetch(_MIGRATIONS))
-    sites = tuple(
-        SiteInside(site, origin, size, note.decode(), keys)
-        for site, origin, size, note, keys in await connection.fetch(_SITES)
-    )
-    version = connection.get_server_version()
-    taken_ms: int = await connection.fetchval(_NOW_MS)
-    return About(taken_ms, __version__, f"{version.major}.{version.minor}", migrations, sites)
 
 
 async def _names(connection: asyncpg.Connection | asyncpg.Pool) -> list[str]:

@@ -8,7 +8,7 @@ import nats
 import nats.errors
 
 from ledger import config, spool
-from ledger.backup.age import age_of
+from ledger.backup.folder import age_of
 from ledger.config import Settings
 from ledger.doctor.finding import Finding, advice, bad, good
 

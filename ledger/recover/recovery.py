@@ -38,7 +38,7 @@ from ledger.core.sealing import Master
 from ledger.core.tail import Ledger, Tail, TailEntry, TailMessage
 from ledger.progress import Progress
 from ledger.recover.outliving import outlive
-from ledger.recover.signed import Signed, contradiction, read_signed
+from ledger.recover.signed import Signed, contradiction, key_entries, read_signed
 from ledger.secrets import SiteHasher
 from ledger.store.clock import now_ms
 from ledger.store.errors import DIFFERENT_LOG, sqlstate
@@ -48,7 +48,6 @@ from ledger.vault import Vault, read_vault
 
 _LAST = "select entry from ledger.entry where site_id = $1 order by seq desc limit 1"
 _ENTRY = "select entry from ledger.entry where site_id = $1 and seq = $2"
-_KEYS = "select entry from ledger.entry where site_id = $1 and (seq = 0 or ledger.entry_kind(entry) = 2) order by seq"
 _VERSIONS = "select version, seq from ledger.policy where site_id = $1"
 _DOCUMENTS = "select hash from ledger.document"
 _KNOWN = "select key from ledger.known where site_id = $1 and key = any ($2) and seq < $3"
@@ -184,13 +183,12 @@ class Recovery:
         """A reading of the tail from where the ledger ends."""
         site_id = self._site.site_id
         last = await self.last_entry()
-        keys = [row["entry"] for row in await self._connection.fetch(_KEYS, site_id)]
         stored = [row["hash"] for row in await self._connection.fetch(_DOCUMENTS)]
         tail = Tail(
             Ledger(
                 origin=self._site.origin,
                 last=last,
-                keys=keys,
+                keys=await key_entries(self._connection, site_id),
                 versions=dict(await self._connection.fetch(_VERSIONS, site_id)),
                 documents=frozenset([*stored, *(sha256(document).digest() for document in self._documents)]),
                 now_ms=await now_ms(self._connection),

@@ -7,6 +7,7 @@ that the anchor and the record in NATS hold does. It writes nothing.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,14 +37,24 @@ class Signed(NamedTuple):
 async def read_signed(connection: asyncpg.Connection, bus: Bus, site: SiteRow, anchor: Path) -> list[Signed]:
     """What the anchor of this machine and the record in NATS know, the greatest first. What cannot be read, or is not
     signed by a key of the log, says nothing."""
-    entries = [row["entry"] for row in await connection.fetch(_KEYS, site.site_id)]
-    keys = key_history(site.origin, entries[0], entries[1:]).set
     notes = {"the record in NATS": (await NatsRecord(site.origin).read(bus)).note}
     with contextlib.suppress(RecordUnreachable):
         notes[f"the anchor {anchor}"] = Anchor(anchor).read().note
-    read = {place: read_record(note, site.origin, keys) for place, note in notes.items() if note is not None}
+    return await read_notes(connection, site, notes)
+
+
+async def read_notes(connection: asyncpg.Connection, site: SiteRow, notes: Mapping[str, bytes | None]) -> list[Signed]:
+    """The same of these, by who keeps each; empty ones are none."""
+    entries = await key_entries(connection, site.site_id)
+    keys = key_history(site.origin, entries[0], entries[1:]).set
+    read = {place: read_record(note, site.origin, keys) for place, note in notes.items() if note}
     found = [Signed(place, record) for place, record in read.items() if isinstance(record, Checkpoint)]
     return sorted(found, key=lambda signed: -signed.checkpoint.size)
+
+
+async def key_entries(connection: asyncpg.Connection, site_id: int) -> list[bytes]:
+    """The entries of a log that say which keys count: its genesis and those of kind 2, in order."""
+    return [row["entry"] for row in await connection.fetch(_KEYS, site_id)]
 
 
 async def contradiction(

@@ -23,14 +23,15 @@ from ledger.backup.archive import DUMP, unpack
 from ledger.backup.beside import Beside
 from ledger.backup.directory import Founded, restore_into
 from ledger.backup.dump import find_client
-from ledger.backup.journal import LEAF_BYTES, ErasureLine, Journal
+from ledger.backup.journal import LEAF_BYTES, ActLine, ErasureLine, Journal
 from ledger.backup.keyring import Keyring, Wrapped, load_keyring, renew_keyring, write_keyring
 from ledger.backup.load import judge, load, put_files
-from ledger.backup.marker import refuse_unfinished_directory, take_mark_away
+from ledger.backup.marker import MARK_NAME, refuse_unfinished_directory, take_mark_away
+from ledger.backup.orders import take_up_again
 from ledger.backup.settle import Options, Settling
 from ledger.backup.stream import Damaged
 from ledger.backup.take import INSTALLATION
-from ledger.core.admin_act import is_admin_log
+from ledger.core.admin_act import admin_log_of, is_admin_log
 from ledger.core.encoding import encode_base64
 from ledger.core.entry import decode, encode, encode_seqs
 from ledger.core.errors import ConfigInvalid, SealBroken
@@ -142,7 +143,12 @@ async def test_without_the_journal_either_who_was_erased_waits_for_it_again(stor
     settings, admin_url = await story.machine("without_journal", nats=False)
     beside = tmp_path / "beside"
     shutil.copytree(story.beside, beside)
-    connection = await asyncpg.connect(story.settings.database_url)
+    connection = await asyncpg.connect(story.postgres.url())
+    await connection.execute("update ledger.api_key set revoked_at = now() where class = 'secret'")
+    await connection.execute(
+        "insert into ledger.site_closing select site_id, 'act', sha256(''), 1, null from ledger.site where site = $1",
+        story.site.site,
+    )
     await Beside(beside, settings.masters[0]).update(connection)
     await connection.close()
     (beside / "erasures").unlink()
@@ -154,8 +160,13 @@ async def test_without_the_journal_either_who_was_erased_waits_for_it_again(stor
     )
     waiting = await connection.fetchval(waits + "where r.status = 'pending' and b.state = 'pending'")
     lost = await connection.fetchval("select count(*) from ledger.erasure_entry where seq < 0")
+    closed = await connection.fetchval("select count(*) from ledger.site_closing")
+    revoked = await connection.fetchval(
+        "select bool_and(revoked_at is not null) from ledger.api_key where class = 'secret'"
+    )
     await connection.close()
     assert (waiting, lost) == (ERASED, 0)
+    assert (closed, revoked) == (1, True), "what was closed and revoked since stays so"
 
 
 async def check_older_keyring(connection: asyncpg.Connection, keyring: Keyring) -> None:
@@ -171,6 +182,23 @@ async def check_older_keyring(connection: asyncpg.Connection, keyring: Keyring) 
     await changed.rollback()
 
 
+async def check_forgotten(connection: asyncpg.Connection) -> None:
+    """Whose erasure nobody knows any more comes back only with a word."""
+    changed = connection.transaction()
+    await changed.start()
+    await connection.execute(
+        "with made as (insert into ledger.erasure (site_id, id, named, is_account, level, reason, sealed, evidence,"
+        " act, status, requested_ms, blocked_ms, due_ms) select site_id, gen_random_uuid(),"
+        " substring(sha256('') for 16), false, 'erase', 'subject_request', '', sha256(''), '', 'erased', 0, 0, 0"
+        " from ledger.site limit 1 returning site_id, id)"
+        " insert into ledger.erasure_entry select site_id, id, -5, 1 from made"
+    )
+    with pytest.raises(ConfigInvalid, match="these people would be here again"):
+        await take_up_again(connection, [], accept_loss=False)
+    assert await take_up_again(connection, [], accept_loss=True) == (0, 1)
+    await changed.rollback()
+
+
 async def test_a_database_put_back_by_other_means_forgets_them_too(story: Story) -> None:
     settings, admin_url = await story.machine("other_means", nats=False)
     with story.backup.open("rb") as file:
@@ -180,8 +208,20 @@ async def test_a_database_put_back_by_other_means_forgets_them_too(story: Story)
     connection = await asyncpg.connect(admin_url)
     await take_mark_away(connection)
     await check_older_keyring(connection, load_keyring(story.beside / "keyring"))
+    await check_forgotten(connection)
     await connection.close()
     assert len(await open_of(admin_url, story)) == 20 + 2
+    log, forged = admin_log_of(story.site.site), story.directory / "forged-acts"
+    lines = list(Journal(story.beside / "acts", ActLine).read())
+    altered = decode(lines[-1].entry)._replace(signature=bytes(64))
+    forged.mkdir()
+    Journal(forged / "acts", ActLine).append([*lines[:-1], msgspec.structs.replace(lines[-1], entry=encode(altered))])
+    for directory, ends, said_of in ((forged, 1, "rule 7"), (story.beside, 0, "are appended again")):
+        here = replace(settings, backup_dir=directory)
+        status, said = await command(here, admin_url, "recover", log, "--from-journal")
+        assert (status, said_of in said) == (ends, True), said
+    status, said = await command(here, admin_url, "recover", log, "--from-stream")
+    assert (status, "--from-journal" in said) == (2, True), said
     words = ("backup", "replay", str(story.beside))
     status, said = await command(settings, admin_url, *words)
     assert (status, "nothing here has them" in said) == (2, True), said
@@ -243,14 +283,26 @@ async def test_a_damaged_backup_or_keyring_is_refused_before_anything_is_touched
     with pytest.raises(ConfigInvalid, match=r"there is no .*orders"):
         await story.restore(settings, admin_url, beside=tmp_path)
     shutil.copy(story.backup, tmp_path / "orders")
+    with pytest.raises(ConfigInvalid, match=r"there is no .*erasures"):
+        await story.restore(settings, admin_url, beside=tmp_path)
+    for name in ("erasures", "acts"):
+        shutil.copy(story.beside / name, tmp_path / name)
     with pytest.raises(Damaged, match="is no file of orders"):
         await story.restore(settings, admin_url, beside=tmp_path)
+    with pytest.raises(Damaged, match="there is no database in it"):
+        await story.restore(settings, admin_url, file=story.beside / "orders")
     shutil.copy(story.beside / "orders", tmp_path / "orders")
     with pytest.raises(ConfigInvalid, match="older than the backup"):
         await story.restore(settings, admin_url, beside=tmp_path)
     with pytest.raises(ConfigInvalid, match="does not open the backup"):
         await story.restore(replace(settings, master_secret=bytes(32)), admin_url)
+    write_keyring(tmp_path / "keyring", keyring)
+    older = next(line for line in Journal(tmp_path / "acts", ActLine).read())
+    Journal(tmp_path / "acts", ActLine).keep(lambda line: line.seq <= older.seq)
     connection = await asyncpg.connect(admin_url)
+    await connection.execute("select pg_advisory_lock(hashtext('consent-ledger restore'))")
+    with pytest.raises(ConfigInvalid, match="another restore into this database"):
+        await story.restore(settings, admin_url)
     assert await connection.fetchval("select to_regnamespace('ledger')") is None
     await connection.close()
     assert not settings.keys_dir.exists()
@@ -351,6 +403,9 @@ def test_into_a_directory_an_up_can_go_on_and_a_half_restored_one_it_refuses(sto
             refuse_unfinished_directory(data)
         asyncio.run(restore_into(data, judged, master, Options(story.beside, True, "a test"), told.append))
         assert told[-1] == "the ledger may be served again"
+        refuse_unfinished_directory(data)
+        (data / MARK_NAME).touch()  # killed when nothing was left to do but that
+        asyncio.run(restore_into(data, judged, master, Options(story.beside, True, "a test"), told.append))
         refuse_unfinished_directory(data)
         with pytest.raises(ConfigInvalid, match="holds a ledger already"):
             asyncio.run(restore_into(data, judged, master, Options(story.beside, True, "a test"), told.append))

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from ledger.backup.age import age_of
-from ledger.backup.folder import ERASURES, KEYRING, alone_in, kept_in, name_of, prune
+from ledger.backup.archive import ABOUT, About, Packer, SiteInside
+from ledger.backup.beside import Beside
+from ledger.backup.dump import dumped
+from ledger.backup.folder import BESIDE, age_of, alone_in, kept_in, name_of, prune
 from ledger.backup.journal import LEAF_BYTES, ActLine, ErasureLine, Journal
-from ledger.backup.stream import Damaged
+from ledger.backup.keyring import Keyring, Wrapped, load_keyring, write_keyring
+from ledger.backup.marker import LOADING
+from ledger.backup.orders import are_older
+from ledger.backup.restore import SETTLED, _Beside, _first_step, _lost
+from ledger.backup.settle import Base
+from ledger.backup.stream import Damaged, Sealer
 from ledger.backup.tail import _longest
+from ledger.backup.take import forget_acts
 from ledger.core.duration import parse_keep
-from ledger.core.entry import Entry, Kind, encode, encode_seqs
+from ledger.core.entry import Entry, Kind, decode, encode, encode_seqs
 from ledger.core.errors import ConfigInvalid
 from ledger.core.merkle import leaf_hash
+from ledger.core.sealing import Master
 from ledger.durable import replace
 
 NOON_MS = 1_790_000_000_123
@@ -125,7 +136,7 @@ def chain(first: int, prev: bytes, *millis: int) -> list[ActLine]:
     lines = []
     for at, _ in enumerate(millis):
         made = encode(Entry(first + at, millis[at], prev, Kind.EVENT, bytes(32), bytes(32), bytes(64), b""))
-        lines.append(ActLine("o/s", first + at, made, None, None, None))
+        lines.append(ActLine("o/s", first + at, made, None))
         prev = leaf_hash(made)
     return lines
 
@@ -138,16 +149,106 @@ def test_of_two_continuations_of_an_administrative_log_the_longest_from_the_tip_
     assert _longest([*others, *short], 5, tip) == short
     assert _longest(others, 5, tip) == []
     assert _longest([], 5, tip) == []
+    assert _longest(2 * chain(5, tip, *range(64)), 5, tip) == chain(5, tip, *range(64)), "whichever is there twice"
 
 
 def test_the_age_of_backups_is_told_and_the_files_beside_them_are_missed(tmp_path: Path) -> None:
     assert not age_of(None, NOON_MS).good
     assert "none in" in age_of(tmp_path, NOON_MS).detail
     backups(tmp_path, 30, 1)
-    assert "keyring and erasures not beside them" in age_of(tmp_path, NOON_MS).detail
-    for name in (KEYRING, ERASURES):
+    assert "not beside them: keyring, erasures, acts, orders" in age_of(tmp_path, NOON_MS).detail
+    for name in BESIDE:
         (tmp_path / name).write_bytes(b"")
     told = age_of(tmp_path, NOON_MS)
     assert told.good
     assert "24 hours ago; the oldest 30 days ago" in told.detail
     assert not age_of(tmp_path, NOON_MS + 10 * DAY_MS).good
+
+
+ORIGIN = "o/shop.example.com"
+CREATED = datetime(2026, 9, 1, tzinfo=UTC)
+
+
+def about(size: int = 9, *, made: int = 3, destroyed: int = 0, taken_ms: int = NOON_MS, origin: str = ORIGIN) -> About:
+    return About(taken_ms, "0.1.0", "18", {}, (SiteInside("shop.example.com", origin, size, "", made, destroyed),))
+
+
+def keyring(destroyed: int = 0, origin: str = ORIGIN) -> Keyring:
+    keys = [Wrapped(n, "opening", 1, None if n <= destroyed else b"key", 0, CREATED, None) for n in (1, 2, 3)]
+    return Keyring({origin: tuple(keys)})
+
+
+def backup_of(path: Path, size: int, secret: bytes) -> None:
+    with path.open("wb") as file:
+        packer = Packer(Sealer(file.write, secret, 1, bytes(16), bytes(32)))
+        packer.add(ABOUT, msgspec.json.encode(about(size)))
+        packer.finish()
+
+
+def test_acts_go_that_every_backup_holds_and_erasures_stay_for_copies_elsewhere(tmp_path: Path) -> None:
+    beside = Beside(tmp_path, Master(1, bytes(32)))
+    beside.erasures.append([erasure(3), erasure(7)])
+    beside.acts.append([ActLine(ORIGIN, seq, entry(seq), None) for seq in (4, 5, 6)])
+    backup_of(tmp_path / name_of(NOON_MS), 6, bytes(32))
+    backup_of(tmp_path / name_of(NOON_MS - DAY_MS), 5, b"of the secret of before, which went")
+    forget_acts(beside, tmp_path, {1: bytes(32)})
+    assert [line.seq for line in beside.acts.read()] == [4, 5, 6], "who knows what the other one holds"
+    backup_of(tmp_path / name_of(NOON_MS - DAY_MS), 5, bytes(32))
+    forget_acts(beside, tmp_path, {1: bytes(32)})
+    assert [line.seq for line in beside.acts.read()] == [5, 6]
+    assert [line.seq for line in beside.erasures.read()] == [3, 7]
+
+
+def test_a_keyring_that_somebody_put_back_is_replaced_and_one_that_is_right_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "keyring"
+    write_keyring(path, keyring())
+    older = path.read_bytes()
+    write_keyring(path, keyring(destroyed=1))
+    left = path.stat()
+    write_keyring(path, keyring(destroyed=1))
+    assert path.stat() == left
+    path.write_bytes(older)
+    write_keyring(path, keyring(destroyed=1))
+    assert load_keyring(path) == keyring(destroyed=1)
+
+
+def late_act(ms: int) -> ActLine:
+    return ActLine(ORIGIN, 9, encode(decode(entry(9))._replace(ms=ms)), None)
+
+
+@pytest.mark.parametrize(
+    ("beside", "base", "words"),
+    [
+        (_Beside(keyring(destroyed=1), [], [late_act(NOON_MS)], (about(destroyed=1), {})), about(), None),
+        (_Beside(keyring(destroyed=1), [], [late_act(NOON_MS)], None), about(destroyed=1), None),
+        (_Beside(keyring(), [], [], (about(destroyed=1), {})), about(), "`keyring` is an older copy"),
+        (_Beside(keyring(), [], [], (about(made=4), {})), about(), "`keyring` is an older copy"),
+        (_Beside(keyring(), [], [], None), about(destroyed=1), "`keyring` is an older copy"),
+        (_Beside(keyring(), [], [late_act(NOON_MS + DAY_MS)], (about(), {})), about(), "`orders` are of 2026-09-21"),
+        (_Beside(Keyring(keyring().keys | keyring(origin="o/new").keys), [], [], None), about(), "o/new was added"),
+    ],
+    ids=["whole", "no orders", "a key alive", "a key less", "older than the backup", "older orders", "a site more"],
+)
+def test_what_lies_beside_a_backup_and_is_an_older_copy_is_told(
+    beside: _Beside, base: About, words: str | None
+) -> None:
+    told = list(_lost(beside, base))
+    assert len(told) == (words is not None), told
+    assert words is None or words in told[0]
+
+
+def test_orders_of_before_are_not_put_over_newer_ones_whatever_the_clock_says() -> None:
+    older = about(size=8, taken_ms=NOON_MS + DAY_MS)
+    assert are_older(older, about(size=9))
+    assert not are_older(about(size=9, taken_ms=0), about(size=9))
+    assert not are_older(about(size=10), about(size=9))
+    assert are_older(about(size=9, origin="o/other"), about(size=9))
+    base = Base(b"", about(size=9), {})
+    assert _first_step(_Beside(keyring(), [], [], (older, {})), base) == SETTLED
+    assert _first_step(_Beside(keyring(), [], [], (about(), {})), base) == LOADING
+
+
+def test_a_client_without_tls_says_which_to_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ConfigInvalid, match=r"pg_dump speaks no TLS.*first on PATH"):
+        list(dumped("postgresql://ledger@127.0.0.1:1/ledger?sslmode=require&password=secret", "00000000-0", 15))

@@ -20,7 +20,7 @@ from ledger.core.errors import ConfigInvalid, LedgerError
 SECRET, OTHER = bytes(range(32)), bytes(32)
 SALT = b"salt of a backup"
 ORIGIN = "ledger.test/shop.example.com"
-ABOUT_IT = About(1, "0.1.0", "18", {"0001": "aa"}, (SiteInside("shop.example.com", ORIGIN, 3, "", 1),))
+ABOUT_IT = About(1, "0.1.0", "18", {"0001": "aa"}, (SiteInside("shop.example.com", ORIGIN, 3, "", 1, 0),))
 
 
 def sealed(*groups: bytes) -> bytes:
