@@ -285,6 +285,7 @@ async def test_the_login_of_the_init_script_can_serve_and_owns_nothing(postgres:
     finally:
         async with admin(postgres) as connection:
             await connection.execute(f"drop database {name} with (force)")
+            await connection.execute("drop role if exists ledger_app")
 
 
 def test_every_reason_why_appending_is_refused_is_explained() -> None:
@@ -296,4 +297,3 @@ def test_every_reason_why_appending_is_refused_is_explained() -> None:
     page = (DEPLOY / "README.md").read_text(encoding="utf-8")
     table = page.partition("## When appending is refused")[2].partition("\n## ")[0]
     assert {reason for reason in reasons if f"`{reason}`" not in table} == set()
-            await connection.execute("drop role if exists ledger_app")
