@@ -8,7 +8,7 @@ this machine agrees; a log of more than its genesis that neither of them knows w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ledger.core.errors import BadSignature, Malformed
@@ -107,10 +107,6 @@ def decide(said: Mapping[str, Said], size: int) -> Go | Refuse:
 def _the(name: str) -> str:
     names = {MEMORY: "the checkpointer's memory", ANCHOR: "the anchor", DATABASE: "the database", NATS: "NATS"}
     return names.get(name, name)
-
-
-RootAt = Callable[[int], bytes]
-"""The root of the log at a size that it has."""
 
 
 def read_record(data: bytes, origin: str, keys: KeySet) -> Checkpoint | Disagrees:

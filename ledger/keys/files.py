@@ -45,14 +45,13 @@ def root_path(settings: Settings, site: str) -> Path:
     return site_directory(settings, site) / "root.key"
 
 
-def ingest_keys(settings: Settings, site: str) -> list[SigningKey]:
-    """Every ingest key on this machine, active or not; `ConfigInvalid` if none can be used."""
-    return _some(settings, site, "ingest")
-
-
 def log_keys(settings: Settings, site: str) -> list[SigningKey]:
     """Every log key on this machine, active or not; `ConfigInvalid` if none can be used."""
-    return _some(settings, site, "log")
+    here = keys_here(settings, site, "log")
+    if not here.keys:
+        where = site_directory(settings, site) / "log-*.key"
+        raise ConfigInvalid("; ".join(here.problems.values()) or f"no log key of {site}: expected a file {where}")
+    return list({key.public: key for key in here.keys.values()}.values())
 
 
 def keys_here(settings: Settings, site: str, role: str) -> KeysHere:
@@ -216,14 +215,6 @@ def _replace(path: Path, sealed: SealedKey) -> None:
         replace(path, sealed.encode())
     except OSError as error:
         raise ConfigInvalid(f"the key file {path} cannot be replaced: {error.strerror}") from error
-
-
-def _some(settings: Settings, site: str, role: str) -> list[SigningKey]:
-    here = keys_here(settings, site, role)
-    if not here.keys:
-        where = site_directory(settings, site) / f"{role}-*.key"
-        raise ConfigInvalid("; ".join(here.problems.values()) or f"no {role} key of {site}: expected a file {where}")
-    return list({key.public: key for key in here.keys.values()}.values())
 
 
 def _make_directory(settings: Settings, site: str) -> None:

@@ -178,7 +178,7 @@ def test_a_role_has_several_keys_each_named_by_its_id(settings: Settings) -> Non
     for path in paths:
         sealed = key_files.read_key_file(path)
         assert path.name == f"{sealed.role}-{sealed.key_id}.key"
-    assert len(key_files.ingest_keys(settings, SITE)) == 2
+    assert len(key_files.keys_here(settings, SITE, "ingest").keys) == 2
     assert [one.public for one in key_files.log_keys(settings, SITE)] == [key_files.read_key_file(paths[2]).public]
 
 
@@ -197,20 +197,19 @@ def hide(path: Path) -> None:
 
 @pytest.mark.parametrize("harm", [damage, unseal_it, hide])
 def test_one_file_that_cannot_be_used_takes_no_other_away(settings: Settings, harm: Callable[[Path], None]) -> None:
-    good, bad = (key_files.new_key(settings, ORIGIN, "ingest") for _ in range(2))
+    good, bad = (key_files.new_key(settings, ORIGIN, "log") for _ in range(2))
     harm(bad)
-    here = key_files.keys_here(settings, SITE, "ingest")
+    here = key_files.keys_here(settings, SITE, "log")
     assert (here.keys.keys(), here.problems.keys()) == ({good}, {bad})
-    assert len(key_files.ingest_keys(settings, SITE)) == 1
+    assert len(key_files.log_keys(settings, SITE)) == 1
     harm(good)
     with pytest.raises(ConfigInvalid, match=good.name):
-        key_files.ingest_keys(settings, SITE)
+        key_files.log_keys(settings, SITE)
 
 
 def test_a_missing_key_says_where_it_was_looked_for(settings: Settings) -> None:
-    for keys_of in (key_files.ingest_keys, key_files.log_keys):
-        with pytest.raises(ConfigInvalid, match=str(settings.keys_dir / SITE)):
-            keys_of(settings, SITE)
+    with pytest.raises(ConfigInvalid, match=str(settings.keys_dir / SITE)):
+        key_files.log_keys(settings, SITE)
 
 
 def test_a_file_in_another_sites_or_roles_place_is_not_taken(settings: Settings) -> None:
@@ -219,15 +218,17 @@ def test_a_file_in_another_sites_or_roles_place_is_not_taken(settings: Settings)
     elsewhere.parent.mkdir()
     elsewhere.write_bytes(path.read_bytes())
     path.with_name("log-00000000.key").write_bytes(path.read_bytes())
-    for site, keys_of in (("shop.example.com", key_files.ingest_keys), (SITE, key_files.log_keys)):
-        with pytest.raises(ConfigInvalid, match="does not belong there"):
-            keys_of(settings, site)
+    for site, role in (("shop.example.com", "ingest"), (SITE, "log")):
+        here = key_files.keys_here(settings, site, role)
+        assert not here.keys
+        assert all("does not belong there" in problem for problem in here.problems.values())
+        assert len(here.problems) == 1
 
 
 def test_the_wrong_master_secret_is_named_and_no_key_is_told(settings: Settings) -> None:
-    path = key_files.new_key(settings, ORIGIN, "ingest")
+    path = key_files.new_key(settings, ORIGIN, "log")
     with pytest.raises(ConfigInvalid, match="LEDGER_MASTER_SECRET") as refused:
-        key_files.ingest_keys(replace(settings, master_secret=bytes(32)), SITE)
+        key_files.log_keys(replace(settings, master_secret=bytes(32)), SITE)
     assert str(path) in str(refused.value)
     assert encode_base64(SECRET) not in str(refused.value)
 
