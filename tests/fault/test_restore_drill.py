@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import shutil
 import sqlite3
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,10 +22,14 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from ledger.bus import Bus
 from ledger.config import Settings
 from ledger.core.note import Checkpoint, parse_checkpoint
+from ledger.core.stream import names
+from ledger.embedded.ports import free_port
 from ledger.embedded.postgres import Postgres
 from ledger.provision import SiteCredentials
+from tests.fault.keys import command
 from tests.fault.streams import Broker
 from tests.harness import Browser, Process, Reply, document, found, grant, own_postgres, own_settings, refusal, until
 
@@ -43,6 +47,23 @@ class Ledger:
         self.server = Process(self.settings, directory)
         self.site: SiteCredentials
 
+    @classmethod
+    def copied(cls, ledger: Ledger, directory: Path, session: aiohttp.ClientSession) -> Ledger:
+        """Another one at the same point, with the same cold backups; of a ledger that was stopped."""
+        postgres = Postgres(
+            directory / "postgres", free_port(), ledger.postgres.password, directory / "postgres.log", directory / "run"
+        )
+        made = cls(directory, postgres, Broker(directory / "nats"), session)
+        for data, copy in ((ledger.postgres.data, postgres.data), (ledger.broker.store, made.broker.store)):
+            _copy_tree(data, copy)
+        made.settings = replace(made.settings, master_secret=ledger.settings.master_secret)
+        made.server = Process(made.settings, directory)
+        shutil.copytree(ledger.settings.keys_dir, made.settings.keys_dir)
+        shutil.copytree(ledger.settings.anchors, made.settings.anchors)
+        (directory / "older").symlink_to(ledger.directory / "older")
+        made.site = ledger.site
+        return made
+
     @property
     def browser(self) -> Browser:
         return Browser(self.session, self.server.url, self.site)
@@ -58,8 +79,7 @@ class Ledger:
         await self.server.stop()
         for server, data in ((self.postgres, self.postgres.data), (self.broker, self.broker.store)):
             await server.stop()
-            shutil.copytree(data, self.directory / name / data.name, copy_function=_copy)
-            _owned_as(data, self.directory / name / data.name)
+            _copy_tree(data, self.directory / name / data.name)
             await server.start()
         self.server = Process(self.settings, self.directory)
         await self.server.start()
@@ -73,8 +93,7 @@ class Ledger:
             if wanted:
                 await server.stop()
                 shutil.rmtree(data)
-                shutil.copytree(self.directory / name / data.name, data, copy_function=_copy)
-                _owned_as(self.directory / name / data.name, data)
+                _copy_tree(self.directory / name / data.name, data)
                 await server.start()
         self.server = Process(self.settings, self.directory)
         await self.server.launch()
@@ -111,13 +130,16 @@ class Ledger:
 
     async def published(self, seq: int) -> None:
         """Wait until the stream holds the entry."""
+        bus = await Bus.connect(self.broker.url)
 
         async def holds() -> bool:
-            status, output = await self.command("recover", self.site.site, "--from-stream", "--dry-run")
-            assert status == 0, output
-            return f"its stream at {seq}" in output
+            info = await bus.stream_info(names(self.site.site).stream, names(self.site.site).tombstones)
+            return info is not None and info.state.last_seq >= seq
 
-        await until(holds)
+        try:
+            await until(holds)
+        finally:
+            await bus.close()
 
     async def refused(self, reason: str) -> str:
         """Wait until /readyz says that no checkpoint is signed, and why; what it says."""
@@ -146,17 +168,9 @@ class Ledger:
 
     async def command(self, *words: str, answer: str = "", settings: Settings | None = None) -> tuple[int, str]:
         """A command, as an operator gives it at the machine."""
-        environ = (settings or self.settings).environment() | {"LEDGER_ADMIN_DATABASE_URL": self.postgres.url()}
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "ledger", *words),
-            env=environ,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        output, _ = await process.communicate(answer.encode())
-        assert process.returncode is not None
-        return process.returncode, output.decode()
+        admin = {"LEDGER_ADMIN_DATABASE_URL": self.postgres.url()}
+        done = await command(settings or self.settings, *words, answer=answer, **admin)
+        return done.exit_code, done.output
 
     async def verified(self, old: Checkpoint) -> dict[str, Any]:
         """The report of `verify` on an export of now, with a checkpoint from before."""
@@ -172,39 +186,55 @@ class Ledger:
         return report
 
 
-def _copy(source: str, target: str) -> None:
-    shutil.copy2(source, target)
+def _copy_tree(source: Path, target: Path) -> None:
+    """With its owners: the servers run under an account of their own where the tests are root."""
+    shutil.copytree(source, target)
+    for path in [target, *target.rglob("*")]:
+        like = (source / path.relative_to(target)).stat()
+        os.chown(path, like.st_uid, like.st_gid)
 
 
-def _owned_as(pattern: Path, copy: Path) -> None:
-    """The servers run under an account of their own where the tests are root."""
-    for path in [copy, *copy.rglob("*")]:
-        like = (pattern / path.relative_to(copy)).stat()
-        shutil.chown(path, like.st_uid, like.st_gid)
-        path.chmod(like.st_mode & 0o7777)
-
-
-@pytest_asyncio.fixture
-async def ledger(tmp_path: Path) -> AsyncIterator[Ledger]:
-    """A ledger with a site, some events under a checkpoint, and a cold backup named `older`; then more of both."""
-    postgres = await own_postgres(tmp_path)
-    broker = Broker(tmp_path / "nats")
+async def lived(directory: Path) -> Ledger:
+    """A ledger with a site, some events under a checkpoint, and a cold backup named `older`; then more of both. Its
+    servers are stopped."""
+    postgres = await own_postgres(directory)
+    broker = Broker(directory / "nats")
     await broker.start()
     async with aiohttp.ClientSession() as session:
-        ledger = Ledger(tmp_path, postgres, broker, session)
-        ledger.site = await found(ledger.settings)
-        await ledger.server.start()
+        ledger = Ledger(directory, postgres, broker, session)
         try:
+            ledger.site = await found(ledger.settings)
+            await ledger.server.start()
             await ledger.signed((await ledger.events(10))[-1]["seq"] + 1)
             await ledger.copy("older")
             last = (await ledger.events(20))[-1]["seq"]
             await ledger.signed(last + 1)
             await ledger.published(last)
-            yield ledger
         finally:
             await ledger.server.stop()
             await broker.stop()
             await postgres.stop()
+    return ledger
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
+    return asyncio.run(lived(tmp_path_factory.mktemp("template")))
+
+
+@pytest_asyncio.fixture
+async def ledger(template: Ledger, tmp_path: Path) -> AsyncIterator[Ledger]:
+    async with aiohttp.ClientSession() as session:
+        ledger = Ledger.copied(template, tmp_path, session)
+        try:
+            await ledger.postgres.start()
+            await ledger.broker.start()
+            await ledger.server.start()
+            yield ledger
+        finally:
+            await ledger.server.stop()
+            await ledger.broker.stop()
+            await ledger.postgres.stop()
 
 
 async def test_postgres_put_back_is_refused_and_recovered_from_the_stream(ledger: Ledger) -> None:
@@ -241,7 +271,7 @@ async def test_postgres_put_back_is_refused_and_recovered_from_the_stream(ledger
 
 def test_the_runbook_names_the_commands_that_are_gone_through_here() -> None:
     runbook = RUNBOOK.read_text(encoding="utf-8")
-    for command in (
+    for typed in (
         "consent-ledger recover SITE --from-stream --dry-run",
         "consent-ledger recover SITE --from-stream",
         "consent-ledger recover SITE --accept-loss",
@@ -255,7 +285,7 @@ def test_the_runbook_names_the_commands_that_are_gone_through_here() -> None:
         "consent-ledger checkpoint restore-record SITE --to nats",
         "consent-ledger checkpoint status SITE",
     ):
-        assert command in runbook
+        assert typed in runbook
     for reason in ("memory-ahead", "anchor-ahead", "stream-ahead", "nats-lost"):
         assert f"`{reason}`" in runbook
 
