@@ -512,10 +512,18 @@ REQUEST_TOKEN_SECONDS = 900
 """How long somebody who proved to be the visitor may read the request without proving it again."""
 REQUESTS_OPEN_MAX = 10_000
 """Requests of one site that wait for their answer: a visitor id costs nothing, so many can be minted."""
+REQUEST_ADDRESS_MAX = 30
+"""Requests that one address may begin at one site at once: an office, or a telephone network, may be one address."""
+REQUEST_ADDRESS_SECONDS = 60.0
+"""After which it may begin one more."""
+CALLERS_BUCKETS = 65_536
+"""In which callers are counted, 8 bytes each: those who share one by chance share its tokens."""
 REQUEST_PAGE_DEFAULT = 100
 REQUEST_PAGE_MAX = 500
 REQUEST_ANSWER_WITHIN = ("P30D", "P1M")
 """The shorter of these, where the site document does not say how soon a request is answered."""
+REQUEST_EXTENSION = "P2M"
+"""By how much such an answer may be put off where the GDPR may hold (article 12(3)); elsewhere not at all."""
 REQUEST_DOWNLOAD_SECONDS = 30 * 24 * 3600
 """How long after the answer the visitor may fetch the data again."""
 REQUEST_DETAILS_SECONDS = 3 * 365 * 24 * 3600

@@ -85,8 +85,8 @@ class RegionFinder:
         return region
 
     def address(self, peer: str | None, headers: MultiMapping[str]) -> str | None:
-        """The address of who sent a request, past trusted proxies; None where it is unknown. For administrators alone:
-        a visitor's is never asked for."""
+        """The address of who sent a request, past trusted proxies; None where it is unknown. It is kept of
+        administrators alone: a visitor's is looked at and let go."""
         address = None if peer is None else parse_address(peer)
         if address is not None and peer is not None and self._trusted and self._is_proxy(peer, address):
             address = client_address(

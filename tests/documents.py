@@ -143,6 +143,7 @@ FULL: dict[str, Any] = {
         {"name": _texts("A regulator", "Регулятор", "Реттеуші"), "url": "https://example.org", "regions": ["KZ"]}
     ],
     "answerWithin": {"default": "P30D", "EU": "P1M", "KZ": "3 working days"},
+    "answerExtension": {"EU": "P2M"},
     "answerOnWorkingDay": True,
     "utcOffset": "+05:00",
     "recordRetention": "P3Y",
@@ -219,6 +220,8 @@ MALFORMED = (
     _one("answerWithin/default", "soon", "answerWithin.default", "ISO 8601"),
     _one("answerWithin/KZ", "P3BD", "answerWithin.KZ", "15 working days"),
     _one("answerWithin/KZ", "0 working days", "answerWithin.KZ", "15 working days"),
+    _one("answerExtension/EU", "P2", "answerExtension.EU", "15 working days"),
+    _one("answerExtension/US", "P45D", "answerExtension.US", "`answerWithin` does not say", crossing=True),
     _one("answerOnWorkingDay", "next", "answerOnWorkingDay", "true or false"),
     _one("utcOffset", "Asia/Almaty", "utcOffset", "like +05:00"),
     _one("utcOffset", "+14:30", "utcOffset", "like +05:00"),

@@ -1,4 +1,5 @@
-"""By when a person's request has to be answered: the periods that a site document writes, and the days they end on.
+"""By when a person's request has to be answered, and until when that may be put off: the periods that a site document
+writes, and the days they end on.
 
 A period is an ISO 8601 duration (`P30D`, `P1M`) or a number of working days (`15 working days`), for which ISO 8601 has
 no notation. A working day is Monday to Friday: public holidays are not counted, so a deadline is never later than the
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from ledger.core.duration import DAY_MS, Duration, parse_duration
 from ledger.core.regions import applying
@@ -58,26 +60,56 @@ def parse_offset(text: str) -> int | None:
     return -minutes if match[1] == "-" else minutes
 
 
-def due_ms(
-    table: Mapping[str, Period],
+class Term(NamedTuple):
+    """How soon an answer is due, and by how much more it may be put off; None: not at all."""
+
+    within: Period
+    extension: Period | None = None
+
+
+class Due(NamedTuple):
+    """When an answer is due, and the latest moment to which it may be put off (None: there is no room), in unix
+    milliseconds."""
+
+    due_ms: int
+    extendable_to_ms: int | None
+
+
+def due(
+    terms: Mapping[str, Term],
     region: str | None,
     received_ms: int,
     *,
-    otherwise: tuple[Period, ...],
+    otherwise: tuple[Term, ...],
     offset_minutes: int = 0,
     to_working_day: bool = False,
-) -> int:
-    """When the answer to a request is due, in unix milliseconds.
+) -> Due:
+    """When the answer to a request is due, and how far that may be put off.
 
-    `table` says it by region, group or `default`. Of all that it may say of the region the earliest moment counts: of
-    an unknown place that is the whole table. `otherwise` (at least one period) is for a place of which it says
+    `terms` say it by region, group or `default`. Of all that they may say of the region the earliest moment counts, for
+    either: of an unknown place that is all of them. `otherwise` (at least one term) is for a place of which they say
     nothing. With `to_working_day` a moment on a Saturday or Sunday moves to the Monday after it.
     """
-    told = applying(table, region, None)
-    periods = [period for period in told if period is not None]
+    told = applying(terms, region, None)
+    found = [term for term in told if term is not None]
     if None in told:
-        periods += otherwise
-    return min(deadline(received_ms, period, offset_minutes, to_working_day=to_working_day) for period in periods)
+        found += otherwise
+    soonest = min(deadline(received_ms, term.within, offset_minutes, to_working_day=to_working_day) for term in found)
+    latest = min(_latest(received_ms, term, offset_minutes, to_working_day=to_working_day) for term in found)
+    return Due(soonest, latest if latest > soonest else None)
+
+
+def may_hold_gdpr(region: str | None) -> bool:
+    """Whether a request from there may be under the GDPR, of the EEA or of the UK: from an unknown place too."""
+    return any(applying({"EEA": True, "UK": True}, region, False))
+
+
+def _latest(received_ms: int, term: Term, offset_minutes: int, *, to_working_day: bool) -> int:
+    """The end of the term with its extension. That is added to the term's own last day, not to the Monday after it."""
+    if term.extension is None:
+        return deadline(received_ms, term.within, offset_minutes, to_working_day=to_working_day)
+    ends_ms = deadline(received_ms, term.within, offset_minutes)
+    return deadline(ends_ms, term.extension, offset_minutes, to_working_day=to_working_day)
 
 
 def deadline(received_ms: int, period: Period, offset_minutes: int = 0, *, to_working_day: bool = False) -> int:

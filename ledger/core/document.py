@@ -209,6 +209,8 @@ class SiteDocument(_Part, frozen=True):
     authorities: tuple[Authority, ...] = ()
     answer_within: dict[str, Period] = {}
     """How soon a subject's request is answered, by region or group, or `default`."""
+    answer_extension: dict[str, Period] = {}
+    """By how much an answer may be put off once, by a key of `answer_within`: not at all under one that is not here."""
     answer_on_working_day: bool = False
     """Whether a deadline that falls on a Saturday or Sunday moves to the Monday after it."""
     utc_offset: str = UTC_OFFSET
@@ -222,7 +224,8 @@ class SiteDocument(_Part, frozen=True):
     record_retention_counted: Counted = "end"
     suppress_for: Duration | None = None
     """How long a keyed mark goes on denying what was denied, after the denial itself was erased; None: the default of
-    the installation (config.SUPPRESS_FOR). Only where silence could grant: what is opt-in everywhere needs none.
+    the installation (config.SUPPRESS_FOR), and only where silence could grant: what is opt-in everywhere needs none, as
+    long as no later version says otherwise. Where it is named every denial is remembered.
     """
     stored_in: tuple[str, ...] = ()
     """Countries in which the ledger's database lies."""

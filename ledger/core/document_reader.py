@@ -10,7 +10,7 @@ import re
 from datetime import date
 from typing import get_args
 
-from ledger.core.deadlines import UTC_OFFSET
+from ledger.core.deadlines import UTC_OFFSET, Period
 from ledger.core.document import (
     NEVER_AGAIN,
     Announcement,
@@ -82,6 +82,7 @@ def read_document(source: Node) -> SiteDocument:
     languages = top.need("languages", list_of(language, MAX_LANGUAGES, at_least=1))
     found = top.need("purposes", purposes(languages))
     order = top.get("order", _order(found), tuple(found))
+    answered: dict[str, Period] = top.get("answerWithin", by_region(answer_period), {})
     return SiteDocument(
         site=site,
         controller=controller,
@@ -98,7 +99,8 @@ def read_document(source: Node) -> SiteDocument:
         notices=top.get("notices", named(_notice(languages), MAX_NOTICES, "a notice's name"), {}),
         contacts=top.get("contacts", list_of(_contact(languages)), ()),
         authorities=top.get("authorities", list_of(_authority(languages)), ()),
-        answer_within=top.get("answerWithin", by_region(answer_period), {}),
+        answer_within=answered,
+        answer_extension=top.get("answerExtension", _extension(answered), {}),
         answer_on_working_day=top.get("answerOnWorkingDay", flag, False),
         utc_offset=top.get("utcOffset", utc_offset, UTC_OFFSET),
         record_retention=top.get("recordRetention", duration, None),
@@ -116,6 +118,21 @@ def read_document(source: Node) -> SiteDocument:
 def _by_type(node: Node, path: Path) -> dict[str, Duration]:
     members = Members(node, path, EVENT_TYPES)
     return {name: members.need(name, duration) for name in mapping(node, path)}
+
+
+def _extension(answered: dict[str, Period]) -> Read[dict[str, Period]]:
+    """What is put off is the answer of a place that `answerWithin` names too."""
+
+    def read(node: Node, path: Path) -> dict[str, Period]:
+        table = by_region(answer_period)(node, path)
+        for key in table:
+            if key not in answered:
+                raise DocumentInvalid(
+                    (*path, key), f"`answerWithin` does not say how soon it is ({key}): name it there"
+                )
+        return table
+
+    return read
 
 
 def _order(found: dict[str, Purpose]) -> Read[tuple[str, ...]]:

@@ -95,6 +95,14 @@ class Unavailable(LedgerError):
         super().__init__(detail)
 
 
+class TooMany(LedgerError):
+    """One caller asks for more than its share: `retry_after` is in seconds; `kind` is a stable slug."""
+
+    def __init__(self, kind: str, detail: str, retry_after: int) -> None:
+        self.kind, self.detail, self.retry_after = kind, detail, retry_after
+        super().__init__(detail)
+
+
 class WitnessUnreachable(LedgerError):
     """No cosignature this time. `permanent`: the witness answered, and will so again until a person acts."""
 

@@ -147,6 +147,9 @@ def _compare_site(changes: Changes, old: SiteDocument, new: SiteDocument) -> Non
     for key in sorted({*old.answer_within, *new.answer_within}):
         within = (old.answer_within.get(key), new.answer_within.get(key))
         changes.value(f"answerWithin.{key}", f"how soon requests are answered ({key})", *within)
+    for key in sorted({*old.answer_extension, *new.answer_extension}):
+        extension = (old.answer_extension.get(key), new.answer_extension.get(key))
+        changes.value(f"answerExtension.{key}", f"by how much an answer may be put off ({key})", *extension)
     if old.answer_on_working_day != new.answer_on_working_day:
         what = "the Monday after it" if new.answer_on_working_day else "no other day"
         changes.add("answerOnWorkingDay", f"a deadline on a weekend moves to {what}")

@@ -21,7 +21,7 @@ FLAG = "Consent-Instruction-Flag"
 
 def who_acts(request: web.Request, edge: Edge, admitted: Admitted) -> Who:
     """The caller as the administrative log tells of him. `InputRefused` for a header that has not its form."""
-    address = edge.regions.address(request.remote, request.headers)
+    address = edge.address_of(request)
     instruction, flag = request.headers.get(INSTRUCTION), request.headers.get(FLAG)
     try:
         cited = None if instruction is None else msgspec.convert(instruction, InstructionText)

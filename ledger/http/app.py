@@ -31,6 +31,7 @@ from ledger.http import (
     records,
     requests,
 )
+from ledger.http.callers import Callers
 from ledger.http.edge import EDGE, HELD, SHARED_WITH, SITE, DemoKeys, Edge
 from ledger.http.limits import DEFAULT_LIMITS, Limits
 from ledger.http.metrics import Meters
@@ -133,6 +134,7 @@ def create_app(
         service,
         limits,
         Meters(registry),
+        Callers(limits.request_address_max, limits.request_address_seconds),
         settings.demo is not None,
         demo_keys,
         regions or RegionFinder(),

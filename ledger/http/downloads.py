@@ -93,7 +93,7 @@ async def get_download(request: web.Request) -> web.StreamResponse:
         file = await _person(edge, site, wanted.visitor, wanted.format, wanted.language or None)
     # Whoever fetches one person's data is that person, as a rule, and no visitor's address is kept anywhere.
     whole_site = wanted.what == "site"
-    address = edge.regions.address(request.remote, request.headers) if whole_site else None
+    address = edge.address_of(request) if whole_site else None
     who = Who("download link", "ledger", address=address)
     details = {"kind": wanted.what, "target": "download", "download": wanted.id}
     await edge.service.administration.record(site.site, who.act("export.downloaded", details))

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from aiohttp import hdrs, web
 
+from ledger.http.callers import Callers
 from ledger.http.limits import Limits
 from ledger.http.metrics import Meters
 from ledger.keys.receipts import ReceiptKeys
@@ -33,6 +34,8 @@ class Edge:
     service: Service
     limits: Limits
     meters: Meters
+    requesters: Callers
+    """Who begins requests of people."""
     demo: bool = False
     demo_keys: DemoKeys | None = None
     regions: RegionFinder = field(default_factory=RegionFinder)
@@ -42,6 +45,10 @@ class Edge:
     def region_of(self, request: web.Request) -> str | None:
         """From where a request comes: for callers with publishable keys, whose own word on it does not count."""
         return self.regions.find(request.remote, request.headers)
+
+    def address_of(self, request: web.Request) -> str | None:
+        """Who sent a request, past trusted proxies. A visitor's address is neither kept nor told to anybody."""
+        return self.regions.address(request.remote, request.headers)
 
     def base_url(self, request: web.Request) -> str:
         """The server's address for others, without a slash at its end."""

@@ -19,6 +19,8 @@ class Limits:
     check_max_answers: int = config.CHECK_MAX_ANSWERS
     policy_body_max_bytes: int = config.POLICY_BODY_MAX_BYTES
     document_body_max_bytes: int = config.PICTURE_MAX_BYTES
+    request_address_max: int = config.REQUEST_ADDRESS_MAX
+    request_address_seconds: float = config.REQUEST_ADDRESS_SECONDS
     body_read_timeout_seconds: float = config.BODY_READ_TIMEOUT_SECONDS
     batch_read_timeout_seconds: float = config.BATCH_READ_TIMEOUT_SECONDS
     checkpoint_wait_seconds: float = config.CHECKPOINT_WAIT_SECONDS

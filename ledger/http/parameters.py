@@ -6,6 +6,7 @@ A misspelt parameter that were ignored would answer another question than the on
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import TypeVar
 
 import msgspec
 from aiohttp import web
@@ -26,6 +27,8 @@ from ledger.core.event import (
     matches,
     parse_time,
 )
+
+Word = TypeVar("Word", bound=str)
 
 VISITOR = "Consent-Visitor"
 MIN_POSITION = "Consent-Min-Position"
@@ -128,12 +131,13 @@ def gpc(request: web.Request, parameters: MultiMapping[str]) -> bool:
     return flag(parameters, "gpc") or request.headers.get(GPC) == "1"
 
 
-def word(parameters: MultiMapping[str], name: str, words: Sequence[str]) -> str | None:
+def word(parameters: MultiMapping[str], name: str, words: Sequence[Word]) -> Word | None:
     """One of the words, or None where it is left out."""
     text = parameters.get(name)
-    if text is not None and text not in words:
+    found = next((one for one in words if one == text), None)
+    if found is None and text is not None:
         raise InputRefused("invalid-parameter", f"{name} is {' or '.join(words)}, or left out.")
-    return text
+    return found
 
 
 def language(parameters: MultiMapping[str]) -> str | None:

@@ -21,6 +21,7 @@ from ledger.core.errors import (
     InputRefused,
     LedgerError,
     NotFound,
+    TooMany,
     Unavailable,
     VersionTaken,
 )
@@ -115,6 +116,7 @@ KINDS: Mapping[str, Kind] = {
     "not-linked": Kind(422, "The visitor is not linked to the account"),
     "grant-in-the-future": Kind(422, "The grant is dated in the future"),
     "grant-too-old": Kind(422, "The grant is too old"),
+    "too-many-requests": Kind(429, "Too many requests of people"),
     # What we cannot do
     "internal-error": Kind(500, "Unexpected error"),
 }
@@ -159,6 +161,8 @@ def of_error(error: LedgerError) -> Problem | None:
         return _refusal("version-taken", str(error))
     if isinstance(error, Erased):
         return _refusal("erased", str(error))
+    if isinstance(error, TooMany):
+        return _refusal(error.kind, error.detail)
     if isinstance(error, Unavailable):
         return Problem(TYPE_PREFIX + error.reason, _UNAVAILABLE_TITLE, 503, error.detail)
     return None
@@ -193,7 +197,7 @@ def respond_to(error: Exception, where: str) -> web.Response:
     if isinstance(error, web.RequestPayloadError):
         error = InputRefused("bad-request", "The body broke off, or is not valid HTTP.")
     told = of_error(error) if isinstance(error, LedgerError) else None
-    if isinstance(error, Unavailable):
+    if isinstance(error, Unavailable | TooMany):
         headers[hdrs.RETRY_AFTER] = str(error.retry_after)
     return respond(told or unexpected(error, where), headers)
 

@@ -6,20 +6,17 @@ take a secret key with the scope admin.
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import get_args
 
 from aiohttp import hdrs, web
-from multidict import MultiMapping
 
 from ledger import config
-from ledger.core.encoding import encode_time
-from ledger.core.errors import InputRefused
-from ledger.core.event import EventId, matches
+from ledger.core.errors import InputRefused, TooMany
 from ledger.core.subject_request import Kind, State
 from ledger.http import auth, body, parameters
 from ledger.http.acting import who_acts
-from ledger.http.edge import EDGE, json_response
-from ledger.messages import Download
+from ledger.http.downloads import told_of
+from ledger.http.edge import EDGE, created, json_response
 from ledger.requests.messages import (
     RequestDownload,
     RequestInput,
@@ -34,9 +31,14 @@ HEADER = "Consent-Request-Token"
 async def post_request(request: web.Request) -> web.Response:
     """`POST /v1/sites/{site}/requests`: a challenge, whose answer makes a request or shows one that was made."""
     edge = request.app[EDGE]
-    site, _ = await auth.admit(request, edge, auth.MAKE_REQUEST)
+    site, principal = await auth.admit(request, edge, auth.MAKE_REQUEST)
     asked = await _read(request, RequestInput)
-    return json_response(edge.service.visitor_requests.challenge(site, asked))
+    challenge = edge.service.visitor_requests.challenge(site, asked)
+    begins = asked.kind is not None and principal.key_class == "publishable"
+    if begins and (wait := edge.requesters.take(edge.address_of(request), site.site)):
+        detail = f"Many requests were begun from this address. Try again in {wait} seconds, or turn to the controller."
+        raise TooMany("too-many-requests", detail, wait)
+    return json_response(challenge)
 
 
 async def post_proof(request: web.Request) -> web.Response:
@@ -69,9 +71,7 @@ async def post_download(request: web.Request) -> web.Response:
     wanted = await _read(request, RequestDownload)
     request_id = _id(request)
     edge.service.visitor_requests.check_token(site, request_id, _token(request))
-    link = await edge.service.visitor_requests.download(site, request_id, wanted)
-    base_url = edge.public_url or str(request.url.origin())
-    return json_response(Download(link.url(base_url), encode_time(link.expires_ms)), 201)
+    return told_of(request, await edge.service.visitor_requests.download(site, request_id, wanted))
 
 
 async def list_requests(request: web.Request) -> web.Response:
@@ -82,8 +82,8 @@ async def list_requests(request: web.Request) -> web.Response:
     limit = parameters.page(query, config.REQUEST_PAGE_DEFAULT, config.REQUEST_PAGE_MAX)
     page = await edge.service.requests.page(
         site,
-        state=_word(query, "state", State),
-        kind=_word(query, "kind", Kind),
+        state=parameters.word(query, "state", get_args(State)),
+        kind=parameters.word(query, "kind", get_args(Kind)),
         overdue=parameters.flag(query, "overdue"),
         cursor=query.get("cursor"),
         limit=limit,
@@ -97,8 +97,8 @@ async def register_request(request: web.Request) -> web.Response:
     admitted = await auth.admit(request, edge, auth.LEAD_REQUESTS)
     site, who = admitted.site, who_acts(request, edge, admitted)
     entered, is_new = await edge.service.requests.register(site, await _read(request, RequestRegistration), who)
-    headers = {hdrs.LOCATION: f"/v1/sites/{site.site}/requests/{entered.id}"}
-    return json_response(entered, 201 if is_new else 200, headers | ({} if is_new else {"Idempotent-Replayed": "true"}))
+    headers: dict[str, str] = {hdrs.LOCATION: f"/v1/sites/{site.site}/requests/{entered.id}"}
+    return created(entered, headers, replayed=not is_new)
 
 
 async def post_step(request: web.Request) -> web.Response:
@@ -111,10 +111,7 @@ async def post_step(request: web.Request) -> web.Response:
 
 
 def _id(request: web.Request) -> str:
-    request_id = request.match_info["id"]
-    if not matches(EventId, request_id):
-        raise InputRefused("not-found", "A request is named by its id, a UUID in lower case.")
-    return request_id
+    return parameters.identifier(request, "A request")
 
 
 def _token(request: web.Request) -> str:
@@ -123,13 +120,6 @@ def _token(request: web.Request) -> str:
         detail = f"Send the token that your proof gave in the header {HEADER}."
         raise InputRefused("request-token-refused", detail)
     return token
-
-
-def _word(query: MultiMapping[str], name: str, words: Any) -> Any:
-    text = query.get(name)
-    if text is not None and text not in get_args(words):
-        raise InputRefused("invalid-parameter", f"{name} is one of {', '.join(get_args(words))}.")
-    return text
 
 
 async def _read(request: web.Request, kind: type[body.Message]) -> body.Message:

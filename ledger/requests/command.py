@@ -16,7 +16,7 @@ from ledger.commands.acting import acting_options
 from ledger.commands.locate import DATA, at_site
 from ledger.core.errors import InputRefused
 from ledger.core.event import EventId, convert, matches
-from ledger.core.subject_request import Kind, OperatorStep, Refusal, State, allowed
+from ledger.core.subject_request import Delay, Kind, Refusal, State, allowed
 from ledger.requests.messages import ErasureLevel, RequestList, RequestRegistration, RequestStatus, RequestStepInput
 from ledger.requests.register import Requests
 from ledger.site import Site
@@ -30,8 +30,8 @@ JSON = click.option("--json", "as_json", is_flag=True, help="For programs: as th
 def request_command() -> None:
     """Requests of people about their data: access, erasure, portability, objection, correction.
 
-    A request goes from received over proven, forwarded and instructed to answered; it may be refused before. Exit code
-    2 where a step is not allowed.
+    A request goes from received over proven, forwarded and instructed to answered; before that it may be refused, and
+    put off once. Exit code 2 where a step is not allowed.
     """
 
 
@@ -144,6 +144,22 @@ def forward(site_name: str, request_id: str, as_json: bool, data: Path, who: Who
     _take(data, site_name, request_id, {"step": "forward"}, who, as_json=as_json)
 
 
+@request_command.command("extend")
+@SITE
+@REQUEST
+@click.option("--reason", type=click.Choice(get_args(Delay)), required=True)
+@click.option("--until", help="RFC 3339; the latest moment that the site document leaves room for, if left out.")
+@JSON
+@DATA
+@acting_options
+def extend(
+    site_name: str, request_id: str, reason: str, until: str | None, as_json: bool, data: Path, who: Who
+) -> None:
+    """Record that the controller puts the answer off, and why: once, and before it was due. Tell the person by then."""
+    told = {"step": "extend", "instruction": _instructed(who), "reason": reason}
+    _take(data, site_name, request_id, told | ({} if until is None else {"until": until}), who, as_json=as_json)
+
+
 @request_command.command("instruct")
 @SITE
 @REQUEST
@@ -241,6 +257,10 @@ def _lines(request: RequestStatus) -> Iterator[str]:
     yield f"state     {request.state}"
     yield f"received  {request.received_at}"
     yield f"due       {request.due_at}{'  OVERDUE' if request.late else ''}"
+    if request.extended_from is not None:
+        yield f"put off   from {request.extended_from}"
+    if request.extendable_to is not None:
+        yield f"room      to put it off until {request.extendable_to}"
     if request.closed_at is not None:
         yield f"closed    {request.closed_at}"
     yield f"evidence  {request.evidence}"
@@ -252,5 +272,5 @@ def _lines(request: RequestStatus) -> Iterator[str]:
     for step in request.steps:
         reason = f" ({step.reason})" if step.reason else ""
         yield f"  {step.at}  {step.step:8}  by the {step.by}{reason}, act {step.act}"
-    steps: tuple[OperatorStep, ...] = allowed(request.state, "operator")  # type: ignore[assignment]
+    steps = [step for step in allowed(request.state, "operator") if step != "extend" or request.extendable_to]
     yield f"next      {', '.join(steps) or 'nothing: it is closed'}"

@@ -20,10 +20,11 @@ import msgspec
 
 from ledger import __version__, config
 from ledger.administration import Administration
+from ledger.appending import open_sites
 from ledger.config import Settings
 from ledger.core.ed25519 import SigningKey
 from ledger.core.encoding import encode_time
-from ledger.core.errors import InputRefused, LedgerError, SealBroken, Unavailable
+from ledger.core.errors import InputRefused, LedgerError, SealBroken
 from ledger.core.jws import sign
 from ledger.erasing.orders import Orders
 from ledger.keys.receipts import ReceiptKeys
@@ -32,8 +33,7 @@ from ledger.requests.register import Requests
 from ledger.requests.telling import details_of
 from ledger.site import Site, SiteRegistry
 from ledger.store import requests as store
-from ledger.store.errors import is_transient
-from ledger.store.pool import open_pool
+from ledger.store.errors import is_passing
 from ledger.store.reads import Reads
 from ledger.store.requests import FiguresRow, RequestRow
 
@@ -64,26 +64,19 @@ class RequestWorker:
 
     async def run(self) -> None:
         """Until cancelled. A database, or a controller, that goes away is waited for."""
-        timeout = config.APPEND_TIMEOUT_SECONDS
-        writers = await open_pool(self._settings.database_url, size=2, timeout_seconds=timeout)
         reads = Reads(self._pool)
-        sites = SiteRegistry(reads, writers, self._settings)
-        administration = Administration(sites, reads)
-        orders = Orders(reads, administration, self._settings.erasure_batch_seconds)
-        requests = Requests(self._pool, administration, orders)
         keys = ReceiptKeys(self._settings, reads)
-        following = asyncio.create_task(sites.follow(), name="follow sites for requests")
         limits = aiohttp.ClientTimeout(total=config.REQUEST_WEBHOOK_TIMEOUT_SECONDS)
-        try:
-            async with aiohttp.ClientSession(timeout=limits, trust_env=True) as session:
-                while True:
-                    await self._work(sites, requests, keys, session)
-                    await asyncio.sleep(config.REQUEST_IDLE_SECONDS)
-        finally:
-            following.cancel()
-            await asyncio.wait([following])
-            await sites.stop()
-            writers.terminate()
+        async with (
+            open_sites(self._settings, reads) as sites,
+            aiohttp.ClientSession(timeout=limits, trust_env=True) as session,
+        ):
+            administration = Administration(sites, reads)
+            orders = Orders(reads, administration, self._settings.erasure_batch_seconds)
+            requests = Requests(self._pool, administration, orders)
+            while True:
+                await self._work(sites, requests, keys, session)
+                await asyncio.sleep(config.REQUEST_IDLE_SECONDS)
 
     async def _work(
         self, sites: SiteRegistry, requests: Requests, keys: ReceiptKeys, session: aiohttp.ClientSession
@@ -92,7 +85,7 @@ class RequestWorker:
         try:
             await self.round(sites, requests, keys, session)
         except Exception as error:
-            if not is_transient(error) and not isinstance(error, Unavailable):
+            if not is_passing(error):
                 log.exception("the work on requests failed; it is tried again")
 
     async def round(
@@ -183,7 +176,7 @@ def _notice(site: Site, row: RequestRow) -> RequestNotice:
     except SealBroken:
         details = None  # the controller is told all the same; who reads the request will see what is wrong
     return RequestNotice(
-        id=f"{row.id}-{row.steps}",
+        id=f"{row.id}-forwarded",
         event="request.forwarded",
         site=site.site,
         request=row.id,

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from ledger.core.event import AccountId, AnyTime, EventId, Language, Region, VisitorId
-from ledger.core.subject_request import Kind, OperatorStep, Party, Reference, Refusal, State, Step
+from ledger.core.subject_request import Kind, OperatorStep, Party, Reason, Reference, State, Step
 from ledger.messages import Input, Message
 
 KeyText = Annotated[str, Meta(pattern=r"^[A-Za-z0-9+/]{43}=\Z")]
@@ -56,13 +56,14 @@ class RequestRegistration(Input, frozen=True):
 
 
 class RequestStepInput(Input, frozen=True):
-    """A step that is to be taken. `instruction` goes with `instruct` and `refuse`, `reason` with `refuse`, `level` with
-    the instruction to erase."""
+    """A step that is to be taken. `instruction` goes with `extend`, `instruct` and `refuse`, `reason` with `extend` and
+    `refuse`, `level` with the instruction to erase, `until` with `extend`: the latest moment there is, if left out."""
 
     step: OperatorStep
     instruction: Reference | None = None
-    reason: Refusal | None = None
+    reason: Reason | None = None
     level: ErasureLevel = "erase"
+    until: AnyTime | None = None
 
 
 class RequestStep(Message, frozen=True):
@@ -72,7 +73,7 @@ class RequestStep(Message, frozen=True):
     state: State
     by: Party
     at: str
-    reason: Refusal | None = None
+    reason: Reason | None = None
     act: str | None = None
 
 
@@ -80,6 +81,7 @@ class RequestStatus(Message, frozen=True):
     """A request as it stands. What says who asked is told to operators alone, and is absent once it was forgotten.
 
     `evidence`: the hash that fits what was sealed of it alone (hex). `late`: open, and beyond its deadline.
+    `extended_from`: when it was due before it was put off; `extendable_to`: how far that may be done now.
     """
 
     site: str
@@ -98,6 +100,8 @@ class RequestStatus(Message, frozen=True):
     contact: str | None = None
     region: str | None = None
     instruction: str | None = None
+    extended_from: str | None = None
+    extendable_to: str | None = None
 
 
 class RequestProven(Message, frozen=True):

@@ -18,7 +18,7 @@ import asyncpg
 from ledger import config
 from ledger.administration import Administration, Who
 from ledger.core.admin_act import ActWord, Role
-from ledger.core.deadlines import Period, due_ms, parse_offset, parse_period
+from ledger.core.deadlines import Due, Period, Term, due, may_hold_gdpr, parse_offset, parse_period
 from ledger.core.encoding import encode_time
 from ledger.core.errors import InputRefused, NotFound, Unavailable
 from ledger.core.event import parse_time
@@ -26,9 +26,11 @@ from ledger.core.subject_request import (
     ANSWERS,
     Details,
     Kind,
+    Outcome,
     Party,
     State,
     Step,
+    Taken,
     encode_details,
     evidence_of,
     take,
@@ -47,6 +49,7 @@ _ACTS: Mapping[Step, ActWord] = {
     "prove": "request.registered",
     "identify": "request.registered",
     "forward": "request.forwarded",
+    "extend": "request.extended",
     "instruct": "request.instructed",
     "answer": "request.answered",
     "refuse": "request.answered",
@@ -81,7 +84,7 @@ class Requests:
     # --- steps -------------------------------------------------------------------------------------------------------
 
     async def register(self, site: Site, asked: RequestRegistration, who: Who) -> tuple[RequestStatus, bool]:
-        """Enter a request that came otherwise; whether it was entered now."""
+        """Enter a request that came otherwise; whether it was entered now. `InputRefused`: its id is another's."""
         if asked.visitor is not None and asked.account is not None:
             raise InputRefused("invalid-request", "Name a visitor or an account, not both.", "/account")
         if asked.identified and asked.visitor is None and asked.account is None:
@@ -92,7 +95,11 @@ class Requests:
         if received > now:
             raise InputRefused("invalid-request", "A request was not received in the future.", "/receivedAt")
         request_id = asked.id or new_request_id()
-        if asked.id is not None and await store.one(self.pool, site.site_id, request_id) is not None:
+        known = None if asked.id is None else await store.one(self.pool, site.site_id, request_id)
+        if known is not None:
+            if _differs(details_of(site, known), asked, received):
+                detail = "Another request was registered under this id. Send it as it was, or this one under a new id."
+                raise InputRefused("id-conflict", detail, "/id")
             return await self.status(site, request_id), False
         details = Details(
             site=site.site,
@@ -119,8 +126,8 @@ class Requests:
         state: State = "received" if step == "receive" else "proven"
         encoded = encode_details(details)
         evidence = evidence_of(encoded)
-        due = due_of(site, details.region, received_ms, self.wall_ms())
-        about = {"kind": details.kind, "state": state, "evidence": evidence.hex(), "until": encode_time(due)}
+        due = terms_of(site, details.region, received_ms, self.wall_ms())
+        about = {"kind": details.kind, "state": state, "evidence": evidence.hex(), "until": encode_time(due.due_ms)}
         if details.region is not None:
             about["region"] = details.region
         act = await self._act(site, details.id, 1, step, who, None, about)
@@ -134,7 +141,8 @@ class Requests:
             details=site.vault.seal(DETAILS, binding(details.id), encoded),
             evidence=evidence,
             received_ms=received_ms,
-            due_ms=due,
+            due_ms=due.due_ms,
+            extendable_to_ms=due.extendable_to_ms,
             challenged_ms=received_ms if step == "prove" else 0,
         )
         outcome, other = await store.register(self.pool, site.site_id, entry, act, config.REQUESTS_OPEN_MAX)
@@ -163,14 +171,29 @@ class Requests:
 
     async def settle_erasure(self, site: Site, row: RequestRow) -> bool:
         """Answer a request whose erasure is done; whether it is."""
-        try:
-            state = (await self._orders.status(site, row.id)).state
-        except NotFound:
-            state = "erased" if row.details is None else "pending"  # the person was forgotten for another reason
-        if state not in ("erased", "restricted"):
+        if await self._erased(site, row) is None:
             return False
         await self.answer(site, row)
         return True
+
+    async def _outcome(self, site: Site, row: RequestRow, taken: Taken) -> str | None:
+        """What the act says came of the step."""
+        if taken.step != "answer":
+            return taken.reason
+        if row.kind != "erasure":
+            return ANSWERS[row.kind]
+        if (outcome := await self._erased(site, row)) is None:
+            detail = "The erasure is not done yet: the request is answered by itself once it is."
+            raise InputRefused("request-step-refused", detail, "/step")
+        return outcome
+
+    async def _erased(self, site: Site, row: RequestRow) -> Outcome | None:
+        """What came of a request to be erased; None while nothing has."""
+        try:
+            state = (await self._orders.status(site, row.id)).state
+        except NotFound:
+            return "erased" if row.details is None else None  # the person was forgotten for another reason
+        return state if state in ("erased", "restricted") else None
 
     async def _lead_on(self, site: Site, row: RequestRow, asked: RequestStepInput, who: Who) -> None:
         taken = take(row.state, asked.step, _party(who), reason=asked.reason, instruction=asked.instruction)
@@ -179,16 +202,21 @@ class Requests:
         if taken.step == "identify" and row.subject is None:
             detail = "It names neither a visitor nor an account: refuse it, and register it anew with who was found."
             raise InputRefused("request-step-refused", detail, "/step")
-        outcome = taken.reason or (ANSWERS[row.kind] if taken.state == "answered" else None)
+        until = None if asked.until is None else parse_time(asked.until, "/until")
+        if taken.step == "extend":
+            until = row.dates.extended(until, self.wall_ms())
+        elif until is not None:
+            raise InputRefused("invalid-request", "until goes with the step extend.", "/until")
+        outcome = await self._outcome(site, row, taken)
         about = {"kind": row.kind, "state": taken.state, "evidence": row.evidence.hex()}
-        about |= {"until": encode_time(row.due_ms)} | ({} if outcome is None else {"outcome": outcome})
+        about |= {"until": encode_time(until or row.due_ms)} | ({} if outcome is None else {"outcome": outcome})
         act = await self._act(site, row.id, row.steps + 1, taken.step, who, taken.instruction, about)
         sealed = None
-        if taken.instruction is not None:
+        if taken.instruction is not None and taken.step != "extend":
             sealed = site.vault.seal(INSTRUCTION, binding(row.id), taken.instruction.encode("ascii"))
             if taken.step == "instruct" and row.kind == "erasure":
                 await self._order(site, row, asked, taken.instruction, who)
-        if not await store.advance(self.pool, site.site_id, row, taken, act, sealed):
+        if not await store.advance(self.pool, site.site_id, row, taken, act, sealed, until):
             raise InputRefused("request-changed", "Another step was taken meanwhile: look again.", "/step")
 
     async def _order(self, site: Site, row: RequestRow, asked: RequestStepInput, instruction: str, who: Who) -> None:
@@ -280,20 +308,32 @@ class Requests:
         return await store.forget(self.pool, site.site_id, None, self.wall_ms() - kept_ms)
 
 
-def due_of(site: Site, region: str | None, received_ms: int, now_ms: int) -> int:
-    """When the answer to a request is due, by the policy in force; the strictest where something is not known."""
+def terms_of(site: Site, region: str | None, received_ms: int, now_ms: int) -> Due:
+    """When the answer to a request is due, by the policy in force; the strictest where something is not known. Where it
+    says nothing of a place in which the GDPR may hold, its article 12(3) does."""
+    extension = _EXTENSION if may_hold_gdpr(region) else None
+    otherwise = tuple(Term(within, extension) for within in _OTHERWISE)
     in_force = site.policies.in_force(now_ms)
     if in_force is None:
-        return due_ms({}, region, received_ms, otherwise=_OTHERWISE)
+        return due({}, region, received_ms, otherwise=otherwise)
     document = in_force.document
-    return due_ms(
-        document.answer_within,
+    return due(
+        {key: Term(within, document.answer_extension.get(key)) for key, within in document.answer_within.items()},
         region,
         received_ms,
-        otherwise=_OTHERWISE,
+        otherwise=otherwise,
         offset_minutes=parse_offset(document.utc_offset) or 0,
         to_working_day=document.answer_on_working_day,
     )
+
+
+def _differs(known: Details | None, asked: RequestRegistration, received_ms: int) -> bool:
+    """Whether another request was registered; of one that was forgotten nobody knows."""
+    if known is None:
+        return False
+    mine = (asked.kind, asked.visitor, asked.account, asked.contact, asked.region)
+    moved = asked.received_at is not None and known.received_at != encode_time(received_ms)
+    return moved or mine != (known.kind, known.visitor, known.account, known.contact, known.region)
 
 
 def _full() -> Unavailable:
@@ -313,6 +353,7 @@ def _period(text: str) -> Period:
 
 
 _OTHERWISE = tuple(map(_period, config.REQUEST_ANSWER_WITHIN))
+_EXTENSION = _period(config.REQUEST_EXTENSION)
 
 
 def _subject(site: Site, details: Details) -> bytes | None:

@@ -33,6 +33,8 @@ def told(site: Site, row: RequestRow, steps: Sequence[StepRow], now_ms: int, *, 
     instruction = None
     if row.instruction is not None and not to_visitor:
         instruction = site.vault.open(INSTRUCTION, binding(row.id), row.instruction).decode("ascii")
+    open_, dates = row.closed_ms is None, row.dates
+    extendable = not to_visitor and open_ and dates.extended_from_ms is None and now_ms <= dates.due_ms
     return RequestStatus(
         site=site.site,
         id=row.id,
@@ -42,15 +44,21 @@ def told(site: Site, row: RequestRow, steps: Sequence[StepRow], now_ms: int, *, 
         due_at=encode_time(row.due_ms),
         evidence=row.evidence.hex(),
         steps=[_step(one, to_visitor=to_visitor) for one in steps],
-        late=row.closed_ms is None and row.due_ms < now_ms,
-        closed_at=None if row.closed_ms is None else encode_time(row.closed_ms),
+        late=open_ and row.due_ms < now_ms,
+        extended_from=_time(row.extended_from_ms),
+        closed_at=_time(row.closed_ms),
         forgotten=row.details is None,
         visitor=None if details is None else details.visitor,
         account=None if details is None else details.account,
         contact=None if details is None else details.contact,
         region=None if details is None else details.region,
         instruction=instruction,
+        extendable_to=_time(row.extendable_to_ms) if extendable else None,
     )
+
+
+def _time(ms: int | None) -> str | None:
+    return None if ms is None else encode_time(ms)
 
 
 def _step(row: StepRow, *, to_visitor: bool) -> RequestStep:

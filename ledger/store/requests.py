@@ -8,7 +8,7 @@ from uuid import UUID
 
 import asyncpg
 
-from ledger.core.subject_request import Kind, Party, Refusal, State, Step, Taken
+from ledger.core.subject_request import Dates, Kind, Party, Reason, State, Step, Taken
 from ledger.store.ask import ask
 
 _ONE = "select * from ledger.request_at($1, $2)"
@@ -25,7 +25,7 @@ select q.* from ledger.request r, ledger.request_at(r.site_id, r.id) q
 """
 _REGISTER = """
 select outcome, other::text
-  from ledger.register_request($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+  from ledger.register_request($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 """
 _OPEN = """
 select r.id::text from ledger.request r
@@ -33,7 +33,7 @@ select r.id::text from ledger.request r
 """
 _WAITING = "select count(*) from ledger.request r where r.site_id = $1 and r.closed_at is null"
 _PROVE = "select ledger.prove_request($1, $2, $3, $4)"
-_ADVANCE = "select ledger.advance_request($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+_ADVANCE = "select ledger.advance_request($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 _UNTOLD = """
 select q.* from ledger.request r, ledger.request_at(r.site_id, r.id) q
  where r.site_id = $1 and r.state = 'forwarded' and r.told_at is null order by r.received_at limit $2
@@ -69,7 +69,13 @@ class RequestRow(NamedTuple):
     evidence: bytes
     received_ms: int
     due_ms: int
+    extended_from_ms: int | None
+    extendable_to_ms: int | None
     closed_ms: int | None
+
+    @property
+    def dates(self) -> Dates:
+        return Dates(self.due_ms, self.extended_from_ms, self.extendable_to_ms)
 
 
 class StepRow(NamedTuple):
@@ -81,7 +87,7 @@ class StepRow(NamedTuple):
     party: Party
     taken_ms: int
     act: str
-    reason: Refusal | None
+    reason: Reason | None
 
 
 class Entry(NamedTuple):
@@ -97,6 +103,7 @@ class Entry(NamedTuple):
     evidence: bytes
     received_ms: int
     due_ms: int
+    extendable_to_ms: int | None
     challenged_ms: int
 
 
@@ -156,7 +163,8 @@ async def register(pool: asyncpg.Pool, site_id: int, entry: Entry, act: str, max
             pool,
             _REGISTER,
             *(site_id, UUID(entry.id), entry.kind, entry.state, entry.step, entry.party, entry.subject, entry.details),
-            *(entry.evidence, entry.received_ms, entry.due_ms, entry.challenged_ms, act, max_open),
+            *(entry.evidence, entry.received_ms, entry.due_ms, entry.extendable_to_ms, entry.challenged_ms, act),
+            max_open,
         )
     )[0]
     return row[0], row[1]
@@ -168,13 +176,19 @@ async def prove(pool: asyncpg.Pool, site_id: int, request_id: str, subject: byte
 
 
 async def advance(
-    pool: asyncpg.Pool, site_id: int, row: RequestRow, taken: Taken, act: str, instruction: bytes | None
+    pool: asyncpg.Pool,
+    site_id: int,
+    row: RequestRow,
+    taken: Taken,
+    act: str,
+    instruction: bytes | None,
+    due_ms: int | None,
 ) -> bool:
-    """Take a step from where `row` stands; False if another was taken meanwhile."""
+    """Take a step from where `row` stands; False if another was taken meanwhile. `due_ms`: to when it is put off."""
     found = await ask(
         pool,
         _ADVANCE,
-        *(site_id, UUID(row.id), row.steps, taken.step, taken.state, taken.by, act, taken.reason, instruction),
+        *(site_id, UUID(row.id), row.steps, taken.step, taken.state, taken.by, act, taken.reason, instruction, due_ms),
     )
     return bool(found[0][0])
 

@@ -9,7 +9,7 @@ import { Client, Refused, loadSites } from "./client.js";
 import { commandBlocks } from "./commands.js";
 import { el } from "./dom.js";
 import * as identity from "./identity.js";
-import { Rights } from "./rights.js";
+import { KINDS, Rights } from "./rights.js";
 
 const MAX_ENTRIES = 50;
 const KEYS_KEPT_MS = 30 * 24 * 3600 * 1000;
@@ -231,7 +231,7 @@ function complain(error) {
 }
 
 function busy(is) {
-  for (const id of ["accept", "refuse", "customise", "ask", "try-again", "new-visitor"]) $(id).disabled = is;
+  for (const id of ["accept", "refuse", "customise", "ask", "try-again", "new-visitor", "request-act"]) $(id).disabled = is;
   $("withdraw").disabled = is || !optional().some(([purpose]) => isGranted(purpose));
 }
 
@@ -316,6 +316,7 @@ async function showVisitor() {
     say,
     complain,
     forgotten,
+    act: (kind) => (kind === "objection" ? record(eventOf({ "*": "denied" }, "settings")) : chooseAnew()),
     remember: (told) => {
       request = told;
       remember();
@@ -336,6 +337,12 @@ async function showVisitor() {
 function fold(open) {
   $("purposes").hidden = !open;
   $("customise").setAttribute("aria-expanded", String(open));
+}
+
+/** Open what a choice per purpose is made with, and go there. */
+function chooseAnew() {
+  fold(true);
+  $("purposes").querySelector("input:enabled, button").focus();
 }
 
 function listen() {
@@ -360,8 +367,8 @@ function listen() {
     await begin();
     say("You are a new visitor now.");
   });
-  $("ask-access").addEventListener("click", () => rights.make("access"));
-  $("ask-erasure").addEventListener("click", () => rights.make("erasure"));
+  for (const kind of KINDS) $(`ask-${kind}`).addEventListener("click", () => rights.make(kind));
+  $("request-act").addEventListener("click", () => rights.act());
   $("request-look").addEventListener("click", () => rights.look());
   $("request-download").addEventListener("click", () => rights.download({ format: "json" }));
   $("request-page").addEventListener("click", () => rights.download({ format: "html", language }));

@@ -16,7 +16,7 @@ export class Refused extends Error {
 
   /** Whether the same request may succeed later. */
   get temporary() {
-    return this.problem === null || this.problem.status >= 500 || this.problem.status === 408;
+    return this.problem === null || this.problem.status >= 500 || [408, 429].includes(this.problem.status);
   }
 }
 

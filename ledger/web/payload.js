@@ -101,6 +101,7 @@ const ACTS = new Set([
   "retention.run",
   "request.registered",
   "request.forwarded",
+  "request.extended",
   "request.instructed",
   "request.answered",
   "export.made",

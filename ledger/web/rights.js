@@ -1,5 +1,6 @@
-// What a person may ask for from this browser: what is held of them, and to be forgotten. The browser proves with the key
-// of its visitor id that it is this visitor; then the request is followed until it is answered.
+// What a person may ask for from this browser: what is held of them, to take it along, to have it put right, to object,
+// and to be forgotten. The browser proves with the key of its visitor id that it is this visitor; then the request is
+// followed until it is answered.
 
 import { Refused } from "./client.js";
 import { commandBlock } from "./commands.js";
@@ -7,22 +8,35 @@ import { el } from "./dom.js";
 import { answer, canProve } from "./identity.js";
 
 const LOOK_MS = 2_000;
-const KINDS = { access: "What do you hold of me?", erasure: "Forget me" };
+export const KINDS = ["access", "portability", "correction", "objection", "erasure"];
+const FETCHED = ["access", "portability"];
 const STATES = {
   proven: "This browser proved to be the visitor. Now the controller has to be told.",
   forwarded: "The controller was told, and has to instruct.",
   instructed: "The controller instructed to do it.",
-  answered: "Answered.",
   refused: "Refused by the controller.",
 };
-const DONE = { access: "Your data can be fetched.", erasure: "You were forgotten: what the ledger held of you is gone." };
+const DONE = {
+  access: "Your data can be fetched.",
+  portability: "Your data can be fetched.",
+  correction: "Answered. What counts is the newest choice that you made.",
+  objection: "Answered. What counts is the newest choice that you made.",
+  erasure: "You were forgotten: what the ledger held of you is gone, or put out of use where it has to be kept.",
+};
+// What nobody can do for the visitor: only an own act says yes or no.
+const OWN = {
+  correction: ["Nothing that is recorded is rewritten. Make the choice anew: the newest counts.", "Choose anew"],
+  objection: ["Your objection is a no of your own. Say it now: it counts whatever the controller answers.", "Say no to everything"],
+};
+const REASONS = { complexity: "the request is complex", number_of_requests: "there are many requests" };
 const TOKEN_REFUSED = "request-token-refused";
 
 const $ = (id) => document.getElementById(id);
 
 /**
  * The rights of one visitor of one site. `page` is the rest of the page: `say` and `complain` tell, `remember(request)`
- * keeps what is to survive a reload, `forgotten()` is called once the visitor was erased.
+ * keeps what is to survive a reload, `forgotten()` is called once the visitor was erased, `act(kind)` does what is the
+ * visitor's own to do about an objection or a correction.
  */
 export class Rights {
   constructor(client, origin, visitor, request, page) {
@@ -40,7 +54,7 @@ export class Rights {
     $("rights-proof").textContent = provable
       ? "This browser holds the key whose hash is the visitor id, so it can prove to be this visitor. The id alone proves nothing."
       : "This browser keeps no key for its visitor id, so it can prove nothing. Turn to the controller, who can find out otherwise who you are.";
-    for (const id of ["ask-access", "ask-erasure"]) $(id).disabled = !provable;
+    for (const kind of KINDS) $(`ask-${kind}`).disabled = !provable;
     this.show();
     this.follow();
   }
@@ -58,6 +72,11 @@ export class Rights {
       await this.prove({ kind });
       this.page.say("This browser proved to be the visitor: the request is in the register.");
     });
+  }
+
+  /** Do what is the visitor's own part in the request. */
+  act() {
+    return this.page.act(this.request.kind);
   }
 
   /** Whether this browser can still prove to be who made the request. */
@@ -130,22 +149,36 @@ export class Rights {
     if (request === null) return;
     const { status, kind, id } = request;
     $("request").dataset.state = status.state;
-    $("request-title").textContent = KINDS[kind] ?? kind;
-    $("request-state").textContent = status.state === "answered" ? (DONE[kind] ?? STATES.answered) : (STATES[status.state] ?? status.state);
-    $("request-due").textContent = `${status.dueAt.slice(0, 16).replace("T", " ")} UTC${status.late ? ", which has passed" : ""}`;
+    const open = status.closedAt === undefined;
+    $("request-title").textContent = $(`ask-${kind}`).textContent;
+    $("request-state").textContent = status.state === "answered" ? DONE[kind] : STATES[status.state];
+    $("request-due").textContent = due(status);
     $("request-id").textContent = id;
+    $("request-own").hidden = !(open && kind in OWN);
+    [$("request-hint").textContent, $("request-act").textContent] = OWN[kind] ?? ["", ""];
     $("request-steps").replaceChildren(
       ...(status.steps ?? []).map((step) =>
-        el("li", {}, `${step.at.slice(11, 19)} UTC: ${step.state}, by the ${step.by}`, step.reason ? el("span", { class: "fine" }, ` (${step.reason})`) : null),
+        el("li", {}, `${step.at.slice(11, 19)} UTC: ${step.step === "extend" ? "put off" : step.state}, by the ${step.by}`, step.reason ? el("span", { class: "fine" }, ` (${step.reason})`) : null),
       ),
     );
-    $("request-fetch").hidden = !(kind === "access" && ["instructed", "answered"].includes(status.state));
-    const { site } = this.client;
-    const open = status.closedAt === undefined;
-    const lead = [
-      `consent-ledger request forward ${site} ${id}`,
-      `consent-ledger request instruct ${site} ${id} --instruction DEMO-1`,
-    ];
-    $("request-commands").replaceChildren(...(open ? [commandBlock("As the controller, in a terminal", lead.join(" &&\n"))] : []));
+    $("request-fetch").hidden = !(FETCHED.includes(kind) && ["instructed", "answered"].includes(status.state));
+    $("request-page").hidden = kind !== "access";
+    const lead = stepsLeft(status).map(([step, ...rest]) => ["consent-ledger request", step, this.client.site, id, ...rest].join(" "));
+    $("request-commands").replaceChildren(...(lead.length ? [commandBlock("As the controller, in a terminal", lead.join(" &&\n"))] : []));
   }
+}
+
+/** By when, and since when it is so. */
+function due({ dueAt, extendedFrom, late, steps }) {
+  const told = (time) => `${time.slice(0, 16).replace("T", " ")} UTC`;
+  if (extendedFrom === undefined) return `${told(dueAt)}${late ? ", which has passed" : ""}`;
+  const { reason } = steps.find(({ step }) => step === "extend");
+  return `${told(dueAt)}${late ? ", which has passed" : ""}; put off from ${told(extendedFrom)}, as ${REASONS[reason]}`;
+}
+
+/** What the controller's people have to do, as words of the command line. The ledger itself sees what was erased or fetched. */
+function stepsLeft({ kind, state }) {
+  const steps = [["forward"], ["instruct", "--instruction DEMO-1"], ...(kind in OWN ? [["answer"]] : [])];
+  const taken = { proven: 0, forwarded: 1, instructed: 2 }[state] ?? steps.length;
+  return steps.slice(taken);
 }

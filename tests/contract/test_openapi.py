@@ -15,8 +15,7 @@ from jsonschema import Draft202012Validator, FormatChecker
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
-from ledger import messages, person_messages
-from ledger.config import CHECK_MAX_ANSWERS
+from ledger import config, messages, person_messages
 from ledger.core import event as events
 from ledger.core.entry import commitment, decode
 from ledger.core.event import Event, decode_payload, parse_input
@@ -230,9 +229,11 @@ def test_a_schema_has_the_members_of_its_message(name: str, struct: Any) -> None
 
 def test_the_bounds_in_words_are_the_bounds_in_force() -> None:
     text = CONTRACT_YAML.read_text("utf-8")
-    assert f"up to {CHECK_MAX_ANSWERS:,} answers" in text
+    assert f"up to {config.CHECK_MAX_ANSWERS:,} answers" in text
     assert "at most 16 KiB" in text
     assert "at most 10,000 lines and 8 MiB" in text
+    assert (config.REQUEST_ADDRESS_MAX, config.REQUEST_ADDRESS_SECONDS) == (30, 60)
+    assert "answers 30 challenges with `kind` at once and one more a minute" in text
 
 
 async def test_the_examples_of_requests_are_answered_as_described(client: Client) -> None:

@@ -239,6 +239,7 @@ STEP = requests.RequestStep("refuse", "refused", "operator", "2026-11-21T03:00:0
 REQUEST = requests.RequestStatus(
     *("s.example", ID, "access", "refused", "2026-11-21T03:00:00.000Z", "2026-12-21T03:00:00.000Z", "0" * 64, [STEP]),
     *(True, "2026-11-22T03:00:00.000Z", False, VISITOR, "account-7", "DSR-1", "KZ", "DSR-1"),
+    *(TIME, TIME),
 )
 REQUESTS: list[msgspec.Struct] = [
     STEP,
@@ -249,6 +250,7 @@ REQUESTS: list[msgspec.Struct] = [
     requests.RequestProof("n" * 80, "A" * 43 + "=", "A" * 86 + "=="),
     requests.RequestRegistration("erasure", account="account-7", contact="DSR-1", region="KZ", identified=True),
     requests.RequestStepInput("instruct", "DSR-1", level="hold"),
+    requests.RequestStepInput("extend", "DSR-1", "complexity", until=TIME),
     requests.RequestProven(REQUEST, "token", "2026-11-21T03:00:00.000Z"),
     requests.RequestList("s.example", [REQUEST], "1.2"),
     requests.RequestDownload("html", "en"),
@@ -258,9 +260,9 @@ REQUESTS: list[msgspec.Struct] = [
     ),
 ]
 EXAMPLES: list[msgspec.Struct] = [
-    erasures.ErasureInput("subject_request", "ticket 7", VISITOR),
-    erasures.ErasureInput("legal_order", "court 3", None, "account-1", "hold", "0" * 64, ID, "P3Y"),
-    erasures.ErasureLift("ticket 8", "0" * 64),
+    erasures.ErasureInput("subject_request", "ticket-7", VISITOR),
+    erasures.ErasureInput("legal_order", "court-3", None, "account-1", "hold", "0" * 64, ID, "P3Y"),
+    erasures.ErasureLift("ticket-8", "0" * 64),
     erasures.ErasureStatus(
         *("s.example", ID, "hold", "legal_order", "erased", TIME, TIME, "0" * 64, "s.example.admin-log:7", TIME, 2),
         [erasures.ErasureEntry(9, "s.example:9", TIME, 2)],

@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 from prometheus_client import CollectorRegistry
 
+from ledger import config
 from ledger.app import open_service
 from ledger.config import Settings
 from ledger.core.whereabouts import parse_networks
@@ -147,3 +148,22 @@ async def test_a_repeat_from_elsewhere_is_the_same_event(caller: Caller) -> None
         assert (again.status, again.headers["Idempotent-Replayed"]) == (200, "true")
     history = await caller.call("GET", "history", caller.secret, Consent_Visitor=event["visitor"])
     assert [item["event"]["region"] for item in history.json["events"]] == ["DE"]
+
+
+async def test_an_address_begins_so_many_requests_of_people_at_once_and_others_are_let_be(caller: Caller) -> None:
+    asked = {"visitor": "v" * 43, "kind": "objection"}
+
+    async def begin(address: str, key: str = caller.publishable, **told: str) -> Answer:
+        return await caller.call("POST", "requests", key, asked | told, X_Forwarded_For=address)
+
+    for _ in range(config.REQUEST_ADDRESS_MAX):
+        assert (await begin(ALMATY)).status == 200
+    refused = await begin(ALMATY)
+    assert_problem(refused, 429, "too-many-requests")
+    assert 0 < int(refused.headers["Retry-After"]) <= config.REQUEST_ADDRESS_SECONDS
+    assert ALMATY not in refused.body.decode()
+    assert (await begin(FRANKFURT)).status == 200
+    assert (await begin(ALMATY, caller.secret)).status == 200, "a backend asks for many"
+    again = {"visitor": asked["visitor"], "id": "01980000-0000-4000-8000-000000000001"}
+    followed = await caller.call("POST", "requests", caller.publishable, again, X_Forwarded_For=ALMATY)
+    assert followed.status == 200, "what was begun is followed"

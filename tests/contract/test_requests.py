@@ -148,6 +148,9 @@ async def test_the_register_is_read_in_pages_and_takes_letters(client: Client) -
     assert (entered.status, entered.json["state"], entered.json["late"]) == (201, "received", True)
     again = await client.call("POST", "requests:register", key=admin, json={**letter, "id": entered.json["id"]})
     assert (again.status, again.headers["Idempotent-Replayed"]) == (200, "true")
+    for changed in ({"kind": "access"}, {"contact": "DSR-2026/10"}, {"receivedAt": "2020-01-02T00:00:00Z"}):
+        other = {**letter, "id": entered.json["id"], **changed}
+        assert problem(await client.call("POST", "requests:register", key=admin, json=other)) == (409, "id-conflict")
     page = await client.call("GET", "requests?overdue=1&kind=correction&limit=1", key=admin)
     assert [one["id"] for one in page.json["requests"]] == [entered.json["id"]]
     for query in ("state=open", "kind=x", "overdue=0", "limit=0", "cursor=x", "visitor=" + "v" * 43):

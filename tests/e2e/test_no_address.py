@@ -19,6 +19,7 @@ from tests.harness import Browser, Process, check_stream, found, grant, refusal
 from tests.locations import write_locations
 
 V4, V6, PROXY_SAID = "5.34.113.207", "2a00:5da0:77ab:3c91::c0de", "88.198.211.137"
+BEGUN = {"visitor": "v" * 43, "kind": "access"}
 NEEDLES = (
     *(text.encode() for text in (V4, V6, PROXY_SAID, ipaddress.ip_address(V6).exploded)),
     ipaddress.ip_address(V6).packed,
@@ -59,6 +60,8 @@ async def test_no_address_is_kept_logged_counted_or_published(
                 for call in ("consent", "consent?at=x", "nowhere"):
                     async with session.get(f"{url}/{call}", headers=headers | visitor) as response:
                         answers.append(await response.read())
+                async with session.post(f"{url}/requests", json=BEGUN, headers=headers) as response:
+                    answers.append(await response.read())
                 async with session.post(f"{url}/cookies:observed", json={"names": ["a"]}, headers=headers) as response:
                     answers.append(await response.read())
         _send(server.url, f"GET / HTTP/9.9\r\nX-Forwarded-For: {V4}\r\n\r\n")

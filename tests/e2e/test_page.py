@@ -335,6 +335,57 @@ def test_a_visitor_who_asks_to_be_forgotten_is_and_becomes_somebody_else(visit: 
     expect(page.locator("#entries > li")).to_have_count(1)
 
 
+def test_a_visitor_objects_corrects_and_takes_the_data_along_and_sees_an_answer_put_off(
+    visit: Visit, ledger: Credentials, tmp_path: Path
+) -> None:
+    page = visit.page
+    page.click("#accept")
+    expect_entries(page, 1)
+
+    page.click("#ask-objection")
+    expect_state(page, "proven")
+    page.click("#request-act")
+    expect_entries(page, 2)
+    expect(entry(page).locator("h3")).to_contain_text("Consent withdrawn")
+    expect_answer(page, "analytics", "denied")
+    for told in ({"step": "forward"}, {"step": "instruct", "instruction": "DSR-4"}, {"step": "answer"}):
+        step(page, ledger, **told)
+    page.click("#request-look")
+    expect_state(page, "answered")
+    expect(page.locator("#request-act")).to_be_hidden()
+
+    page.click("#ask-correction")
+    expect(page.locator("#request-title")).to_have_text("Put it right")
+    expect_state(page, "proven")
+    page.click("#request-act")
+    expect(page.locator("#purposes input:focus")).to_be_visible()
+    page.check("#purpose-analytics")
+    page.keyboard.press("Enter")
+    expect_entries(page, 3)
+    expect_answer(page, "analytics", "granted")
+    first = page.locator("#request-due").inner_text()
+    extended = step(page, ledger, step="extend", reason="number_of_requests", instruction="DSR-5")
+    page.click("#request-look")
+    expect(page.locator("#request-due")).to_contain_text(f"put off from {first}, as there are many requests")
+    expect(page.locator("#request-due")).to_contain_text(extended["dueAt"][:10])
+    expect(page.locator("#request-steps li").last).to_contain_text("put off, by the operator")
+
+    page.click("#ask-portability")
+    expect(page.locator("#request-title")).to_have_text("Give me my data")
+    expect(page.locator("#request-act")).to_be_hidden()
+    step(page, ledger, step="forward")
+    step(page, ledger, step="instruct", instruction="DSR-6")
+    page.click("#request-look")
+    expect_state(page, "instructed")
+    expect(page.locator("#request-page")).to_be_hidden()
+    with page.expect_download() as fetched:
+        page.click("#request-download")
+    fetched.value.save_as(tmp_path / "mine.json")
+    held = json.loads((tmp_path / "mine.json").read_text())
+    assert sorted(request["kind"] for request in held["requests"]) == ["correction", "objection", "portability"]
+    assert visit.complaints == []
+
+
 def test_a_page_whose_visitor_was_erased_meanwhile_takes_a_new_id(visit: Visit, ledger: Credentials) -> None:
     page = visit.page
     visitor = page.locator("#visitor").inner_text()

@@ -18,7 +18,7 @@ from aiohttp.test_utils import TestServer
 from ledger import config
 from ledger.administration import Administration, Who
 from ledger.config import Settings
-from ledger.core.encoding import decode_time
+from ledger.core.encoding import decode_time, encode_time
 from ledger.core.errors import InputRefused, NotFound, SealBroken, Unavailable
 from ledger.core.jws import base64url, parse
 from ledger.core.subject_request import encode_details, evidence_of
@@ -68,12 +68,14 @@ class Office:
         told = self.visitors.challenge(self.site, RequestInput(browser.visitor, **asked))
         return cast(dict[str, Any], msgspec.to_builtins(told))
 
-    async def prove(self, browser: Browser, challenge: dict[str, Any]) -> tuple[RequestProven, bool]:
+    async def prove(
+        self, browser: Browser, challenge: dict[str, Any], region: str | None = "KZ"
+    ) -> tuple[RequestProven, bool]:
         proof = msgspec.convert(browser.answer(challenge), RequestProof)
-        return await self.visitors.prove(self.site, challenge["id"], proof, "KZ")
+        return await self.visitors.prove(self.site, challenge["id"], proof, region)
 
-    async def make(self, browser: Browser, kind: str = "access") -> RequestStatus:
-        proven, entered = await self.prove(browser, self.challenge(browser, kind=kind))
+    async def make(self, browser: Browser, kind: str = "access", region: str | None = "KZ") -> RequestStatus:
+        proven, entered = await self.prove(browser, self.challenge(browser, kind=kind), region)
         assert entered
         return proven.request
 
@@ -100,7 +102,7 @@ async def test_a_request_is_made_by_proof_and_led_to_its_download(office: Office
     browser = Browser()
     made = await office.make(browser)
     assert (made.state, made.kind, made.late, made.visitor) == ("proven", "access", False, None)
-    assert decode_time(made.due_at) == register_module.due_of(office.site, "KZ", office.now_ms, office.now_ms)
+    assert decode_time(made.due_at) == register_module.terms_of(office.site, "KZ", office.now_ms, office.now_ms).due_ms
     with pytest.raises(InputRefused) as early:
         await office.visitors.download(office.site, made.id, RequestDownload())
     assert kinds(early) == "nothing-to-download"
@@ -214,6 +216,58 @@ async def test_an_instructed_erasure_is_ordered_once_whatever_ends_the_process(o
     done = await office.requests.status(office.site, made.id)
     assert (done.state, done.forgotten, done.visitor, done.instruction) == ("answered", True, None, None)
     assert (done.evidence, done.due_at, done.closed_at is not None) == (made.evidence, made.due_at, True)
+
+
+async def test_nobody_says_that_an_erasure_is_done_before_it_is(office: Office) -> None:
+    made = await office.instructed(Browser(), "erasure")
+    with pytest.raises(InputRefused) as early:
+        await office.take(made.id, "answer")
+    assert kinds(early) == "request-step-refused"
+    office.erasures.done.add(made.id)
+    assert (await office.take(made.id, "answer")).state == "answered"
+    assert list(office.acts.recorded.values())[-1].details["outcome"] == "erased"
+
+
+async def test_an_answer_is_put_off_once_and_the_new_date_is_the_one_that_counts(office: Office) -> None:
+    made = await office.make(Browser(), region="DE")
+    first, room = made.due_at, (await office.requests.status(office.site, made.id)).extendable_to
+    assert (room is not None, made.extendable_to) == (True, None), "how far it may be is told to operators alone"
+    named = {"instruction": "DSR-7", "reason": "complexity"}
+    with pytest.raises(InputRefused) as beyond:
+        await office.take(made.id, "extend", until="2999-01-01T00:00:00Z", **named)
+    assert (kinds(beyond), beyond.value.pointer) == ("invalid-request", "/until")
+    extended = await office.take(made.id, "extend", **named)
+    assert (extended.state, extended.due_at, extended.extended_from) == ("proven", room, first)
+    assert (extended.extendable_to, extended.instruction) == (None, None), "that is of the instruction to answer"
+    act = list(office.acts.recorded.values())[-1]
+    assert (act.act, act.instruction, act.details["until"], act.details["outcome"]) == (
+        *("request.extended", "DSR-7", room, "complexity"),
+    )
+    with pytest.raises(InputRefused) as again:
+        await office.take(made.id, "extend", **named)
+    assert kinds(again) == "request-step-refused"
+    seen = await office.requests.status(office.site, made.id, to_visitor=True)
+    assert (seen.due_at, seen.extended_from, seen.steps[-1].reason) == (room, first, "complexity")
+    # It is led on as before, and late only after the new date.
+    await office.take(made.id, "forward")
+    office.now_ms = decode_time(first) + DAY_MS
+    assert not (await office.requests.status(office.site, made.id)).late
+    office.now_ms = decode_time(room or "") + 1
+    assert (await office.requests.status(office.site, made.id)).late
+
+    office.now_ms = now_ms()
+    late, short = await office.make(Browser(), region="DE"), await office.make(Browser(), region="KZ")
+    part = encode_time(decode_time(late.due_at) + DAY_MS)
+    office.now_ms = decode_time(late.due_at) + 1
+    for one in (late, short):
+        with pytest.raises(InputRefused) as refused:
+            await office.take(one.id, "extend", until=part, **named)
+        assert kinds(refused) == "request-step-refused"
+    office.now_ms = decode_time(late.due_at)
+    assert (await office.take(late.id, "extend", until=part, **named)).due_at == part
+    with pytest.raises(InputRefused) as stray:
+        await office.take(late.id, "forward", until=part)
+    assert kinds(stray) == "invalid-request"
 
 
 async def state(office: Office, request_id: str) -> str:

@@ -24,7 +24,7 @@ async def test_the_page_is_followed(settings: Settings, monkeypatch: pytest.Monk
     site = (await found(settings, new_site_name())).site
     done: list[Result] = []
     entered: list[str] = []
-    of = {"forward": 1, "instruct": 1, "show": 1, "answer": 1, "refuse": 0}  # the erasure, and then the objection
+    of = {"extend": 1, "forward": 1, "instruct": 1, "show": 1, "answer": 1, "refuse": 0}  # the access, the objection
     for line in COMMANDS:
         program, *words = shlex.split(line)
         assert program == "consent-ledger"
@@ -35,12 +35,16 @@ async def test_the_page_is_followed(settings: Settings, monkeypatch: pytest.Monk
         assert done[-1].exit_code == 0, f"{line}: {done[-1].output}"
         if asked == "register":
             entered += ID.findall(done[-1].output)
-    listed, overdue, objection, erasure, forwarded, instructed, shown, answered, refused = (one.output for one in done)
+    outputs = (one.output for one in done)
+    listed, overdue, objection, access, forwarded, extended, instructed, shown, answered, refused = outputs
     assert (listed, overdue) == ("", "")
     assert "state     received" in objection
-    assert "next      identify, refuse" in objection
-    assert "state     proven" in erasure
-    assert "state     forwarded" in forwarded
+    assert "next      identify, refuse" in objection, "Kazakhstan's term is not put off"
+    assert "state     proven" in access
+    assert "next      extend, instruct, refuse" in forwarded
+    assert "put off   from" in extended
+    assert "(complexity)" in extended
+    assert "next      instruct, refuse" in extended
     assert "state     instructed" in instructed
     assert "instruction DSR-2026/118" in shown
     assert "state     answered" in answered

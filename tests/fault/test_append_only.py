@@ -34,7 +34,7 @@ BESIDE = (
 REFUSED = "LG100"
 REGISTER = """
 select ledger.register_request($1, gen_random_uuid(), 'access', 'proven', 'prove', 'visitor', substr(sha256(''), 1, 16),
-                               '', sha256(''), 0, 0, 0, 's.example:1', 10)
+                               '', sha256(''), 0, 0, null, 0, 's.example:1', 10)
 """
 
 # What each statement would do to a table with rows in it; a column of the table is assigned to itself.

@@ -126,6 +126,11 @@ MEMBERS: dict[str, tuple[SiteDocument, str, bool]] = {
     "SiteDocument.authorities": (site(authorities=()), "the authorities that take complaints are others", SAME),
     "SiteDocument.answer_within": (site(answer_within={"default": lasting("P30D")}), "answered (default): P30D", SAME),
     "SiteDocument.answer_on_working_day": (site(answer_on_working_day=True), "moves to the Monday", SAME),
+    "SiteDocument.answer_extension": (
+        site(answer_extension={"default": lasting("P2M")}),
+        "put off (default): P2M",
+        SAME,
+    ),
     "SiteDocument.utc_offset": (site(utc_offset="+05:00"), "of deadlines: +05:00 instead of +00:00", SAME),
     "SiteDocument.record_retention": (site(record_retention=lasting("P1Y")), "record of a choice is kept: P1Y", SAME),
     "SiteDocument.record_retention_of": (

@@ -10,6 +10,7 @@ import pytest
 from ledger.core.errors import InputRefused, Malformed
 from ledger.core.subject_request import (
     ANSWERS,
+    Dates,
     Details,
     Kind,
     Party,
@@ -31,8 +32,13 @@ WAY = {
     ("instructed", "answer", "operator"): "answered",
     ("instructed", "answer", "ledger"): "answered",
     **{(state, "refuse", "operator"): "refused" for state in ("received", "proven", "forwarded", "instructed")},
+    **{(state, "extend", "operator"): state for state in ("received", "proven", "forwarded", "instructed")},
 }
-NEEDED = {"instruct": {"instruction": "DSR-1"}, "refuse": {"instruction": "DSR-1", "reason": "excessive"}}
+NEEDED = {
+    "instruct": {"instruction": "DSR-1"},
+    "refuse": {"instruction": "DSR-1", "reason": "excessive"},
+    "extend": {"instruction": "DSR-1", "reason": "complexity"},
+}
 
 
 @pytest.mark.parametrize("state", get_args(State))
@@ -65,12 +71,47 @@ def test_nothing_leads_on_from_an_end() -> None:
         ("instruct", {"instruction": "DSR-1", "reason": "excessive"}, "/reason"),
         ("refuse", {"instruction": "DSR-1"}, "/reason"),
         ("refuse", {"reason": "excessive"}, "/instruction"),
+        ("refuse", {"instruction": "DSR-1", "reason": "complexity"}, "/reason"),
+        ("extend", {"reason": "complexity"}, "/instruction"),
+        ("extend", {"instruction": "DSR-1"}, "/reason"),
+        ("extend", {"instruction": "DSR-1", "reason": "excessive"}, "/reason"),
+        ("extend", {"instruction": "We are rather busy", "reason": "complexity"}, "/instruction"),
     ],
 )
-def test_nothing_is_answered_or_refused_but_on_an_instruction(step: Step, named: dict[str, str], pointer: str) -> None:
+def test_nothing_is_answered_refused_or_put_off_but_on_an_instruction(
+    step: Step, named: dict[str, str], pointer: str
+) -> None:
     with pytest.raises(InputRefused) as refused:
         take("forwarded", step, "operator", **named)  # type: ignore[arg-type]
     assert (refused.value.kind, refused.value.pointer) == ("invalid-request", pointer)
+
+
+DUE, LATEST = 1_000, 3_000
+
+
+def test_an_answer_is_put_off_before_it_is_due_and_as_far_as_there_is_room() -> None:
+    dates = Dates(DUE, None, LATEST)
+    assert dates.extended(None, DUE) == LATEST
+    assert [dates.extended(until, 0) for until in (DUE + 1, LATEST)] == [DUE + 1, LATEST]
+    for until in (0, DUE, LATEST + 1):
+        with pytest.raises(InputRefused) as refused:
+            dates.extended(until, 0)
+        assert (refused.value.kind, refused.value.pointer) == ("invalid-request", "/until")
+
+
+@pytest.mark.parametrize(
+    ("dates", "now_ms", "why"),
+    [
+        (Dates(DUE, None, LATEST), DUE + 1, "had to be told by then"),
+        (Dates(DUE, DUE - 1, LATEST), 0, "that is done once"),
+        (Dates(DUE, None, None), 0, "no room"),
+    ],
+    ids=["late", "again", "no room"],
+)
+def test_an_answer_is_not_put_off_late_or_again_or_without_room(dates: Dates, now_ms: int, why: str) -> None:
+    with pytest.raises(InputRefused, match=why) as refused:
+        dates.extended(None, now_ms)
+    assert refused.value.kind == "request-step-refused"
 
 
 def test_every_kind_has_its_answer() -> None:

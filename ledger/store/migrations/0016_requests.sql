@@ -17,6 +17,9 @@ create table ledger.request (
     evidence      bytea       not null check (octet_length(evidence) = 32),
     received_at   timestamptz not null,
     due_at        timestamptz not null,
+    -- When it was due before it was put off; the latest to which it may be, null where there is no room.
+    extended_from timestamptz,
+    extendable_to timestamptz,
     closed_at     timestamptz,
     -- The newest challenge that was answered: one made at that time or before proves nothing any more.
     challenged_ms bigint      not null,
@@ -33,7 +36,7 @@ create table ledger.request_step (
     id       uuid        not null,
     n        integer     not null,
     step     text        not null
-        check (step in ('receive', 'prove', 'identify', 'forward', 'instruct', 'answer', 'refuse')),
+        check (step in ('receive', 'prove', 'identify', 'forward', 'extend', 'instruct', 'answer', 'refuse')),
     state    text        not null,
     party    text        not null check (party in ('visitor', 'operator', 'ledger')),
     taken_at timestamptz not null,
@@ -52,10 +55,11 @@ alter table ledger.request_step enable always trigger no_truncate;
 -- A request as store/requests reads it; times in unix milliseconds.
 create function ledger.request_at(p_site_id integer, p_id uuid) returns table (
     id text, kind text, state text, steps integer, subject bytea, details bytea, instruction bytea, evidence bytea,
-    received_ms bigint, due_ms bigint, closed_ms bigint
+    received_ms bigint, due_ms bigint, extended_from_ms bigint, extendable_to_ms bigint, closed_ms bigint
 ) language sql stable set search_path = pg_catalog, pg_temp as $$
     select r.id::text, r.kind, r.state, r.steps, r.subject, r.details, r.instruction, r.evidence,
            (extract(epoch from r.received_at) * 1000)::bigint, (extract(epoch from r.due_at) * 1000)::bigint,
+           (extract(epoch from r.extended_from) * 1000)::bigint, (extract(epoch from r.extendable_to) * 1000)::bigint,
            (extract(epoch from r.closed_at) * 1000)::bigint
       from ledger.request r where r.site_id = p_site_id and r.id = p_id;
 $$;
@@ -64,8 +68,8 @@ $$;
 -- or `full`: `p_max_open` wait at this site.
 create function ledger.register_request(
     p_site_id integer, p_id uuid, p_kind text, p_state text, p_step text, p_party text, p_subject bytea,
-    p_details bytea, p_evidence bytea, p_received_ms bigint, p_due_ms bigint, p_challenged_ms bigint, p_act text,
-    p_max_open integer, out outcome text, out other uuid
+    p_details bytea, p_evidence bytea, p_received_ms bigint, p_due_ms bigint, p_extendable_to_ms bigint,
+    p_challenged_ms bigint, p_act text, p_max_open integer, out outcome text, out other uuid
 ) language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
 begin
     perform pg_advisory_xact_lock(1919251830, p_site_id);  -- "requ": the site's row is left alone, appends wait for it
@@ -84,9 +88,10 @@ begin
         return;
     end if;
     insert into ledger.request (site_id, id, kind, state, steps, subject, details, evidence, received_at, due_at,
-                                challenged_ms)
+                                extendable_to, challenged_ms)
         values (p_site_id, p_id, p_kind, p_state, 1, p_subject, p_details, p_evidence,
-                to_timestamp(p_received_ms / 1000.0), to_timestamp(p_due_ms / 1000.0), p_challenged_ms);
+                to_timestamp(p_received_ms / 1000.0), to_timestamp(p_due_ms / 1000.0),
+                to_timestamp(p_extendable_to_ms / 1000.0), p_challenged_ms);
     insert into ledger.request_step (site_id, id, n, step, state, party, taken_at, act)
         values (p_site_id, p_id, 1, p_step, p_state, p_party, clock_timestamp(), p_act);
     outcome := 'registered';
@@ -101,16 +106,18 @@ begin
     return found;
 end $$;
 
--- Take the step that follows `p_steps` others; false if another was taken meanwhile.
+-- Take the step that follows `p_steps` others; false if another was taken meanwhile. `p_due_ms`: to when it is put off.
 create function ledger.advance_request(
     p_site_id integer, p_id uuid, p_steps integer, p_step text, p_state text, p_party text, p_act text, p_reason text,
-    p_instruction bytea
+    p_instruction bytea, p_due_ms bigint
 ) returns boolean language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
 begin
     update ledger.request r
        set steps = p_steps + 1, state = p_state,
            -- What was forgotten meanwhile is not written anew.
            instruction = case when r.details is null then null else coalesce(p_instruction, r.instruction) end,
+           extended_from = case when p_due_ms is null then r.extended_from else r.due_at end,
+           due_at = coalesce(to_timestamp(p_due_ms / 1000.0), r.due_at),
            closed_at = case when p_state in ('answered', 'refused') then clock_timestamp() end
      where r.site_id = p_site_id and r.id = p_id and r.steps = p_steps and r.closed_at is null;
     if not found then
@@ -140,8 +147,8 @@ begin
     return v_count;
 end $$;
 
-revoke all on function ledger.request_at, ledger.register_request, ledger.prove_request, ledger.advance_request, ledger.request_told,
-    ledger.forget_requests from public;
-grant execute on function ledger.request_at, ledger.register_request, ledger.prove_request, ledger.advance_request, ledger.request_told,
-    ledger.forget_requests to ledger_service;
+revoke all on function ledger.request_at, ledger.register_request, ledger.prove_request, ledger.advance_request,
+    ledger.request_told, ledger.forget_requests from public;
+grant execute on function ledger.request_at, ledger.register_request, ledger.prove_request, ledger.advance_request,
+    ledger.request_told, ledger.forget_requests to ledger_service;
 grant select on ledger.request, ledger.request_step to ledger_service;
