@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -35,6 +36,7 @@ from ledger.core.encoding import decode_base64, encode_time, encode_uuid
 from ledger.core.entry import commit_of
 from ledger.core.errors import ConfigInvalid, Erased, Malformed
 from ledger.core.event import MAX_PAYLOAD_BYTES
+from ledger.core.subject_request import REFERENCE
 from ledger.messages import Receipt
 from ledger.recording import sealed_draft
 from ledger.replies import receipt_of
@@ -120,7 +122,14 @@ class Administration:
 
 
 def _act_of(site: str, act: Act, act_id: str, now_ms: int) -> AdminAct:
-    """As it is stored; `ConfigInvalid` for a member that has not its form."""
+    """As it is stored; `ConfigInvalid` for a member that has not its form, and for a sentence in what is never erased:
+    nobody could take out of it whom it names."""
+    told = act.role != "ledger" and act.instruction
+    if told and act.act in AUTHORISING and re.match(REFERENCE, told) is None:
+        raise ConfigInvalid(
+            "this act is never erased, so its instruction is a reference of 1 to 64 letters, digits and . _ : / # -, "
+            "like DSR-2026/117, and no text"
+        )
     stored = AdminAct(
         id=act_id,
         site=site,

@@ -497,6 +497,8 @@ RETENTION_PAUSE_SECONDS = 0.05
 """Between two batches, for those who record meanwhile."""
 RETENTION_ATTEMPTS = 5
 """How often a batch is put together again in one round because somebody recorded something meanwhile."""
+CLOSING_ORDERS_WAIT_SECONDS = 60.0
+"""How long `site close` waits for the worker to carry out orders to erase somebody."""
 RETENTION_REPORT_DAYS = 400
 """For so long it is told what each run took."""
 RETENTION_ACTS_SECONDS = 24 * 3600

@@ -114,7 +114,7 @@ async def piped(settings: Settings, admin_url: str, *words: str, given: bytes) -
 async def erase(browser: Browser, visitors: Sequence[str]) -> None:
     """Order it, as a controller does; the worker carries it out."""
     for visitor in visitors:
-        body = {"visitor": visitor, "reason": "subject_request", "instruction": "letter of the controller"}
+        body = {"visitor": visitor, "reason": "subject_request", "instruction": "letter-of-the-controller"}
         reply = await browser.call("POST", "erasures", body, secret=True)
         assert reply.status == 202, reply
 

@@ -6,13 +6,12 @@ import secrets
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ledger.administration import Act
+from ledger.administration import Act, Who
 from ledger.core.challenge import message, visitor_of
 from ledger.core.ed25519 import SigningKey
 from ledger.core.encoding import encode_base64
 from ledger.core.errors import NotFound, Unavailable
 from ledger.erasing.messages import ErasureInput
-from ledger.erasing.orders import By
 from ledger.messages import Receipt
 from ledger.site import Site
 
@@ -70,7 +69,7 @@ class Erasures:
         self.done: set[str] = set()
         self.crashes = False
 
-    async def order(self, site: Site, request: ErasureInput, by: By) -> None:
+    async def order(self, site: Site, request: ErasureInput, who: Who) -> None:
         assert request.id is not None
         assert self.orders.setdefault(request.id, request) == request
         if self.crashes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -11,6 +12,7 @@ import click
 from ledger.commands.acting import acting_options
 from ledger.commands.locate import DATA, at_database, find_settings
 from ledger.config import Settings
+from ledger.core.encoding import encode_time
 from ledger.retention.command import close_command
 
 if TYPE_CHECKING:
@@ -20,8 +22,12 @@ if TYPE_CHECKING:
 
 _LISTED = """
 select s.site, s.origin, (select max(e.seq) + 1 from ledger.entry e where e.site_id = s.site_id) as size,
-       (select max(e.seq) + 1 from ledger.entry e where e.site_id = a.site_id) as acts
-  from ledger.site s left join ledger.site a on a.admin_of = s.site_id where s.admin_of is null order by s.site
+       (select max(e.seq) + 1 from ledger.entry e where e.site_id = a.site_id) as acts,
+       coalesce(c.ended_ms, c.requested_ms) as since_ms,
+       case when c.site_id is null then 'open' when c.ended_ms is null then 'closing' else 'closed' end as status
+  from ledger.site s left join ledger.site a on a.admin_of = s.site_id
+  left join ledger.site_closing c on c.site_id = s.site_id
+ where s.admin_of is null order by s.site
 """
 
 
@@ -65,13 +71,25 @@ site_command.add_command(close_command)
 
 
 @site_command.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @DATA
-def list_sites(data: Path) -> None:
-    """Each site with its origin and the size of its log, and the size of its administrative log."""
+def list_sites(as_json: bool, data: Path) -> None:
+    """Each site with its origin, the size of its log and of its administrative log, and whether it is closed."""
 
     async def work(_: Settings, pool: asyncpg.Pool) -> None:
         for row in await pool.fetch(_LISTED):
-            acts = f"admin log {row['acts']} entries" if row["acts"] else "NO admin log"
-            click.echo(f"{row['site']}\t{row['origin']}\t{row['size'] or 0} entries\t{acts}")
+            click.echo(_json(row) if as_json else _line(row))
 
     at_database(data, work)
+
+
+def _line(row: asyncpg.Record) -> str:
+    acts = f"admin log {row['acts']} entries" if row["acts"] else "NO admin log"
+    status = "" if row["status"] == "open" else f"\t{row['status']} since {encode_time(row['since_ms'])}"
+    return f"{row['site']}\t{row['origin']}\t{row['size'] or 0} entries\t{acts}{status}"
+
+
+def _json(row: asyncpg.Record) -> str:
+    told = {"site": row["site"], "origin": row["origin"], "entries": row["size"] or 0, "adminEntries": row["acts"] or 0}
+    since = {} if row["since_ms"] is None else {"since": encode_time(row["since_ms"])}
+    return json.dumps({**told, "status": row["status"], **since})

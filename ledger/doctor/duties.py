@@ -9,9 +9,12 @@ import asyncpg
 
 from ledger import config
 from ledger.consumers import Consumers, behind
+from ledger.core.encoding import encode_time
 from ledger.core.errors import LedgerError
 from ledger.doctor.finding import Finding, advice, bad, good
 from ledger.erasing.store import late_orders
+from ledger.retention import store
+from ledger.retention.store import ClosingRow
 from ledger.store.lapses import lapse_trouble, lateness
 from ledger.store.reads import Reads
 
@@ -43,6 +46,9 @@ async def waiting(pool: asyncpg.Pool) -> Waiting:
 
 async def findings(pool: asyncpg.Pool, site_id: int, site: str, waits: Waiting) -> AsyncIterator[Finding]:
     """Of one site."""
+    closing = await store.closing(pool, site_id)
+    if closing is not None:
+        yield _closing(site, closing, await store.restricted(pool, site_id))
     trouble = lapse_trouble(waits.lapses.get(site, 0.0))
     yield good(f"{site} lapses", "told as they come") if trouble is None else advice(f"{site} lapses", trouble)
     yield _erasures(site, *waits.orders.get(site, (0, 0.0)))
@@ -56,6 +62,17 @@ def projection(site: str, size: int, lag: int) -> Finding:
     if lag < PROJECTION_LATE_ENTRIES:
         return good(site, told)
     return advice(site, f"{told}: reads get slow; is a worker running?")
+
+
+def _closing(site: str, closing: ClosingRow, restricted: int) -> Finding:
+    what = f"{site}, closing"
+    if closing.ended_ms is not None:
+        return good(what, f"closed since {encode_time(closing.ended_ms)}")
+    told = f"ordered {encode_time(closing.requested_ms)}"
+    if not restricted:
+        return good(what, f"{told}; the worker erases what is left")
+    people = "1 person is" if restricted == 1 else f"{restricted} people are"
+    return advice(what, f"{told}; {people} restricted, whose records stay until that is lifted (`erase lift`)")
 
 
 def _erasures(site: str, orders: int, late_seconds: float) -> Finding:

@@ -17,15 +17,18 @@ from ledger.core.errors import ConfigInvalid
 from ledger.core.policy import PolicyHistory
 from ledger.doctor.finding import Finding, advice, bad, good
 from ledger.region import built_at
+from ledger.retention import store
 from ledger.site import published
 from ledger.store.reads import Reads
 
 
 async def findings(pool: asyncpg.Pool, settings: Settings) -> AsyncIterator[Finding]:
-    """Of every site, and whether regions are found where some policy asks for them."""
+    """Of every site that is not closed, and whether regions are found where some policy asks for them."""
     reads, cookies = Reads(pool), Cookies(pool)
     differ = False
-    for site in [row for row in await reads.sites() if not is_admin_log(row.site)]:
+    for site in await reads.sites():
+        if is_admin_log(site.site) or await store.closing(pool, site.site_id) is not None:
+            continue
         history = PolicyHistory(tuple(published(row) for row in await reads.policies(site.site_id)))
         now_ms = time.time_ns() // 1_000_000
         in_force = history.in_force(now_ms)

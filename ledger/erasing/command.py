@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -16,14 +17,14 @@ from typing import Any, BinaryIO, TypeVar, get_args
 import click
 import msgspec
 
-from ledger.administration import actor_here
+from ledger.administration import Who, actor_here
 from ledger.commands.acting import AS
 from ledger.commands.locate import DATA, at_site
 from ledger.commands.visitor_option import VISITOR_FILE, read_account, read_visitor
 from ledger.core.errors import ConfigInvalid, InputRefused
 from ledger.core.event import EventId, matches
-from ledger.erasing.messages import ErasureInput, ErasureLift, ErasureStatus, Instruction, Level, Reason
-from ledger.erasing.orders import By
+from ledger.core.subject_request import REFERENCE
+from ledger.erasing.messages import ErasureInput, ErasureLift, ErasureStatus, Level, Reason
 from ledger.service import Service
 from ledger.site import Site
 
@@ -31,8 +32,20 @@ Told = TypeVar("Told")
 
 _SITE = click.argument("site")
 _ERASURE = click.argument("erasure", metavar="ID")
+
+
+def _reference(context: click.Context, parameter: click.Parameter, text: str) -> str:
+    if re.match(REFERENCE, text) is None:
+        raise click.BadParameter("a reference of 1 to 64 letters, digits and . _ : / # -, like DSR-2026/117")
+    return text
+
+
 _INSTRUCTION = click.option(
-    "--instruction", required=True, help="Who instructed, and where that is kept. Nothing personal of the visitor."
+    "--instruction",
+    required=True,
+    metavar="REFERENCE",
+    callback=_reference,
+    help="Where the instruction is kept, like DSR-2026/117.",
 )
 _EVIDENCE = click.option("--evidence", metavar="SHA256", help="Of the request, as it is kept (64 hex digits).")
 _JSON = click.option("--json", "as_json", is_flag=True, help="For programs.")
@@ -85,7 +98,7 @@ def order(
         raise ConfigInvalid(str(error)) from error
 
     async def work(service: Service, found: Site) -> ErasureStatus:
-        status = await service.erasures.order(found, asked, _by(actor))
+        status = await service.erasures.order(found, asked, _who(actor))
         deadline = asyncio.get_running_loop().time() + wait_seconds
         while status.state == "pending" and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.2)
@@ -121,8 +134,8 @@ def lift(
 ) -> None:
     """End a restriction."""
     _check_id(erasure)
-    asked = ErasureLift(_instruction(instruction), evidence)
-    _tell(_run(data, site, lambda service, found: service.erasures.lift(found, erasure, asked, _by(actor))), as_json)
+    asked = ErasureLift(instruction, evidence)
+    _tell(_run(data, site, lambda service, found: service.erasures.lift(found, erasure, asked, _who(actor))), as_json)
 
 
 @erase_command.command("open-held")
@@ -134,8 +147,8 @@ def lift(
 def open_held(site: str, erasure: str, instruction: str, actor: str | None, data: Path) -> None:
     """Open what is held as proof: one JSON line an opening. It is personal data, and the act is on record."""
     _check_id(erasure)
-    given = _instruction(instruction)
-    found = _run(data, site, lambda service, found: service.erasures.open_held(found, erasure, given, _by(actor)))
+    who = _who(actor)
+    found = _run(data, site, lambda service, found: service.erasures.open_held(found, erasure, instruction, who))
     for opening in found:
         click.echo(msgspec.json.encode(opening).decode())
 
@@ -148,15 +161,8 @@ def _run(data: Path, site: str, work: Callable[[Service, Site], Awaitable[Told]]
         raise ConfigInvalid(error.detail) from error
 
 
-def _by(actor: str | None) -> By:
-    return By(actor_here(actor), "operator")
-
-
-def _instruction(text: str) -> str:
-    try:
-        return msgspec.convert(text, Instruction)
-    except msgspec.ValidationError as error:
-        raise ConfigInvalid("--instruction is a text of 1 to 512 printable characters") from error
+def _who(actor: str | None) -> Who:
+    return Who(actor_here(actor), "operator")
 
 
 def _check_id(erasure: str) -> None:

@@ -22,11 +22,12 @@ import asyncpg
 
 from ledger import config
 from ledger.administration import Act, Administration, named
+from ledger.appending import open_sites
 from ledger.config import Settings
 from ledger.core.duration import parse_duration
 from ledger.core.entry import commit_of
 from ledger.core.erasing import Plan, Share, events_hash, evidence_of, shares
-from ledger.core.errors import LedgerError, Unavailable
+from ledger.core.errors import LedgerError
 from ledger.erasing import store
 from ledger.erasing.execution import BLOCK_MS, Record, append_erasure
 from ledger.erasing.gathering import Person, gather, whose
@@ -36,8 +37,7 @@ from ledger.erasing.store import Job
 from ledger.site import Site, SiteRegistry
 from ledger.store.append import Outcome
 from ledger.store.erase import Effects, HeldRow, JobRow, KeptRow, MarkRow, columns
-from ledger.store.errors import is_transient
-from ledger.store.pool import open_pool
+from ledger.store.errors import is_passing
 from ledger.store.reads import Reads
 from ledger.vault import make_key
 
@@ -80,23 +80,14 @@ class Eraser:
 
     async def run(self) -> None:
         """Until cancelled. A database that goes away is waited for."""
-        timeout = config.APPEND_TIMEOUT_SECONDS
-        writers = await open_pool(self._settings.database_url, size=2, timeout_seconds=timeout)
-        sites = SiteRegistry(self._reads, writers, self._settings)
-        following = asyncio.create_task(sites.follow(), name="follow sites for erasures")
-        try:
+        async with open_sites(self._settings, self._reads) as sites:
             while True:
                 try:
                     await self.round(sites)
                 except Exception as error:
-                    if not is_transient(error) and not isinstance(error, Unavailable):
+                    if not is_passing(error):
                         log.exception("the eraser failed; it tries again")
                 await asyncio.sleep(config.ERASURE_IDLE_SECONDS)
-        finally:
-            following.cancel()
-            await asyncio.wait([following])
-            await sites.stop()
-            writers.terminate()
 
     async def round(self, sites: SiteRegistry) -> None:
         """Carry out what is due, of every site. What is wrong with one is told once, and keeps no other waiting."""
@@ -125,13 +116,18 @@ class Eraser:
                 gone = await store.sweep(self._pool, site.site_id, config.ERASURE_SWEEP_ROWS)
 
     async def carry_out(self, sites: SiteRegistry, site: Site) -> None:
-        """Everything of a site that waits, those that are due first; an entry holds what was ordered for one reason."""
+        """Everything of a site that waits, those that are due first; an entry holds what was ordered for one reason.
+
+        Of two orders about one person the one that holds proof goes first: nobody could hold it after the other.
+        """
         administration = Administration(sites, self._reads)
         jobs = await store.jobs(self._pool, site.site_id, config.ERASURE_BATCH_MAX_PEOPLE)
-        by_reason: dict[str, list[Job]] = {}
+        held = {job.subject for job in jobs if job.level == "hold"}
+        groups: dict[tuple[bool, str], list[Job]] = {}
         for job in jobs:
-            by_reason.setdefault(job.reason, []).append(job)
-        for group in by_reason.values():
+            waits = job.subject in held and job.level != "hold"
+            groups.setdefault((waits, job.reason), []).append(job)
+        for _, group in sorted(groups.items(), key=lambda each: each[0][0]):
             for _ in range(config.ERASURE_ATTEMPTS):
                 if await self._erase(sites, administration, site, group):
                     break

@@ -26,8 +26,6 @@ from ledger.store.reads import Reads
 
 BLOCK_MS = config.ERASURE_BLOCK_SECONDS * 1000
 
-__all__ = ["MarkOf", "Record", "Unchanged", "append_erasure", "erase_seqs", "marks_for"]
-
 
 class Record(NamedTuple):
     """What the record of an erasure entry says: why, since when, by which evidence (64 hex digits), and under which act

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
-from msgspec import Meta
+from typing import Literal
 
 from ledger.core.event import AccountId, DocumentHash, EventId, VisitorId
+from ledger.core.subject_request import Reference
 from ledger.messages import Input, Message
 
 Level = Literal["erase", "hold", "restrict"]
@@ -14,17 +13,16 @@ Level = Literal["erase", "hold", "restrict"]
 Reason = Literal["subject_request", "retention", "controller_instruction", "legal_order", "capture_error"]
 State = Literal["pending", "erased", "restricted", "lifted", "superseded"]
 """`superseded`: a restriction that an erasure took the place of."""
-Instruction = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,512}\Z")]
 
 
 class ErasureInput(Input, frozen=True):
-    """An order, about one visitor or one account. `instruction`: who instructed, and where that is kept; never personal
-    data of the visitor. `evidence`: SHA-256 (hex) of the request as you keep it. `holdFor`: ISO 8601, with the level
-    `hold`. With an `id` the order is made once, however often it is sent.
+    """An order about one visitor or one account. `instruction`: where the instruction is kept, a reference, for the act
+    that holds it is never erased. `evidence`: SHA-256 (hex) of the request as you keep it. `holdFor`: ISO 8601, with
+    the level `hold`. With an `id` the order is made once, however often it is sent; another under it is refused.
     """
 
     reason: Reason
-    instruction: Instruction
+    instruction: Reference
     visitor: VisitorId | None = None
     account: AccountId | None = None
     level: Level = "erase"
@@ -36,7 +34,7 @@ class ErasureInput(Input, frozen=True):
 class ErasureLift(Input, frozen=True):
     """The end of a restriction."""
 
-    instruction: Instruction
+    instruction: Reference
     evidence: DocumentHash | None = None
 
 

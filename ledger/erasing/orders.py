@@ -1,23 +1,23 @@
 """Ordering erasures, and telling how far they are. Carrying them out is the eraser's part (execution, eraser).
 
 The administrative act comes first; then the order and the block are written in one transaction under the site's lock.
-An order that is sent again under its id is the same order, and the same act.
+An order that is sent again under its id is the same order, and the same act; with other contents it is refused.
 """
 
 from __future__ import annotations
 
 import time
 from hashlib import sha256
-from typing import NamedTuple, cast
+from typing import cast
 from uuid import UUID, uuid5
 
 import msgspec
 
 from ledger import config
-from ledger.administration import Act, Administration
-from ledger.core.admin_act import Flag, Role
+from ledger.administration import Act, Administration, Who
+from ledger.core.admin_act import decode_act
 from ledger.core.duration import parse_duration
-from ledger.core.encoding import encode_base64, encode_time
+from ledger.core.encoding import decode_base64, encode_base64, encode_time
 from ledger.core.entry import commit_of
 from ledger.core.errors import InputRefused, NotFound
 from ledger.core.sealing import split_opening
@@ -34,6 +34,7 @@ from ledger.erasing.messages import (
     Reason,
     State,
 )
+from ledger.messages import Receipt
 from ledger.secrets import new_event_id
 from ledger.site import Site
 from ledger.store.reads import Reads
@@ -41,15 +42,6 @@ from ledger.store.reads import Reads
 DETAILS = "erasure.sealed"
 HELD = "held.sealed"
 """The columns that are sealed here; an order's details are bound to its id, held proof to the entry's commitment."""
-
-
-class By(NamedTuple):
-    """Who orders, for the administrative log: an API key's label, a user's name, the ledger itself.
-    `flagged`: why the instruction is believed unlawful."""
-
-    actor: str
-    role: Role
-    flagged: Flag | None = None
 
 
 class Orders:
@@ -60,10 +52,11 @@ class Orders:
         self._administration = administration
         self._batch_seconds = batch_seconds
 
-    async def order(self, site: Site, request: ErasureInput, by: By) -> ErasureStatus:
+    async def order(self, site: Site, request: ErasureInput, who: Who) -> ErasureStatus:
         """Block the subject from now on, and have its events erased (or, with the level `restrict`, left alone).
 
-        The administrative act is recorded first. Raises `InputRefused` and `Unavailable`.
+        The administrative act is recorded first. Raises `InputRefused`, as `id-conflict` where another order was sent
+        under this id, and `Unavailable`.
         """
         subject, is_account = _subject(site, request)
         hold_for = _hold_for(request)
@@ -72,15 +65,17 @@ class Orders:
         salt = site.hasher.content(b"erasure\n" + erasure.bytes)
         evidence = request.evidence or sha256(salt + request.instruction.encode()).hexdigest()
         details = {"reason": request.reason, "evidence": evidence, "level": request.level, "erasure": str(erasure)}
-        act = Act("erasure.ordered", by.actor, by.role, request.instruction, details, flagged=by.flagged)
+        act = who._replace(instruction=request.instruction).act("erasure.ordered", details)
         receipt = await self._administration.record(site.site, act, act_id=str(uuid5(erasure, "erasure.ordered")))
+        if not _is_receipt_of(act, receipt):
+            raise _other_order()
         told = {"instruction": request.instruction, "salt": encode_base64(salt)}
         outcome = await store.order(
             self._pool,
             site.site_id,
             erasure,
             subject,
-            site.hasher.content(b"erasure of\n" + erasure.bytes + subject),
+            site.hasher.content(b"erasure of\n" + erasure.bytes + subject + (hold_for or "").encode()),
             is_account,
             request.level,
             request.reason,
@@ -91,7 +86,7 @@ class Orders:
             round(self._batch_seconds * 1000),
         )
         if outcome == "taken":
-            raise InputRefused("id-conflict", "This id is another erasure's; send this one under a new id.", "/id")
+            raise _other_order()
         if outcome == "blocked":
             raise InputRefused(
                 "erasure-ordered",
@@ -100,7 +95,7 @@ class Orders:
             )
         return await self.status(site, str(erasure))
 
-    async def lift(self, site: Site, erasure_id: str, request: ErasureLift, by: By) -> ErasureStatus:
+    async def lift(self, site: Site, erasure_id: str, request: ErasureLift, who: Who) -> ErasureStatus:
         """End a restriction. `NotFound`, or `InputRefused` where there is none to end."""
         erasure = UUID(erasure_id)
         row = await store.job(self._pool, site.site_id, erasure)
@@ -111,7 +106,7 @@ class Orders:
         details = {"erasure": str(erasure), "level": row.level}
         if request.evidence is not None:
             details["evidence"] = request.evidence
-        act = Act("erasure.lifted", by.actor, by.role, request.instruction, details, flagged=by.flagged)
+        act = who._replace(instruction=request.instruction).act("erasure.lifted", details)
         await self._administration.record(site.site, act, act_id=str(uuid5(erasure, "erasure.lifted")))
         await store.lift(self._pool, site.site_id, erasure)
         return await self.status(site, erasure_id)
@@ -148,7 +143,7 @@ class Orders:
             restricted=row.awaits,
         )
 
-    async def open_held(self, site: Site, erasure_id: str, instruction: str, by: By) -> list[HeldOpening]:
+    async def open_held(self, site: Site, erasure_id: str, instruction: str, who: Who) -> list[HeldOpening]:
         """The openings that are held as proof, opened. The act is recorded first; `NotFound` if nothing is held."""
         erasure = UUID(erasure_id)
         await store.job(self._pool, site.site_id, erasure)
@@ -156,7 +151,7 @@ class Orders:
         if not rows:
             raise NotFound("Nothing is held of this erasure, or no more: its term is over.")
         details = {"erasure": str(erasure), "count": str(len(rows))}
-        await self._administration.record(site.site, Act("held.opened", by.actor, by.role, instruction, details))
+        await self._administration.record(site.site, who._replace(instruction=instruction).act("held.opened", details))
         found: list[HeldOpening] = []
         for row in rows:
             opened = site.vault.open(HELD, commit_of(row["entry"]), row["sealed"])
@@ -165,6 +160,20 @@ class Orders:
                 HeldOpening(row["seq"], encode_base64(row["entry"]), encode_base64(salt), encode_base64(payload))
             )
         return found
+
+
+def _is_receipt_of(act: Act, receipt: Receipt) -> bool:
+    """Whether it is this act that was recorded, by whomever, and not another one under its id before."""
+    recorded = decode_act(decode_base64(receipt.payload))
+    return (recorded.instruction, recorded.details, recorded.flagged) == (act.instruction, act.details, act.flagged)
+
+
+def _other_order() -> InputRefused:
+    detail = (
+        "Another order was sent under this id: its visitor or account, reason, level, instruction (or the flag on it), "
+        "evidence or holdFor was not the same. Send it as it was to be told how far it is, or this one under a new id."
+    )
+    return InputRefused("id-conflict", detail, "/id")
 
 
 def _subject(site: Site, request: ErasureInput) -> tuple[bytes, bool]:

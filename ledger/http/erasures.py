@@ -5,8 +5,8 @@ from __future__ import annotations
 from aiohttp import hdrs, web
 
 from ledger import config
+from ledger.administration import Who
 from ledger.erasing.messages import ErasureInput, ErasureLift
-from ledger.erasing.orders import By
 from ledger.http import auth, body, parameters
 from ledger.http.acting import who_acts
 from ledger.http.edge import EDGE, json_response
@@ -15,8 +15,8 @@ from ledger.site import Site
 
 async def post_erasure(request: web.Request) -> web.Response:
     """`POST /v1/sites/{site}/erasures`: 202 once the visitor or account is blocked; what is on record goes soon."""
-    site, by = await _admitted(request)
-    status = await request.app[EDGE].service.erasures.order(site, await _read(request, ErasureInput), by)
+    site, who = await _admitted(request)
+    status = await request.app[EDGE].service.erasures.order(site, await _read(request, ErasureInput), who)
     return json_response(status, 202, {hdrs.LOCATION: f"/v1/sites/{site.site}/erasures/{status.id}"})
 
 
@@ -29,17 +29,16 @@ async def get_erasure(request: web.Request) -> web.Response:
 
 async def lift(request: web.Request) -> web.Response:
     """`POST /v1/sites/{site}/erasures/{id}/lift`: the end of a restriction, under an instruction of its own."""
-    site, by = await _admitted(request)
+    site, who = await _admitted(request)
     asked, erasure = await _read(request, ErasureLift), parameters.identifier(request, "An erasure")
-    return json_response(await request.app[EDGE].service.erasures.lift(site, erasure, asked, by))
+    return json_response(await request.app[EDGE].service.erasures.lift(site, erasure, asked, who))
 
 
-async def _admitted(request: web.Request) -> tuple[Site, By]:
+async def _admitted(request: web.Request) -> tuple[Site, Who]:
     edge = request.app[EDGE]
     admitted = await auth.admit(request, edge, auth.ERASE)
     parameters.query(request)
-    who = who_acts(request, edge, admitted)
-    return admitted.site, By(who.actor, who.role, who.flagged)
+    return admitted.site, who_acts(request, edge, admitted)
 
 
 async def _read(request: web.Request, kind: type[body.Message]) -> body.Message:

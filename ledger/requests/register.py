@@ -36,7 +36,7 @@ from ledger.core.subject_request import (
     take,
 )
 from ledger.erasing.messages import ErasureInput
-from ledger.erasing.orders import By, Orders
+from ledger.erasing.orders import Orders
 from ledger.requests.messages import RequestList, RequestRegistration, RequestStatus, RequestStepInput
 from ledger.requests.telling import DETAILS, INSTRUCTION, binding, details_of, told
 from ledger.site import Site
@@ -233,7 +233,7 @@ class Requests:
             evidence=row.evidence.hex(),
             id=row.id,
         )
-        await self._orders.order(site, order, By(who.actor, who.role, who.flagged))
+        await self._orders.order(site, order, who)
 
     async def _act(
         self,

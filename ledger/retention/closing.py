@@ -18,6 +18,7 @@ from ledger.administration import Administration, Who, act_id_of
 from ledger.core.ed25519 import SigningKey
 from ledger.core.encoding import encode_time
 from ledger.core.errors import ConfigInvalid, NotFound
+from ledger.erasing.store import hasten
 from ledger.messages import Message
 from ledger.records.jose import signed_jwt
 from ledger.retention import store
@@ -29,9 +30,10 @@ from ledger.store.reads import Reads
 class Closing(Message, frozen=True):
     """How far the closing of a site is: `closing`, or `closed` once nothing is left but what law keeps.
 
-    It does not end while people are `restricted` (so many): their records stay until that is lifted. `instruction` is
-    the position of the administrative act that ordered it, `evidence` the hash that stands there and in the records of
-    the erasure entries. `erased` events went, with so many `entries`; `kept` are left.
+    It does not end while people are `restricted` (so many): their records stay until that is lifted; nor while orders
+    to erase somebody wait (`ordered`, so many), for they may say that proof is held. `instruction` is the position of
+    the administrative act that ordered it, `evidence` the hash that stands there and in the records of the erasure
+    entries. `erased` events went, with so many `entries`; `kept` are left.
     """
 
     site: str
@@ -45,16 +47,24 @@ class Closing(Message, frozen=True):
     kept: int
     ended_at: str | None = None
     restricted: int = 0
+    ordered: int = 0
 
 
 async def close_site(pool: asyncpg.Pool, sites: SiteRegistry, site: Site, who: Who) -> bool:
-    """Record the order, and have nothing recorded for the site from now on. False: it was closed before."""
+    """Record the order, and have nothing recorded for the site from now on. False: it was closed before, on the same
+    instruction."""
     if who.instruction is None:
         raise ConfigInvalid("a site is closed on its controller's instruction alone: name it with --instruction")
-    if await store.closing(pool, site.site_id) is not None:
-        return False
     salted = site.hasher.content(b"closing\n" + who.instruction.encode())
     evidence = sha256(salted).digest()
+    before = await store.closing(pool, site.site_id)
+    if before is not None:
+        if before.evidence != evidence:
+            raise ConfigInvalid(
+                f"{site.site} was closed on another instruction, by {before.act}: `--status` says how far that is, and "
+                "the instruction that stands there goes on with it"
+            )
+        return False
     details = {"reason": "controller_instruction", "evidence": evidence.hex()}
     administration = Administration(sites, Reads(pool))
     name = act_id_of(site.log_id.hex(), f"closing {evidence.hex()}")
@@ -65,8 +75,11 @@ async def close_site(pool: asyncpg.Pool, sites: SiteRegistry, site: Site, who: W
 async def carry_out(
     pool: asyncpg.Pool, sites: SiteRegistry, site: Site, who: Who, progress: Callable[[int], None] = lambda _: None
 ) -> None:
-    """Erase what a closed site has left, to the end, or until nothing more is left than of people who are restricted.
-    The worker, or the next call, goes on with what is broken off, or left."""
+    """Erase what a closed site has left, to the end, or until nothing more is left than of people who are restricted,
+    or for whom an order waits in vain: that is the worker's. It, or the next call, goes on with what is broken off, or
+    left."""
+    await hasten(pool, site.site)
+    deadline = asyncio.get_running_loop().time() + config.CLOSING_ORDERS_WAIT_SECONDS
     while True:
         found = await store.closing(pool, site.site_id)
         if found is None:
@@ -81,6 +94,9 @@ async def carry_out(
         _, more = await prune(pool, sites, site, now_ms, who)
         progress(await store.living(pool, site.site_id))
         if not more and await store.restricted(pool, site.site_id):
+            return
+        waited = asyncio.get_running_loop().time() >= deadline
+        if not more and waited and await store.ordered(pool, site.site_id):
             return
         await asyncio.sleep(config.RETENTION_PAUSE_SECONDS)
 
@@ -103,16 +119,14 @@ async def closing_of(pool: asyncpg.Pool, site: Site) -> Closing:
         kept=await store.living(pool, site.site_id),
         ended_at=None if found.ended_ms is None else encode_time(found.ended_ms),
         restricted=await store.restricted(pool, site.site_id),
+        ordered=await store.ordered(pool, site.site_id),
     )
 
 
 def confirmation(closing: Closing, key: SigningKey, issuer: str) -> bytes:
     """The written confirmation for the controller: the same, signed by the site's receipt key (JWT, EdDSA)."""
     if closing.ended_at is None:
-        first = f"{closing.restricted} people are restricted, whose records stay: lift first, and " * bool(
-            closing.restricted
-        )
-        raise ConfigInvalid(f"nothing is confirmed before it is done: {first}wait until `--status` says closed")
+        raise ConfigInvalid("nothing is confirmed before it is done: `--status` says what it waits for")
     claims = {
         "iss": issuer,
         "type": "site-closed",

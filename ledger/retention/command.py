@@ -162,13 +162,18 @@ def close_command(
             if told.restricted:
                 people = "1 person is" if told.restricted == 1 else f"{told.restricted} people are"
                 click.echo(f"  {people} restricted: lift first (`erase lift`); then it goes on")
+            if told.ordered:
+                click.echo(f"  the worker carries out {told.ordered} orders to erase first; then it goes on")
 
     _run(data, site_name, work)
 
 
 def _tell(as_json: bool) -> Callable[[int], None]:
+    told: list[int] = []
+
     def tell(left: int) -> None:
-        if not as_json:
+        if not as_json and told[-1:] != [left]:
+            told.append(left)
             click.echo(f"{left} events left", err=True)
 
     return tell

@@ -23,24 +23,24 @@ import asyncpg
 from ledger import config
 from ledger.admin_log import erase_due
 from ledger.administration import Administration, Who, named
+from ledger.appending import open_sites
 from ledger.config import Settings
 from ledger.core.admin_act import ActWord
 from ledger.core.encoding import encode_time
 from ledger.core.entry import MAX_ERASED_SEQS
-from ledger.core.erasing import events_hash, evidence_of
-from ledger.core.errors import LedgerError, Unavailable
+from ledger.core.erasing import MarkOf, events_hash, evidence_of
+from ledger.core.errors import LedgerError
 from ledger.core.question import Mark
 from ledger.core.retention import counts
 from ledger.data_keys import destroy_empty_keys
-from ledger.erasing.execution import MarkOf, Unchanged, erase_seqs
+from ledger.erasing.execution import Unchanged, erase_seqs
 from ledger.erasing.gathering import whose
 from ledger.erasing.messages import Reason
 from ledger.retention import store
 from ledger.retention.looking import ClosedLook, Look, Subject
 from ledger.retention.store import Block
 from ledger.site import Site, SiteRegistry
-from ledger.store.errors import is_transient
-from ledger.store.pool import open_pool
+from ledger.store.errors import is_passing
 from ledger.store.reads import Reads
 
 log = logging.getLogger(__name__)
@@ -283,24 +283,15 @@ class Pruner:
 
     async def run(self) -> None:
         """Until cancelled. A database that goes away is waited for."""
-        timeout = config.APPEND_TIMEOUT_SECONDS
-        writers = await open_pool(self._settings.database_url, size=2, timeout_seconds=timeout)
-        sites = SiteRegistry(Reads(self._pool), writers, self._settings)
-        following = asyncio.create_task(sites.follow(), name="follow sites for retention")
-        try:
+        async with open_sites(self._settings, Reads(self._pool)) as sites:
             while True:
                 more = False
                 try:
                     more = await self.round(sites)
                 except Exception as error:
-                    if not is_transient(error) and not isinstance(error, Unavailable):
+                    if not is_passing(error):
                         log.exception("retention failed; it is tried again")
                 await asyncio.sleep(config.RETENTION_PAUSE_SECONDS if more else config.RETENTION_IDLE_SECONDS)
-        finally:
-            following.cancel()
-            await asyncio.wait([following])
-            await sites.stop()
-            writers.terminate()
 
     async def round(self, sites: SiteRegistry) -> bool:
         """Some of what is due of every site; whether there may be more. What is wrong with one is told once, and keeps

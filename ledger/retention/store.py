@@ -48,6 +48,7 @@ select coalesce(sum(events), 0)::bigint as events, count(*) as entries from ledg
 """
 _LIVING = "select count(*) as events from ledger.opening where site_id = $1 and visitor is not null"
 _RESTRICTED = "select count(*) as people from ledger.block where site_id = $1 and state = 'restricted'"
+_ORDERED = "select count(*) as orders from ledger.erasure where site_id = $1 and status = 'pending'"
 _OLDEST = """
 select s.site, min(r.next_ms) as next_ms from ledger.retention_block r join ledger.site s using (site_id)
  where r.next_ms is not null group by s.site
@@ -184,6 +185,12 @@ async def restricted(pool: asyncpg.Pool, site_id: int) -> int:
     """How many people (visitors and accounts) are restricted."""
     people: int = (await ask(pool, _RESTRICTED, site_id))[0][0]
     return people
+
+
+async def ordered(pool: asyncpg.Pool, site_id: int) -> int:
+    """How many orders to erase somebody wait."""
+    orders: int = (await ask(pool, _ORDERED, site_id))[0][0]
+    return orders
 
 
 async def oldest(pool: asyncpg.Pool) -> dict[str, int]:

@@ -60,6 +60,7 @@ select s.site_id, s.site, p.version, (extract(epoch from statement_timestamp()) 
        ) as oldest_ms,
        p.due_policy, p.due_target, p.due_after
   from ledger.site s join ledger.projection p on p.site_id = s.site_id and p.live
+ where not exists (select 1 from ledger.site_closing c where c.site_id = s.site_id)
  order by s.site_id
 """
 
@@ -109,6 +110,7 @@ select s.site, greatest(0, (extract(epoch from statement_timestamp()) * 1000)::b
  cross join lateral (select t.due_ms from ledger.state t
                       where t.site_id = s.site_id and t.version = p.version and t.due_ms is not null
                       order by t.due_ms limit 1) d
+ where not exists (select 1 from ledger.site_closing c where c.site_id = s.site_id)
 """
 
 
@@ -119,6 +121,7 @@ class DueRows:
         self._pool = pool
 
     async def sites(self) -> list[SiteDue]:
+        """Of a site that was closed nothing is told any more, for nothing is recorded."""
         return [SiteDue(*row) for row in await ask(self._pool, _SITES)]
 
     async def due(self, site_id: int, version: int, limit: int) -> Page:

@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 
 from ledger import config
+from ledger.administration import Who
 from ledger.config import Settings
 from ledger.core.decide import Recorded
 from ledger.core.encoding import encode_time
@@ -25,6 +26,7 @@ from ledger.doctor.examine import examine
 from ledger.doctor.finding import Verdict
 from ledger.lapser import Lapser
 from ledger.projector import Projector, rebuild
+from ledger.retention.closing import close_site
 from ledger.site import SiteRegistry
 from ledger.store.pool import open_pool
 from ledger.store.reads import Reads
@@ -439,3 +441,9 @@ async def test_lapses_that_wait_too_long_are_named_by_readyz_and_by_doctor(
     assert "is a worker running" in ready.checks[name].detail
     found = [finding async for finding in examine(settings) if finding.what == f"{shop.site.site} lapses"]
     assert [finding.verdict for finding in found] == [Verdict.ADVICE]
+
+    assert await close_site(shop.pool, shop.service.sites, shop.site, Who("ada", "operator", "DSR-1"))
+    await lapsing.all()
+    assert await told(shop) == [], "nothing is recorded for a site that was closed"
+    monkeypatch.setattr(config, "LAPSE_LATE_SECONDS", 0.001)
+    assert (await shop.service.readiness()).checks[name].ok

@@ -13,12 +13,12 @@ import aiohttp
 import msgspec
 import pytest
 
+from ledger.administration import Who
 from ledger.app import open_service
 from ledger.config import Settings
 from ledger.core.event import parse_input
 from ledger.embedded.nats import Nats
 from ledger.erasing.messages import ErasureInput
-from ledger.erasing.orders import By
 from ledger.recording import Principal
 from ledger.service import Service
 from ledger.site import Site
@@ -101,8 +101,8 @@ async def test_an_erasure_that_is_killed_at_any_step_is_completed_and_never_half
             for _ in range(2):
                 visitor = new_visitor()
                 seqs = {await post(service, site, make(visitor=visitor)) for make in (grant, refusal, grant)}
-                request = ErasureInput("subject_request", "ticket 7", visitor)
-                status = await service.erasures.order(site, request, By("counsel", "controller"))
+                request = ErasureInput("subject_request", "DSR-7", visitor)
+                status = await service.erasures.order(site, request, Who("counsel", "controller"))
                 ordered[status.id] = seqs
             code = await victim(settings, site.site, step)
             assert code == (-signal.SIGKILL if step else 0), step
@@ -133,7 +133,7 @@ async def test_a_running_server_forgets_and_the_audit_passes(settings: Settings,
         event["visitor"] = visitor
         for each in (event, refusal(visitor=visitor), grant(), refusal()):
             assert (await browser.post(each)).status == 201
-        asked = {"visitor": visitor, "reason": "subject_request", "instruction": "ticket 7"}
+        asked = {"visitor": visitor, "reason": "subject_request", "instruction": "DSR-7"}
         assert (await browser.call("POST", "erasures", asked)).status == 403
         assert (await browser.call("POST", "erasures", asked | {"visitor": "short"}, secret=True)).status == 422
         ordered = await browser.call("POST", "erasures", asked, secret=True)
@@ -153,7 +153,7 @@ async def test_a_running_server_forgets_and_the_audit_passes(settings: Settings,
         assert (await browser.post(event)).status == 410
         assert (await browser.call("GET", f"receipts/{event['id']}", secret=True)).status == 410
         assert (await browser.call("POST", f"{ordered.headers['Location']}/lift", asked, secret=True)).status == 422
-        lift = {"instruction": "ticket 8"}
+        lift = {"instruction": "DSR-8"}
         assert (await browser.call("POST", f"{ordered.headers['Location']}/lift", lift, secret=True)).status == 409
         await check_log(settings, site)
         await check_stream(nats.url, settings, site)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from base64 import urlsafe_b64decode as b64decode
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -23,10 +24,11 @@ from ledger.core.encoding import decode_json
 from ledger.core.entry import Kind
 from ledger.core.errors import ConfigInvalid, InputRefused
 from ledger.core.event import EventInput, convert
+from ledger.doctor import duties
+from ledger.doctor.finding import Verdict
 from ledger.erasing import execution
 from ledger.erasing.eraser import Eraser
 from ledger.erasing.messages import ErasureInput, ErasureLift
-from ledger.erasing.orders import By
 from ledger.export import export
 from ledger.keys.files import log_keys
 from ledger.keys.receipts import ReceiptKeys
@@ -244,12 +246,21 @@ async def test_who_is_restricted_is_left_alone(shop: Shop) -> None:
 async def restrict(shop: Shop, visitor: str) -> str:
     """The id of the order."""
     order = {"visitor": visitor, "level": "restrict", "reason": "subject_request", "instruction": "DSR-1"}
-    told = await shop.service.erasures.order(shop.site, convert(order, ErasureInput), By("anna", "operator"))
+    told = await shop.service.erasures.order(shop.site, convert(order, ErasureInput), Who("anna", "operator"))
     return told.id
 
 
+async def doctors_word(shop: Shop) -> str:
+    """Of the closing of the site; and nothing else is amiss."""
+    site, waits = shop.site.site, await duties.waiting(shop.pool)
+    told = [each async for each in duties.findings(shop.pool, shop.site.site_id, site, waits)]
+    (word,) = [each.detail for each in told if each.what == f"{site}, closing"]
+    assert all(each.verdict == Verdict.GOOD for each in told if each.detail != word)
+    return word
+
+
 async def lift(shop: Shop, restriction: str) -> None:
-    await shop.service.erasures.lift(shop.site, restriction, ErasureLift("DSR-2"), By("anna", "operator"))
+    await shop.service.erasures.lift(shop.site, restriction, ErasureLift("DSR-2"), Who("anna", "operator"))
 
 
 async def test_who_is_restricted_after_the_look_is_left_too_and_what_others_did_goes(
@@ -294,16 +305,18 @@ async def test_a_closed_site_records_nothing_more_and_keeps_what_law_keeps(
     claimant = new_visitor()
     proof = await shop.tells(visitor=claimant, decisions={"marketing": "granted"})
     order = {"visitor": claimant, "level": "hold", "reason": "subject_request", "instruction": "DSR-2"}
-    await shop.service.erasures.order(shop.site, convert(order, ErasureInput), By("anna", "operator"))
+    await shop.service.erasures.order(shop.site, convert(order, ErasureInput), Who("anna", "operator"))
     wary = new_visitor()
     stays = [await shop.links(wary, "family")]
     stays.append(await shop.tells(visitor=wary, decisions={"marketing": "granted"}, scope="account"))
     restriction = await restrict(shop, wary)
-    who = Who("anna", "operator", "termination of 2026-11-21")
+    who = Who("anna", "operator", "termination-2026-11-21")
     with pytest.raises(ConfigInvalid, match="instruction"):
         await closing.close_site(shop.pool, shop.service.sites, shop.site, who._replace(instruction=None))
     assert await closing.close_site(shop.pool, shop.service.sites, shop.site, who)
     assert not await closing.close_site(shop.pool, shop.service.sites, shop.site, who), "it is closed once"
+    with pytest.raises(ConfigInvalid, match="another instruction"):
+        await closing.close_site(shop.pool, shop.service.sites, shop.site, who._replace(instruction="DSR-9"))
     await shop.service.sites.load()
     with pytest.raises(InputRefused, match="closed"):
         await shop.tells(visitor=visitor, decisions={"marketing": "denied"})
@@ -314,7 +327,16 @@ async def test_a_closed_site_records_nothing_more_and_keeps_what_law_keeps(
     await pruner.prune(shop.pool, shop.service.sites, shop.site, now_ms())
     told = await closing.closing_of(shop.pool, shop.site)
     assert (told.status, told.restricted, told.kept) == ("closing", 1, 3)
+    assert "1 person is restricted" in await doctors_word(shop)
     await lift(shop, restriction)
+    order = {"visitor": new_visitor(), "reason": "subject_request", "instruction": "DSR-3"}
+    await shop.service.erasures.order(shop.site, convert(order, ErasureInput), Who("anna", "operator"))
+    monkeypatch.setattr(bounds, "CLOSING_ORDERS_WAIT_SECONDS", 0.0)
+    async with asyncio.timeout(60):
+        await closing.carry_out(shop.pool, shop.service.sites, shop.site, who)
+    told = await closing.closing_of(shop.pool, shop.site)
+    assert (told.status, told.restricted, told.ordered) == ("closing", 0, 1), "an order is the worker's"
+    await Eraser(settings, shop.pool).carry_out(shop.service.sites, shop.site)
     await closing.carry_out(shop.pool, shop.service.sites, shop.site, who)
     assert await shop.left() == [accepted]
     assert await shop.pool.fetchval("select seq from ledger.held") == proof, "an order to hold proof is not overtaken"
@@ -325,6 +347,12 @@ async def test_a_closed_site_records_nothing_more_and_keeps_what_law_keeps(
     assert {answer["analytics"].reason for answer in answers} == {"restricted"}, "no refusal is a yes by default"
     told = await closing.closing_of(shop.pool, shop.site)
     assert (told.status, told.restricted, told.erased, told.kept) == ("closed", 0, 4, 1)
+    assert "closed since" in await doctors_word(shop)
+    for name, value in settings.environment().items():
+        monkeypatch.setenv(name, value)
+    for arguments, word in ((), "closed since"), (("--json",), '"status": "closed"'):
+        listed = await asyncio.to_thread(CliRunner().invoke, main, ["site", "list", *arguments])
+        assert word in listed.output
     key = await ReceiptKeys(settings, shop.service.reads).signing(shop.site, [shop.site])
     signed = closing.confirmation(told, key, shop.site.origin)
     assert decode_json(b64decode(signed.split(b".")[1] + b"=="))["evidence"] == told.evidence

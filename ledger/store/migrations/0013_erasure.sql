@@ -5,8 +5,8 @@
 
 create table ledger.erasure (
     -- One order, and how far it is. `subject` is forgotten (null) with the last thing that is kept under it; `named`, a
-    -- keyed hash of id and subject, stays: by it an order that is sent again is known, and nobody is found. While all of
-    -- `awaits` are restricted nothing goes for it: what is left are their records.
+    -- keyed hash of id, subject and `hold_for`, stays: by it an order that is sent again is known, and nobody is found.
+    -- While all of `awaits` are restricted nothing goes for it: what is left are their records.
     site_id      integer not null,
     id           uuid    not null,
     subject      bytea,
@@ -105,8 +105,9 @@ create index fading_until on ledger.fading (site_id, until_ms);
 grant select on ledger.fading to ledger_service;
 
 -- Order an erasure or a restriction, and block the subject from this moment on: what was recorded before is committed, and
--- what comes after finds the block. 'ordered', or 'known' where this very order was made before; 'taken' where the id is
--- another order's, 'blocked' where something that is erased, or about to be, would only be restricted.
+-- what comes after finds the block. 'ordered', or 'known' where this very order was made before (that all else is the same
+-- is told by its act); 'taken' where the id is another order's, 'blocked' where something that is erased, or about to be,
+-- would only be restricted.
 create function ledger.order_erasure(
     p_site_id integer, p_id uuid, p_subject bytea, p_named bytea, p_is_account boolean, p_level text, p_reason text,
     p_sealed bytea, p_evidence bytea, p_hold_for text, p_act text, p_wait_ms bigint
@@ -124,7 +125,7 @@ begin
     v_ms := (extract(epoch from clock_timestamp()) * 1000)::bigint;
     select * into v_known from ledger.erasure r where r.site_id = p_site_id and r.id = p_id;
     if found then
-        return case when v_known.level = p_level and v_known.named = p_named then 'known' else 'taken' end;
+        return case when v_known.named = p_named then 'known' else 'taken' end;
     end if;
     select b.state into v_state from ledger.block b
      where b.site_id = p_site_id and b.subject = p_subject and (b.until_ms is null or b.until_ms > v_ms);
