@@ -31,7 +31,6 @@ from ledger.core.admin_act import admin_log_of
 from ledger.core.errors import ConfigInvalid, InputRefused
 from ledger.erasing.eraser import Eraser
 from ledger.erasing.messages import ErasureInput
-from ledger.erasing.orders import By
 from ledger.http.app import create_app
 from ledger.http.server import serving
 from ledger.keys.files import founding_key
@@ -87,8 +86,8 @@ async def sign(shop: Shop, settings: Settings) -> None:
 
 
 async def order(shop: Shop, visitor: str, erasure: str = ERASURE, **members: Any) -> None:
-    request = ErasureInput("subject_request", "ticket 7", visitor=visitor, id=erasure, **members)
-    await shop.service.erasures.order(shop.site, request, By("counsel", "controller"))
+    request = ErasureInput("subject_request", "ticket-7", visitor=visitor, id=erasure, **members)
+    await shop.service.erasures.order(shop.site, request, Who("counsel", "controller"))
 
 
 async def carry_out(shop: Shop, settings: Settings) -> None:
