@@ -7,7 +7,8 @@ Erasure must not turn a "no" into a "yes". Therefore:
 - Where something is left that a denial which goes had stood against, a mark takes that denial's place: another
   browser's grants for the same account, a browser's own grants where the account goes, an event that law wants kept.
 - Where nothing is left, a mark takes its place if the purpose is anywhere asked under another regime than opt-in, for
-  there silence would grant.
+  there silence would grant. Where all is opt-in there is nothing to keep it for, unless the version in force names
+  `suppressFor`: so a site says beforehand that a later version may count on silence.
 - A link that an erased link had ended goes with it.
 
 A mark counts from when the denial counted, and was known with the denial's entry, so that an answer about the past does
@@ -84,6 +85,8 @@ def plan(
     """
     kept = {one.seq: keep for found in events.values() for one in found if (keep := _kept(one, policies, now_ms))}
     staying = {*kept, *stays}
+    in_force = policies.in_force(now_ms)
+    always = in_force is not None and in_force.document.suppress_for is not None
     goes = sorted((one for found in events.values() for one in found if one.seq not in staying), key=_going)
     marks: dict[tuple[bytes, str], Mark] = {}
 
@@ -95,7 +98,7 @@ def plan(
     for subject, standing in inherited.items():
         left = subject not in whole or any(one.seq in staying for one in events.get(subject, ()))
         for mark in standing:
-            if left or _may_be_granted_by_default(policies, mark.purpose):
+            if left or always or _may_be_granted_by_default(policies, mark.purpose):
                 put(subject, mark)
 
     for subject, found in events.items():
@@ -105,7 +108,7 @@ def plan(
         denials = _denials([*(one for one in found if one.seq not in staying), *above.get(subject, ())])
         for purpose, act in denials.items():
             mark = Mark(purpose, act.effective_ms, until_ms, act.seq)
-            if subject not in whole or remaining or _may_be_granted_by_default(policies, purpose):
+            if subject not in whole or remaining or always or _may_be_granted_by_default(policies, purpose):
                 put(subject, mark)
             for other in beside.get(subject, ()):
                 put(other, mark)

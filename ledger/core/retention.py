@@ -8,11 +8,12 @@ makes a yes of a no:
 - A link goes only together with, or after, the links before it; one that is in force stays as long as an answer of its
   browser stays, or the account still has something to say.
 - Where silence could grant, a denial that goes leaves a mark, which denies from when the denial counted and has a term.
-  A purpose that is opt-in everywhere needs none: there, what is forgotten is denied, and asked anew.
+  A purpose that is opt-in everywhere needs none: there, what is forgotten is denied, and asked anew. A version that
+  names `suppressFor` has every denial leave one, for a later version may count on silence.
 - The ledger's own word that a grant lapsed goes with the grant, unless its type has a period of its own.
 
-A grant that lapsed leaves no mark: who once agreed and is forgotten has refused nothing, and is met where they come
-from next as anybody else is.
+A grant that lapsed leaves no mark: who once agreed has refused nothing. Where silence grants, a lapsed grant is no more
+than silence either (core/rules), so whoever is forgotten is answered as before: as anybody else is.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ class Retention:
         self.terms = RecordTerms(policies, now_ms)
         in_force = policies.in_force(now_ms)
         own = None if in_force is None else in_force.document.suppress_for
+        self._always_marks = own is not None
         self._suppress_until_ms = (own or suppress_for).after(now_ms)
         self._loose = frozenset(_loose(policies, max(self.terms.last, 0)))
 
@@ -205,8 +207,8 @@ class Retention:
         return tuple(each for each in document.purposes if document.asks(each))
 
     def _needs_mark(self, name: str) -> bool:
-        """Whether silence about the purpose grants anywhere, by the versions in force now or later."""
-        return bool(self._loose) if name == ANY_PURPOSE else name in self._loose
+        """Whether silence about the purpose grants anywhere, by the versions in force now or later, or may one day."""
+        return self._always_marks or (bool(self._loose) if name == ANY_PURPOSE else name in self._loose)
 
 
 def _loose(policies: PolicyHistory, first: int) -> Iterator[str]:

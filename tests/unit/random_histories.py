@@ -17,7 +17,7 @@ from ledger.core.document import Controller, PolicyVersion, Purpose, ReaskAfter,
 from ledger.core.duration import DAY_MS, Duration, parse_duration
 from ledger.core.encoding import encode_time
 from ledger.core.event import Answer, Event
-from ledger.core.policy import Published
+from ledger.core.policy import PolicyHistory, Published
 from ledger.core.regions import Regime
 from tests.devices import stored
 from tests.unit.naive_replay import Question
@@ -110,6 +110,22 @@ def random_document(draw: Random, version: str) -> SiteDocument:
         regimes=regimes(draw, "default", "US"),
         announce_changes=draw.choice(("posted", "first-visit")),
     )
+
+
+def loosened(published: Sequence[Published], at_ms: int) -> PolicyHistory:
+    """The versions, opt-in everywhere and with every denial remembered, and one more by which silence grants from then
+    on."""
+    strict = [
+        entry._replace(document=_under(entry.document, "opt-in", suppress_for=period("P3Y"))) for entry in published
+    ]
+    last = PolicyHistory(tuple(strict)).in_effect_order[-1].document
+    effective = msgspec.structs.replace(last.policy, version="later", effective_at=encode_time(at_ms))
+    return PolicyHistory((*strict, Published(1000, at_ms, b"", _under(last, "opt-out", policy=effective))))
+
+
+def _under(document: SiteDocument, regime: Regime, **changes: object) -> SiteDocument:
+    purposes = {name: msgspec.structs.replace(each, regimes={}) for name, each in document.purposes.items()}
+    return msgspec.structs.replace(document, purposes=purposes, regimes={"default": regime}, **changes)
 
 
 class Case(NamedTuple):

@@ -12,7 +12,7 @@ from ledger.core.decide import EMPTY_STATE, Evaluator, Mark, Outcome, Recorded, 
 from ledger.core.duration import DAY_MS, Duration, parse_duration
 from ledger.core.erasing import Kept, MarkOf, Plan, events_hash, evidence_of, links_to, plan, shares
 from ledger.core.policy import PolicyHistory
-from tests.unit.random_histories import ACCOUNTS, ME, OTHER, SEEDS, START_MS, Case, random_case
+from tests.unit.random_histories import ACCOUNTS, ME, OTHER, SEEDS, START_MS, Case, loosened, random_case
 from tests.unit.scenario import event, ms, version
 
 ANNA = "a" * 32
@@ -147,13 +147,19 @@ SUBJECTS = {ME: b"1" * 16, OTHER: b"2" * 16}
 
 
 def decided(
-    case: Case, own: Iterable[Recorded], accounts: Mapping[str, Iterable[Recorded]], found: Sequence[MarkOf], who: str
+    case: Case,
+    own: Iterable[Recorded],
+    accounts: Mapping[str, Iterable[Recorded]],
+    found: Sequence[MarkOf],
+    who: str,
+    policies: PolicyHistory | None = None,
+    at_ms: int = LATE_MS,
 ) -> Outcome:
     """What is answered of a browser by everything that is there, and the marks of it and of its account."""
     state = fold(EMPTY_STATE, own)
     account = None if state.account is None else fold(EMPTY_STATE, accounts[state.account])
     held = {SUBJECTS[who], None if state.account is None else bytes.fromhex(state.account)}
-    evaluator = Evaluator(PolicyHistory(case.published), case.purpose, at_ms=LATE_MS)
+    evaluator = Evaluator(policies or PolicyHistory(case.published), case.purpose, at_ms=at_ms)
     return evaluator.decide(state, case.ask.region, case.ask.gpc, account, [m.mark for m in found if m.subject in held])
 
 
@@ -230,3 +236,26 @@ def test_half_of_a_person_says_no_more_than_the_whole(seed: int) -> None:
         for count in range(len(found.goes) + 1):
             outcome = decided(case, left(own, found.goes[:count]), {}, found.marks, ME)
             assert outcome.decision == "denied", count
+
+
+@given(SEEDS)
+@hypothesis_settings(max_examples=200, deadline=None)
+def test_where_every_denial_is_remembered_no_later_version_makes_a_yes_of_one_that_was_erased(seed: int) -> None:
+    case = random_case(seed)
+    if not case.published:
+        return
+    policies = loosened(case.published, LATE_MS + DAY_MS)
+    own = [one for one in case.events if not one.event.type.startswith("account.")]
+    found = plan(
+        {SUBJECTS[ME]: own},
+        policies.known(999),
+        whole=(SUBJECTS[ME],),
+        beside={},
+        above={},
+        now_ms=LATE_MS,
+        last_seq=99,
+        term=TERM,
+    )
+    later = (policies, LATE_MS + 100 * DAY_MS)
+    if decided(case, own, {}, (), ME, *later).reason in BY_A_DENIAL:
+        assert decided(case, left(own, found.goes), {}, found.marks, ME, *later).decision == "denied"

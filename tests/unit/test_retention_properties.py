@@ -20,6 +20,7 @@ from tests.unit.random_histories import (
     SEEDS,
     START_MS,
     Story,
+    loosened,
     period,
     random_policies,
     random_story,
@@ -80,18 +81,22 @@ def without(events: list[Recorded], plan: Plan) -> list[Recorded]:
     return [recorded for recorded in events if recorded.seq not in plan.due]
 
 
-def denied_where_it_was(site: Site, gone: Plan, before: Story, after: Story) -> None:
+def denied_where_it_was(
+    site: Site, gone: Plan, before: Story, after: Story, policies: PolicyHistory | None = None
+) -> None:
+    """`policies`: by which it is asked, if not by those that the plan knew."""
     marks = [Mark(*mark) for mark in gone.marks]
+    policies = policies or site.policies
     for purpose in PURPOSES:
         for region in REGIONS:
             for at_ms in (site.now_ms, site.now_ms + 40 * DAY_MS, site.now_ms + 900 * DAY_MS):
                 was = decide_history(
-                    site.policies, before.events, purpose, at_ms=at_ms, region=region, account_events=before.accounts
+                    policies, before.events, purpose, at_ms=at_ms, region=region, account_events=before.accounts
                 )
                 if was.decision == "granted" or was.reason in FORGOTTEN_YES:
                     continue
                 now = decide_history(
-                    site.policies, after.events, purpose, at_ms=at_ms, region=region, account_events=after.accounts,
+                    policies, after.events, purpose, at_ms=at_ms, region=region, account_events=after.accounts,
                     marks=marks,
                 )  # fmt: skip
                 assert now.decision == "denied", (purpose, region, at_ms, was, now, gone)
@@ -111,6 +116,19 @@ def test_no_run_makes_a_yes_of_a_no(seed: int) -> None:
         else:
             left = story._replace(accounts={**story.accounts, subject: without(events, gone)})
         denied_where_it_was(site, gone, story, left)
+
+
+@settings(max_examples=100, deadline=None)
+@given(SEEDS)
+def test_where_every_denial_is_remembered_no_later_version_makes_a_yes_of_one_that_went(seed: int) -> None:
+    site = random_site(seed)
+    if site.policies.in_force(site.now_ms) is None:
+        return
+    policies = loosened(tuple(site.policies), site.now_ms + DAY_MS)
+    site = site._replace(policies=policies.known(999))
+    gone = planned(site, "me", site.story.events)
+    left = site.story._replace(events=without(site.story.events, gone))
+    denied_where_it_was(site, gone, site.story, left, policies)
 
 
 @settings(max_examples=100, deadline=None)
