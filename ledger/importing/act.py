@@ -31,11 +31,13 @@ _SIGNAL = re.compile(r"[A-Za-z0-9_.~+/=-]{1,4096}")
 
 
 class Act(NamedTuple):
-    """`removed`: places taken out of the evidence; `visitor`: how its id came about."""
+    """`removed`: places taken out of the evidence; `visitor`: how its id came about; `overdue`: the purposes of an act
+    that is older than the site keeps its records."""
 
     event: EventInput
     removed: int
     visitor: str
+    overdue: tuple[str, ...] = ()
 
 
 class LeftOut(NamedTuple):
@@ -85,7 +87,8 @@ def act_of(row: Row, form: Format, plan: Plan) -> Act | LeftOut:
         original=evidence.text,
         occurred_at=encode_time(_when(moment, kind)),
     )
-    return Act(_checked(event), evidence.removed, visitor.how)
+    overdue = () if plan.overdue is None else plan.overdue.purposes(event)
+    return Act(_checked(event), evidence.removed, visitor.how, overdue)
 
 
 def _checked(event: EventInput) -> EventInput:

@@ -21,8 +21,9 @@ from ledger.core.source import MAX_DOCUMENT_BYTES
 from ledger.credentials import Access, find_access
 from ledger.importing import c15t, columns, cookiebot, didomi, onetrust
 from ledger.importing.found import Format
-from ledger.importing.mapping import MappingFile, Plan, make_plan, read_mapping
-from ledger.importing.run import Export, Report, fetch_site_policy, look_through, send_all
+from ledger.importing.mapping import MappingFile, Plan, make_plan, read_mapping, read_site_policy
+from ledger.importing.overdue import overdue_of
+from ledger.importing.run import Export, Report, fetch_document, look_through, send_all
 from ledger.importing.tally import Tally
 from ledger.importing.text import opened
 from ledger.importing.visitor import KEY_BYTES
@@ -98,16 +99,18 @@ def import_command(
     access = _access(site_name, data, url)
     mapping = MappingFile() if mapping_file is None else read_mapping(mapping_file.read(MAX_DOCUMENT_BYTES + 1))
     form = FORMATS[format_name]
+    document, now_ms = fetch_document(access), time.time_ns() // 1_000_000
     plan = make_plan(
         mapping,
-        fetch_site_policy(access),
+        read_site_policy(document),
         format_name=form.name,
         words=form.words,
         never_asked=form.never_asked,
         policy_version=policy_version,
         time_zone=time_zone,
         visitor_key=_visitor_key(key_file, make=not dry_run),
-        now_ms=time.time_ns() // 1_000_000,
+        now_ms=now_ms,
+        overdue=overdue_of(document, now_ms),
     )
     with opened(path, sys.stdin.buffer) as file:
         tally = _run(Export(file, form, encoding, limit), plan, access, Report(report_file), dry_run)

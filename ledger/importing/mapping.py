@@ -29,6 +29,7 @@ from msgspec import Struct
 
 from ledger.core.errors import ConfigInvalid, DocumentInvalid
 from ledger.core.source import read_source
+from ledger.importing.overdue import Overdue
 from ledger.importing.row import ROLES, Role, plain
 
 Word = Literal["granted", "denied", "withdrawn", "none"]
@@ -99,6 +100,7 @@ class Plan(NamedTuple):
     language: str | None
     attempt: str
     now_ms: int
+    overdue: Overdue | None = None
 
 
 def read_mapping(data: bytes) -> MappingFile:
@@ -130,6 +132,7 @@ def make_plan(
     time_zone: str | None,
     visitor_key: bytes | None,
     now_ms: int,
+    overdue: Overdue | None = None,
 ) -> Plan:
     """Of the mapping file, the site's policy in force and the command's options, which win over the file.
 
@@ -157,6 +160,7 @@ def make_plan(
         language=mapping.language,
         attempt=mapping.attempt,
         now_ms=now_ms,
+        overdue=overdue,
     )
 
 

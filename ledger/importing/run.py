@@ -27,7 +27,7 @@ from ledger.core.errors import ConfigInvalid, RowRefused
 from ledger.credentials import Access
 from ledger.importing.act import Act, LeftOut, Unmapped, act_of
 from ledger.importing.found import Format, check_header
-from ledger.importing.mapping import Plan, SitePolicy, read_site_policy
+from ledger.importing.mapping import Plan
 from ledger.importing.row import Row
 from ledger.importing.sending import Answer, Sender, fetch_policy, open_session
 from ledger.importing.table import Broken, read_table
@@ -60,14 +60,14 @@ class Outcome(NamedTuple):
     refused: RowRefused | None = None
 
 
-def fetch_site_policy(access: Access) -> SitePolicy:
-    """The site's policy in force, from the server."""
+def fetch_document(access: Access) -> bytes:
+    """The document of the site's policy in force, from the server."""
 
     async def fetch() -> bytes:
         async with open_session() as session:
             return await fetch_policy(session, access)
 
-    return read_site_policy(asyncio.run(fetch()))
+    return asyncio.run(fetch())
 
 
 def rows_of(export: Export, plan: Plan) -> Iterator[Row | Broken]:
@@ -146,6 +146,8 @@ def count(tally: Tally, outcome: Outcome) -> None:
         tally.ready += 1
         tally.removed += outcome.act.removed
         tally.visitors[outcome.act.visitor] += 1
+        tally.overdue += bool(outcome.act.overdue)
+        tally.overdue_purposes.update(outcome.act.overdue)
     elif outcome.refused is not None:
         tally.refused[outcome.refused.kind] += 1
     else:

@@ -17,7 +17,8 @@ WHY_LEFT_OUT = {
 
 
 class Tally(Struct, rename="camel"):
-    """Rows by what became of them. `left_out` and `refused` are by kind; `visitors` by how the id came about."""
+    """Rows by what became of them. `left_out` and `refused` are by kind; `visitors` by how the id came about; `overdue`
+    are events whose record is older than the site keeps it, by purpose too."""
 
     rows: int = 0
     ready: int = 0
@@ -28,6 +29,8 @@ class Tally(Struct, rename="camel"):
     denials_kept: int = 0
     removed: int = 0
     visitors: Counter[str] = field(default_factory=Counter)
+    overdue: int = 0
+    overdue_purposes: Counter[str] = field(default_factory=Counter)
 
     def lines(self, *, sent: bool) -> Iterator[str]:
         """For people."""
@@ -41,6 +44,8 @@ class Tally(Struct, rename="camel"):
         yield f"refused     {self.refused.total():>10,}{_told(self.refused, {})}"
         if self.denials_kept:
             yield f"            {self.denials_kept:>10,}  of them with their denials recorded"
+        if self.overdue:
+            yield f"too old     {self.overdue:>10,}  retention would erase them next{_told(self.overdue_purposes, {})}"
         yield f"taken out   {self.removed:>10,}  addresses, browsers, queries and ids in the rows kept as evidence"
         yield f"visitor ids           {_told(self.visitors, {}) or '  none'}"
 

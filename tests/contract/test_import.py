@@ -92,7 +92,7 @@ async def test_every_row_is_stored_once_however_often_it_is_imported(run_import:
     assert first.exit_code == 0, first.output
     assert summary(first) | {"visitors": {}} == {
         "rows": 2_500, "ready": 2_500, "recorded": 2_500, "replayed": 0, "leftOut": {}, "refused": {},
-        "denialsKept": 0, "removed": 0, "visitors": {},
+        "denialsKept": 0, "removed": 0, "visitors": {}, "overdue": 0, "overduePurposes": {},
     }  # fmt: skip
     again = await run_import(gzip.compress(table.encode("utf-16")), *options)
     assert (summary(again)["recorded"], summary(again)["replayed"]) == (0, 2_500)

@@ -12,6 +12,9 @@ from ledger.core.errors import ConfigInvalid
 from ledger.importing import c15t, columns, cookiebot, didomi, onetrust
 from ledger.importing.found import Format
 from ledger.importing.mapping import MappingFile, SitePolicy, SitePurpose, SiteVersion, make_plan
+from ledger.importing.overdue import Overdue
+from ledger.importing.run import count
+from ledger.importing.tally import Tally
 from ledger.importing.visitor import visitor_of
 from tests.importing import (
     C15T,
@@ -21,6 +24,7 @@ from tests.importing import (
     DIDOMI,
     DIDOMI_MAPPING,
     KEY,
+    NOW_MS,
     ONETRUST_CSV,
     ONETRUST_JSON,
     ONETRUST_MAPPING,
@@ -33,6 +37,7 @@ from tests.importing import (
     told,
     wire,
 )
+from tests.unit.scenario import version
 
 MAPPED = "policyVersion: '1.0'\n"
 
@@ -344,6 +349,29 @@ def test_a_title_that_two_purposes_share_names_neither() -> None:
         now_ms=0,
     )
     assert set(plan.purposes) == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("counted", "due"),
+    [("act", ["analytics marketing", "marketing", ""]), ("end", ["analytics marketing", "", ""])],
+    ids=["counted from the act", "counted from its end"],
+)
+def test_what_is_older_than_the_site_keeps_records_is_told_by_purpose(counted: str, due: list[str]) -> None:
+    kept = version("1", "2020-01-01", recordRetention="P1Y", recordRetentionCounted=counted).document
+    table = (
+        "visitor,date,analytics,marketing\n"
+        f"{VISITOR},2024-05-01T00:00:00Z,granted,granted\n"
+        f"{VISITOR},2025-07-01T00:00:00Z,,denied\n"
+        f"{VISITOR},2026-05-01T00:00:00Z,granted,denied\n"
+    )
+    found = read(columns.FORMAT, table, MAPPED, overdue=Overdue(kept, NOW_MS))
+    assert [" ".join(one.act.overdue) for one in found if one.act is not None] == due
+    tally = Tally()
+    for one in found:
+        count(tally, one)
+    assert any("retention would erase them next  " in line for line in tally.lines(sent=False))
+    forever = Overdue(version("1", "2020-01-01").document, NOW_MS)
+    assert not any(one.act.overdue for one in read(columns.FORMAT, table, MAPPED, overdue=forever) if one.act)
 
 
 def test_json_may_begin_with_a_byte_order_mark() -> None:
