@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import logging
 import time
-from hashlib import sha256
 from pathlib import Path
 
 import asyncpg
@@ -73,15 +72,13 @@ class Beside:
         self.acts = Journal(directory / ACTS, ActLine)
         self._master = master
         self._orders: tuple[object, ...] = ()
-        self._known: set[bytes] = set()
         self._next: dict[tuple[str, str], int] = {}
 
     async def update(self, connection: asyncpg.Connection) -> None:
         """Everything. `OSError` where the directory cannot be written."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not self._next or not (self.erasures.path.exists() and self.acts.path.exists()):
-            self._known = {_name(line) for line in self.erasures.read()} | {_name(line) for line in self.acts.read()}
-            self._next = {}
+        if not (self.erasures.path.exists() and self.acts.path.exists()):
+            self._next = {}  # whatever was in them goes into them again
             self.erasures.append([])  # there from the first moment on, so that a missing one is missed
             self.acts.append([])
         about = await about_of(connection)  # first, so that no other file is older than what the orders say of it
@@ -111,7 +108,7 @@ class Beside:
                 seqs = decode_seqs(decode(entry).public)
                 leaves = b"".join(row[0] for row in await connection.fetch(_LEAVES, site.site_id, seqs, LEAF_BYTES))
                 lines.append(ErasureLine(site.origin, seq, entry, sealed, leaves))
-            self._append(self.erasures, lines)
+            self.erasures.append(lines)
             self._next[place] = rows[-1]["seq"] + 1
 
     async def _acts(self, connection: asyncpg.Connection, site: SiteRow) -> None:
@@ -121,16 +118,8 @@ class Beside:
             rows = await connection.fetch(_ACTS, site.site_id, start, config.BACKUP_JOURNAL_ROWS)
             if not rows:
                 return
-            self._append(self.acts, [ActLine(site.origin, *row) for row in rows])
+            self.acts.append([ActLine(site.origin, *row) for row in rows])
             self._next[place] = rows[-1]["seq"] + 1
-
-    def _append(
-        self, journal: Journal[ErasureLine] | Journal[ActLine], lines: list[ErasureLine] | list[ActLine]
-    ) -> None:
-        new = [line for line in lines if _name(line) not in self._known]
-        if new:
-            journal.append(new)  # type: ignore[arg-type]  # both are of one kind
-            self._known.update(_name(line) for line in new)
 
 
 def _left(path: Path) -> tuple[int, int] | None:
@@ -151,10 +140,6 @@ async def about_of(connection: asyncpg.Connection) -> About:
     version = connection.get_server_version()
     migrations = dict(await connection.fetch(_MIGRATIONS))
     return About(taken_ms, __version__, f"{version.major}.{version.minor}", migrations, sites)
-
-
-def _name(line: ErasureLine | ActLine) -> bytes:
-    return sha256(line.origin.encode() + b"\n" + line.entry).digest()
 
 
 class Keeper(Collector):

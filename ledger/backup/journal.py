@@ -65,6 +65,8 @@ class Journal(Generic[Line]):
     def __init__(self, path: Path, kind: type[Line]) -> None:
         self.path = path
         self._kind: type[Line] = kind
+        self._known: set[bytes] = set()
+        self._left: tuple[int, int] = (0, 0)
 
     def read(self) -> Iterator[Line]:
         """Every line; none where there is no file."""
@@ -75,13 +77,19 @@ class Journal(Generic[Line]):
                 yield self._parse(raw, number)
 
     def append(self, lines: Sequence[Line]) -> None:
-        """Durable when it returns."""
+        """Those that are not there yet. Durable when it returns; the file is there then, if it was not."""
         with self._locked() as file:
-            file.seek(self._whole(file))
+            number, end = os.fstat(file.fileno()).st_ino, self._whole(file)
+            if (number, end) != self._left:  # somebody else wrote, or nobody of this process
+                self._known = {_name(line) for line in self.read()}
+            file.seek(end)
             file.truncate()
-            file.write(b"".join(_encode(line) for line in lines))
+            new = {name: line for line in lines if (name := _name(line)) not in self._known}
+            file.write(b"".join(_encode(line) for line in new.values()))
             file.flush()
             os.fsync(file.fileno())
+            self._known.update(new)
+            self._left = (number, file.tell())
         sync_directory(self.path.parent)
 
     def keep(self, wanted: Callable[[Line], bool]) -> None:
@@ -132,6 +140,10 @@ class Journal(Generic[Line]):
 def _encode(line: ErasureLine | ActLine) -> bytes:
     body = msgspec.json.encode(line)
     return _digest(body) + b" " + body + b"\n"
+
+
+def _name(line: ErasureLine | ActLine) -> bytes:
+    return sha256(line.origin.encode() + b"\n" + line.entry).digest()
 
 
 def _digest(body: bytes) -> bytes:

@@ -161,9 +161,11 @@ class Settling:
         self._tell(f"{what}: given up")
         if signed_by:
             self._lost.add(row.origin)
+            without = ", and without it nothing administrative can be done to its site, no erasure either"
             self._tell(
-                f"{row.site}: this log can be read and not be continued, for its key would vouch for two histories: "
-                "begin it anew under another prefix (deploy/runbooks/older-copy.md, step 4)"
+                f"{row.site}: this log can be read and not be continued, for its key would vouch for two histories"
+                f"{without if is_admin_log(row.site) else ''}: begin anew under another prefix "
+                "(deploy/runbooks/older-copy.md, step 4)"
             )
 
     def _newest_backup(self, secrets: Mapping[int, bytes]) -> dict[str, SiteInside]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -28,11 +29,13 @@ from ledger.checkpointer.records import Anchor
 from ledger.config import Settings
 from ledger.core.admin_act import admin_log_of
 from ledger.core.errors import ConfigInvalid, LedgerError
+from ledger.core.sealing import Master
 from ledger.durable import sync_directory
 from ledger.keys.files import site_directory
 from ledger.progress import Progress
 from ledger.store.pool import open_pool
 
+Write = Callable[[bytes], object]
 KEYS, ANCHORS, INSTALLATION, WITNESSES = "keys", "anchors", "installation.json", "witnesses"
 
 _BYTES = """
@@ -86,7 +89,8 @@ async def take(
             target.beside.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_keyring(target.beside / folder.KEYRING, await read_keyring(connection))
             rows = dumped(admin_url, snapshot, major)
-            path, size = await asyncio.to_thread(_write, settings, target, about, members, rows, estimate, progress)
+            pack = partial(_pack, settings.masters[0], about, members, rows, estimate, progress)
+            path, size = await asyncio.to_thread(_write, target, about.taken_ms, pack)
         beside = Beside(target.beside, settings.masters[0])
         await beside.update(connection)
         pruned: list[Path] = []
@@ -148,46 +152,39 @@ def _members(settings: Settings, sites: list[str]) -> dict[str, bytes]:
     return members
 
 
-def _write(
-    settings: Settings,
-    target: Target,
-    about: About,
-    members: dict[str, bytes],
-    rows: Iterator[bytes],
-    estimate: int,
-    progress: Progress,
-) -> tuple[Path | None, int]:
+def _write(target: Target, taken_ms: int, pack: Callable[[Write], int]) -> tuple[Path | None, int]:
     if target.stream is not None:
-        size = _pack(target.stream.write, settings, about, members, rows, estimate, progress)
-        target.stream.flush()
+        try:
+            size = pack(target.stream.write)
+            target.stream.flush()
+        except BrokenPipeError as error:
+            raise ConfigInvalid("whoever was to take the backup went away: what came there is no whole one") from error
         return None, size
-    final = target.file or (target.directory or Path()) / folder.name_of(about.taken_ms)
-    partial = final.with_name(final.name + folder.PARTIAL)
+    final = target.file or (target.directory or Path()) / folder.name_of(taken_ms)
+    unfinished = final.with_name(final.name + folder.PARTIAL)
     try:
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    except OSError as error:
-        raise ConfigInvalid(f"{partial} cannot be written: {error.strerror}") from error
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            size = _pack(file.write, settings, about, members, rows, estimate, progress)
+        with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            size = pack(file.write)
             file.flush()
             os.fsync(file.fileno())
-        partial.rename(final)
-    except BaseException:
-        partial.unlink(missing_ok=True)
+        unfinished.rename(final)
+    except BaseException as error:
+        unfinished.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise ConfigInvalid(f"{final} cannot be written, and nothing is left of it: {error.strerror}") from error
         raise
     sync_directory(final.parent)
     return final, size
 
 
 def _pack(
-    write: Callable[[bytes], object],
-    settings: Settings,
+    master: Master,
     about: About,
     members: dict[str, bytes],
     rows: Iterator[bytes],
     estimate: int,
     progress: Progress,
+    write: Write,
 ) -> int:
     written = 0
 
@@ -197,7 +194,6 @@ def _pack(
         written += len(data)
         progress(written // 1024, max(written, estimate) // 1024)
 
-    master = settings.masters[0]
     digest = sites_digest([site.origin for site in about.sites])
     packer = Packer(Sealer(counted, master.secret, master.version, os.urandom(SALT_BYTES), digest))
     packer.add(ABOUT, msgspec.json.encode(about))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,7 +23,7 @@ from ledger.backup.restore import SETTLED, _Beside, _first_step, _lost
 from ledger.backup.settle import Base
 from ledger.backup.stream import Damaged, Sealer
 from ledger.backup.tail import _longest
-from ledger.backup.take import forget_acts
+from ledger.backup.take import Target, _write, forget_acts
 from ledger.core.duration import parse_keep
 from ledger.core.entry import Entry, Kind, decode, encode, encode_seqs
 from ledger.core.errors import ConfigInvalid
@@ -246,6 +249,30 @@ def test_orders_of_before_are_not_put_over_newer_ones_whatever_the_clock_says() 
     base = Base(b"", about(size=9), {})
     assert _first_step(_Beside(keyring(), [], [], (older, {})), base) == SETTLED
     assert _first_step(_Beside(keyring(), [], [], (about(), {})), base) == LOADING
+
+
+def test_of_a_backup_for_which_there_was_no_room_nothing_is_left(tmp_path: Path) -> None:
+    def full(write: Callable[[bytes], object]) -> int:
+        write(b"rows")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(ConfigInvalid, match="nothing is left of it: No space left on device"):
+        _write(Target(tmp_path, None, None, tmp_path), NOON_MS, full)
+    assert list(tmp_path.iterdir()) == []
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb", buffering=0) as pipe, pytest.raises(ConfigInvalid, match="went away"):
+        _write(Target(None, None, pipe, tmp_path), NOON_MS, lambda write: int(bool(write(b"rows"))))
+
+
+def test_what_another_wrote_meanwhile_is_not_written_twice(tmp_path: Path) -> None:
+    worker, backup = (Journal(tmp_path / "erasures", ErasureLine) for _ in range(2))
+    worker.append([erasure(3)])
+    backup.append([erasure(3), erasure(4)])
+    worker.append([erasure(4), erasure(5)])
+    backup.keep(lambda line: line.seq > 3)
+    worker.append([erasure(5), erasure(6)])
+    assert [line.seq for line in backup.read()] == [4, 5, 6]
 
 
 def test_a_client_without_tls_says_which_to_take(monkeypatch: pytest.MonkeyPatch) -> None:
