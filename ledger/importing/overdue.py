@@ -21,11 +21,26 @@ class Overdue:
         self._version, self._now_ms = document.version, now_ms
         self._terms = RecordTerms(PolicyHistory((Published(1, 0, b"", document),)), now_ms)
         self._some = self._terms.keeps_some_for_a_time()
+        self._known: dict[object, tuple[str, str]] = {}
+        """By all that counts beside the time: up to when an act is due, and from when on it is not. (Times of one form,
+        which sort as texts.)"""
 
     def purposes(self, event: EventInput) -> tuple[str, ...]:
-        """The purposes of an event whose record is due already; none if it is not."""
-        if not self._some:
+        """The purposes of an imported event whose record is due already; none if it is not."""
+        if not self._some or event.occurred_at is None:
             return ()
+        answers = tuple(sorted(event.decisions.items()))
+        alike = (event.type, answers, event.policy_version is None, event.region, event.gpc)
+        due, kept = self._known.get(alike, ("", "~"))
+        if due < event.occurred_at < kept:  # an act is never due before an older one that is like it
+            if self._is_due(event):
+                due = event.occurred_at
+            else:
+                kept = event.occurred_at
+            self._known[alike] = due, kept
+        return tuple(name for name, _ in answers) if event.occurred_at <= due else ()
+
+    def _is_due(self, event: EventInput) -> bool:
         stored = Event(
             id="",
             site="",
@@ -39,8 +54,7 @@ class Overdue:
             occurred_at=event.occurred_at,
         )
         recorded = Recorded(0, self._now_ms, stored)
-        due_ms = self._terms.span(recorded, Ends(self._terms, [recorded])).due_ms
-        return tuple(sorted(event.decisions)) if due_ms <= self._now_ms else ()
+        return self._terms.span(recorded, Ends(self._terms, [recorded])).due_ms <= self._now_ms
 
 
 def overdue_of(document: bytes, now_ms: int) -> Overdue | None:

@@ -40,6 +40,7 @@ from tests.importing import (
 from tests.unit.scenario import version
 
 MAPPED = "policyVersion: '1.0'\n"
+BOTH = "analytics marketing"
 
 
 def test_cookiebot_rows_are_choices_of_four_categories() -> None:
@@ -353,7 +354,7 @@ def test_a_title_that_two_purposes_share_names_neither() -> None:
 
 @pytest.mark.parametrize(
     ("counted", "due"),
-    [("act", ["analytics marketing", "marketing", ""]), ("end", ["analytics marketing", "", ""])],
+    [("act", [BOTH, "marketing", "", "", BOTH]), ("end", [BOTH, "", "", "", BOTH])],
     ids=["counted from the act", "counted from its end"],
 )
 def test_what_is_older_than_the_site_keeps_records_is_told_by_purpose(counted: str, due: list[str]) -> None:
@@ -363,6 +364,8 @@ def test_what_is_older_than_the_site_keeps_records_is_told_by_purpose(counted: s
         f"{VISITOR},2024-05-01T00:00:00Z,granted,granted\n"
         f"{VISITOR},2025-07-01T00:00:00Z,,denied\n"
         f"{VISITOR},2026-05-01T00:00:00Z,granted,denied\n"
+        f"{VISITOR},2026-06-01T00:00:00Z,granted,granted\n"
+        f"{VISITOR},2024-06-01T00:00:00Z,granted,granted\n"
     )
     found = read(columns.FORMAT, table, MAPPED, overdue=Overdue(kept, NOW_MS))
     assert [" ".join(one.act.overdue) for one in found if one.act is not None] == due
