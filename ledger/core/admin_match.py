@@ -184,7 +184,7 @@ class Matcher:
             return "orphan", f"{self._log} holds no act at {name.seq} by which anything may be erased"
         if ground.leaf != name.leaf:
             return "another_act", (
-                f"the act at {name.seq} is another one than it was: {self._log} was written anew, or is another log"
+                f"the act at {name.seq} is not the one that it names: that was made up, or {self._log} was written anew"
             )
         if erasure.log != self._log:
             self._bound = max(self._bound, name.seq + 1)

@@ -10,6 +10,7 @@ import sys
 import tarfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
@@ -27,13 +28,17 @@ from ledger import spool
 from ledger.administration import Who
 from ledger.cli import main
 from ledger.config import Settings
+from ledger.core import jws
 from ledger.core.admin_act import admin_log_of
+from ledger.core.certificate import JWS_TYPE, decode_certificate
+from ledger.core.encoding import decode_time
 from ledger.core.errors import ConfigInvalid, InputRefused
 from ledger.erasing.eraser import Eraser
 from ledger.erasing.messages import ErasureInput
 from ledger.http.app import create_app
 from ledger.http.server import serving
 from ledger.keys.files import founding_key
+from ledger.site import SiteRegistry
 from tests.checkpointing import checkpoint
 from tests.conftest import Database
 from tests.e2e.conftest import Shop
@@ -102,7 +107,7 @@ def command(*arguments: object, cwd: Path | None = None) -> subprocess.Completed
 
 
 async def test_an_erasure_is_certified_and_confirmed(
-    shop: Shop, server: Server, settings: Settings, tmp_path: Path
+    shop: Shop, server: Server, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     visitor, other = new_visitor(), new_visitor()
     mine = [(await shop.record(grant(visitor=visitor))).receipt, (await shop.record(refusal(visitor=visitor))).receipt]
@@ -113,6 +118,8 @@ async def test_an_erasure_is_certified_and_confirmed(
     key = await shop.service.consumers.add(shop.site, "warehouse", acting)
     another = await shop.service.consumers.add(shop.site, "crm", acting)
 
+    kept = replace(settings, backup_keep_ms=35 * 86_400_000)
+    monkeypatch.setattr(SiteRegistry, "settings", property(lambda sites: kept))
     path = f"erasures/{ERASURE}/certificate"
     assert (await server.call("GET", path))[0] == 404
     await order(shop, visitor, evidence=sha256(b"a request").hexdigest())
@@ -139,6 +146,8 @@ async def test_an_erasure_is_certified_and_confirmed(
     )
     assert verified.returncode == 0, verified.stdout + verified.stderr
     assert "warehouse    has NOT confirmed" in verified.stdout
+    told = decode_certificate(jws.parse(token.strip(), JWS_TYPE).payload)
+    assert decode_time(told.backups_until or "") == decode_time(told.erased_at) + 35 * 86_400_000
     assert visitor not in verified.stdout
     not_mine = await asyncio.to_thread(
         command, "certificate", "verify", tmp_path / "certificate", *pins, "--receipt", tmp_path / "left", "--json"

@@ -11,6 +11,7 @@ import jwt
 import msgspec
 import pytest
 
+from ledger.certificate_report import render
 from ledger.core import certificate as certificates
 from ledger.core import jws
 from ledger.core.certificate import Certificate, CertifiedEntry, CertifiedKept, sign_certificate
@@ -127,6 +128,13 @@ def test_the_certificate_of_another_person_who_went_in_the_same_entry_is_not_min
 def test_an_erasure_of_somebody_of_whom_nothing_was_held_is_certified_too() -> None:
     report = verify(replace(GOOD, entries=[], events=0))
     assert report.verified
+
+
+def test_until_when_backups_are_kept_is_said_or_that_nobody_told_it() -> None:
+    told = render(verify(replace(GOOD, backups_until="2026-12-26T03:00:00.000Z")))
+    assert "the first one after 2026-12-26T03:00:00.000Z" in " ".join(told.split())
+    assert "ask the operator" in " ".join(render(verify(GOOD)).split())
+    assert "backups" not in render(verify(replace(GOOD, entries=[], events=0))).partition("What was checked")[0]
 
 
 def test_evidence_that_was_made_of_the_instruction_can_be_made_again() -> None:
