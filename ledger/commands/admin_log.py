@@ -11,10 +11,9 @@ import msgspec
 
 from ledger.admin_log import Recorded, Wanted, acts
 from ledger.commands.locate import DATA, find_settings
+from ledger.commands.options import read_time
 from ledger.config import READ_TIMEOUT_SECONDS
 from ledger.core.encoding import encode_time
-from ledger.core.errors import InputRefused
-from ledger.core.event import AnyTime, parse_time
 from ledger.terminal import plain
 
 
@@ -47,7 +46,7 @@ def list_acts(
     data: Path,
 ) -> None:
     """Every administrative act about SITE, oldest first. What is erased by now is shown as such."""
-    wanted = Wanted(act, actor, _time(since, "--since"), _time(until, "--until"), flagged)
+    wanted = Wanted(act, actor, read_time("--since", since), read_time("--until", until), flagged)
 
     async def run() -> None:
         from ledger.site import SiteRegistry  # noqa: PLC0415 - `--help` starts fast
@@ -70,13 +69,6 @@ def list_acts(
             await pool.close()
 
     asyncio.run(run())
-
-
-def _time(text: str | None, option: str) -> int | None:
-    try:
-        return None if text is None else parse_time(msgspec.convert(text, AnyTime), "")
-    except (InputRefused, msgspec.ValidationError) as error:
-        raise click.UsageError(f"{option} is a time like 2026-11-21T03:00:00Z") from error
 
 
 def _json(log: str, found: Recorded) -> bytes:

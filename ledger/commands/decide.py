@@ -18,10 +18,11 @@ import msgspec
 
 from ledger.answering import ConsentQuestion
 from ledger.commands.locate import DATA, at_site
+from ledger.commands.options import read_time
 from ledger.commands.visitor_option import VISITOR_FILE, read_visitor
 from ledger.core.encoding import decode_decimal
-from ledger.core.errors import ConfigInvalid, InputRefused, Malformed
-from ledger.core.event import ANY_PURPOSE, AnyTime, PurposeId, Region, matches, parse_time
+from ledger.core.errors import ConfigInvalid, Malformed
+from ledger.core.event import ANY_PURPOSE, PurposeId, Region, matches
 from ledger.messages import Consent, PurposeDecision
 
 _WIDTH = 100
@@ -64,7 +65,7 @@ def decide_command(
     question = ConsentQuestion(
         visitor=read_visitor(visitor_file),
         purposes=list(dict.fromkeys(purposes)) or None,
-        at_ms=None if at is None else _time(at, "--at"),
+        at_ms=read_time("--at", at),
         known=known,
         known_is_time=known_is_time,
         region=region,
@@ -89,14 +90,7 @@ def _known(text: str | None) -> tuple[int | None, bool]:
     try:
         return decode_decimal(text), False
     except Malformed:
-        return _time(text, "--known-at"), True
-
-
-def _time(text: str, option: str) -> int:
-    try:
-        return parse_time(msgspec.convert(text, AnyTime), "")
-    except (msgspec.ValidationError, InputRefused) as error:
-        raise ConfigInvalid(f"{option} is a time like 2026-11-21T03:00:00Z") from error
+        return read_time("--known-at", text), True
 
 
 def _words(consent: Consent) -> list[str]:

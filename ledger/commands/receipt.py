@@ -7,23 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeVar
+from typing import BinaryIO, NamedTuple
 from urllib.parse import quote, urlencode
 
 import aiohttp
 import click
 import msgspec
 
+from ledger.commands import options
 from ledger.commands.could_not_run import or_could_not_run
 from ledger.commands.locate import data_option
 from ledger.config import RECEIPT_ANSWER_MAX_BYTES, RECEIPT_PROOF_POLL_SECONDS, RECEIPT_REQUEST_TIMEOUT_SECONDS
 from ledger.core.ed25519 import check_public
 from ledger.core.encoding import decode_base64
-from ledger.core.errors import ConfigInvalid, LedgerError
+from ledger.core.errors import ConfigInvalid
 from ledger.core.note import TYPE_COSIGNATURE, TYPE_ED25519, parse_vkey
 from ledger.core.quorum import MAX_POLICY_BYTES, TrustPolicy, parse_policy
 from ledger.core.receipt import verify_receipt
@@ -33,8 +33,6 @@ from ledger.credentials import Access, find_access
 from ledger.messages import Problem
 from ledger.receipt_report import EXIT_CODES, render, told
 from ledger.terminal import plain
-
-T = TypeVar("T")
 
 RECEIPT = "receipt"
 NO_PROOF = 3
@@ -91,15 +89,15 @@ def verify_command(
             raise ConfigInvalid("name the log's key by --log-vkey, or a policy with a log line by --policy")
         if ingest_key is not None and log_id is None:
             raise ConfigInvalid("--ingest-key needs --log-id: the signature covers the log's id")
-        keys = tuple(_option("--log-vkey", partial(parse_vkey, text, TYPE_ED25519)) for text in log_vkeys)
-        trusted = tuple(_option("--witness", partial(parse_vkey, text, TYPE_COSIGNATURE)) for text in witnesses)
+        keys = tuple(options.read("--log-vkey", partial(parse_vkey, text, TYPE_ED25519)) for text in log_vkeys)
+        trusted = tuple(options.read("--witness", partial(parse_vkey, text, TYPE_COSIGNATURE)) for text in witnesses)
         report = verify_receipt(
             _read(file, MAX_RECEIPT_BYTES),
             keys,
             trusted,
             policy,
-            None if log_id is None else _log_id(log_id),
-            None if ingest_key is None else _option("--ingest-key", partial(_ingest_key, ingest_key)),
+            options.read_log_id("--log-id", log_id),
+            None if ingest_key is None else options.read("--ingest-key", partial(_ingest_key, ingest_key)),
             None if proof is None else _read(proof, MAX_PROOF_BYTES),
         )
         text = told(report).encode().decode() if as_json else render(report)
@@ -113,20 +111,9 @@ def _read(file: BinaryIO, limit: int) -> bytes:
 
 
 def _read_policy(file: BinaryIO) -> TrustPolicy:
-    return _option("--policy", partial(parse_policy, _read(file, MAX_POLICY_BYTES).decode("utf-8", "surrogateescape")))
-
-
-def _option(name: str, parse: Callable[[], T]) -> T:
-    try:
-        return parse()
-    except LedgerError as error:
-        raise ConfigInvalid(f"{name}: {error}") from error
-
-
-def _log_id(text: str) -> bytes:
-    if len(text) != 64 or set(text) - set("0123456789abcdef"):
-        raise ConfigInvalid("--log-id is 64 hex digits in lower case")
-    return bytes.fromhex(text)
+    return options.read(
+        "--policy", partial(parse_policy, _read(file, MAX_POLICY_BYTES).decode("utf-8", "surrogateescape"))
+    )
 
 
 def _ingest_key(text: str) -> bytes:

@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -15,9 +16,10 @@ import msgspec
 from ledger.bundle import Directory, Source
 from ledger.commands.could_not_run import or_could_not_run
 from ledger.commands.locate import DATA, find_settings
+from ledger.commands.options import read, read_log_id
 from ledger.config import READ_TIMEOUT_SECONDS
 from ledger.core.audit import Verdict
-from ledger.core.errors import ConfigInvalid, LedgerError
+from ledger.core.errors import ConfigInvalid
 from ledger.core.heads import Pins
 from ledger.core.note import TYPE_COSIGNATURE, TYPE_ED25519, parse_checkpoint, parse_vkey
 from ledger.progress import bar
@@ -95,21 +97,13 @@ def read_pins(
 
     `prefix` is that of the options, as they are named in the error.
     """
-    try:
-        pinned = None if log_vkey is None else parse_vkey(log_vkey, TYPE_ED25519)
-    except LedgerError as error:
-        raise ConfigInvalid(f"--{prefix or 'log-'}vkey: {error}") from error
-    if log_id is not None and (len(log_id) != 64 or set(log_id) - set("0123456789abcdef")):
-        raise ConfigInvalid(f"--{prefix}log-id is 64 hex digits in lower case")
-    try:
-        older = None if old is None else parse_checkpoint(old.read_bytes())
-    except LedgerError as error:
-        raise ConfigInvalid(f"--{prefix}old: {error}") from error
-    try:
-        trusted = tuple(parse_vkey(witness, TYPE_COSIGNATURE) for witness in witnesses)
-    except LedgerError as error:
-        raise ConfigInvalid(f"--witness: {error}") from error
-    return Pins(pinned, None if log_id is None else bytes.fromhex(log_id), older, trusted)
+    pinned, older = None, None
+    if log_vkey is not None:
+        pinned = read(f"--{prefix or 'log-'}vkey", partial(parse_vkey, log_vkey, TYPE_ED25519))
+    if old is not None:
+        older = read(f"--{prefix}old", partial(parse_checkpoint, old.read_bytes()))
+    trusted = tuple(read("--witness", partial(parse_vkey, witness, TYPE_COSIGNATURE)) for witness in witnesses)
+    return Pins(pinned, read_log_id(f"--{prefix}log-id", log_id), older, trusted)
 
 
 @click.command("verify")

@@ -13,6 +13,7 @@ import click
 import msgspec
 
 from ledger.commands.could_not_run import or_could_not_run
+from ledger.commands.options import read_log_id
 from ledger.config import MONITOR_INTERVAL_SECONDS, MONITOR_MAX_AGE_SECONDS, MONITOR_URLS_MAX
 from ledger.core.errors import ConfigInvalid
 from ledger.core.note import TYPE_COSIGNATURE, TYPE_ED25519, parse_vkey
@@ -113,7 +114,7 @@ def monitor_command(
     with or_could_not_run(context):
         aim = Aim(
             parse_vkey(log_vkey, TYPE_ED25519),
-            read_log_id(log_id),
+            read_log_id("--log-id", log_id),
             read_policy(witnesses, policy, log_vkey),
             max_age,
             max_silence,
@@ -164,12 +165,6 @@ def read_urls(urls: tuple[str, ...]) -> tuple[str, ...]:
     if len(urls) > MONITOR_URLS_MAX:
         raise ConfigInvalid(f"at most {MONITOR_URLS_MAX} URLs")
     return tuple(dict.fromkeys(check_url(url) for url in urls))
-
-
-def read_log_id(text: str | None) -> bytes | None:
-    if text is not None and (len(text) != 64 or set(text) - set("0123456789abcdef")):
-        raise ConfigInvalid("--log-id is 64 hex digits in lower case")
-    return None if text is None else bytes.fromhex(text)
 
 
 def read_policy(witnesses: tuple[str, ...], path: Path | None, log_vkey: str) -> TrustPolicy:

@@ -1,0 +1,36 @@
+"""Options that several commands take as text, read strictly: what is wrong is told under the option's name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import msgspec
+
+from ledger.core.errors import ConfigInvalid, InputRefused, LedgerError
+from ledger.core.event import AnyTime, parse_time
+
+Value = TypeVar("Value")
+
+
+def read(option: str, parse: Callable[[], Value]) -> Value:
+    """What `parse` makes of an option; `ConfigInvalid` for whatever it refuses."""
+    try:
+        return parse()
+    except LedgerError as error:
+        raise ConfigInvalid(f"{option}: {error}") from error
+
+
+def read_log_id(option: str, text: str | None) -> bytes | None:
+    """The id of a log; None where it is left out."""
+    if text is not None and (len(text) != 64 or set(text) - set("0123456789abcdef")):
+        raise ConfigInvalid(f"{option} is 64 hex digits in lower case")
+    return None if text is None else bytes.fromhex(text)
+
+
+def read_time(option: str, text: str | None) -> int | None:
+    """A time in milliseconds since 1970; None where it is left out."""
+    try:
+        return None if text is None else parse_time(msgspec.convert(text, AnyTime), "")
+    except (msgspec.ValidationError, InputRefused) as error:
+        raise ConfigInvalid(f"{option} is a time like 2026-11-21T03:00:00Z") from error
