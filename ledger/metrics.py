@@ -10,7 +10,6 @@ from prometheus_client.registry import Collector
 
 from ledger.consumers import Consumers
 from ledger.cookies import Cookies
-from ledger.erasing.eraser import Eraser
 from ledger.lapser import Lapser
 from ledger.projector import Projector
 from ledger.region import RegionFinder
@@ -104,33 +103,6 @@ class LapserCollector(Collector):
             lag.add_metric([site], of_site.seconds)
             passing.add_metric([site], of_site.passing)
         yield from (told, lag, passing, batches, seconds)
-
-
-class EraserCollector(Collector):
-    """Of the worker: what it erased, and how many orders wait."""
-
-    def __init__(self, eraser: Eraser) -> None:
-        self._eraser = eraser
-
-    def collect(self) -> Iterator[Metric]:
-        events = CounterMetricFamily("consent_ledger_erasure_events", "Events that were erased.", labels=["site"])
-        entries = CounterMetricFamily("consent_ledger_erasure_entries", "Erasure entries.", labels=["site"])
-        people = CounterMetricFamily("consent_ledger_erasures", "Orders that were carried out.", labels=["site"])
-        waiting = GaugeMetricFamily("consent_ledger_erasures_waiting", "Orders that wait.", labels=["site"])
-        late = GaugeMetricFamily(
-            "consent_ledger_erasure_late_seconds", "For how long the oldest order has been due.", labels=["site"]
-        )
-        for family, counted in (
-            (events, self._eraser.erased),
-            (entries, self._eraser.entries),
-            (people, self._eraser.people),
-        ):
-            for site, count in list(counted.items()):
-                family.add_metric([site], count)
-        for site, lag in list(self._eraser.lags.items()):
-            waiting.add_metric([site], lag.waiting)
-            late.add_metric([site], lag.late_seconds)
-        yield from (events, entries, people, waiting, late)
 
 
 class RegionCollector(Collector):

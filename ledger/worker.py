@@ -19,9 +19,10 @@ from ledger.checkpointer.run import Checkpointer
 from ledger.config import Settings
 from ledger.data_keys import KeyMaker
 from ledger.erasing.eraser import Eraser
+from ledger.erasing.figures import EraserCollector
 from ledger.lapser import Lapser
 from ledger.lease import hold
-from ledger.metrics import EraserCollector, LapserCollector, ProjectorCollector
+from ledger.metrics import LapserCollector, ProjectorCollector
 from ledger.process import refuse_unfinished_restore, stop_event
 from ledger.projector import Projector
 from ledger.relay import Relay
