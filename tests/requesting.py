@@ -78,4 +78,5 @@ class Erasures:
     async def status(self, site: Site, erasure_id: str) -> _Status:
         if erasure_id not in self.orders:
             raise NotFound("no such order")
-        return _Status("erased" if erasure_id in self.done else "pending")
+        done = "restricted" if self.orders[erasure_id].level == "restrict" else "erased"
+        return _Status(done if erasure_id in self.done else "pending")

@@ -315,7 +315,7 @@ async function showVisitor() {
   const page = {
     say,
     complain,
-    forgotten,
+    ask,
     act: (kind) => (kind === "objection" ? record(eventOf({ "*": "denied" }, "settings")) : chooseAnew()),
     remember: (told) => {
       request = told;

@@ -21,7 +21,7 @@ const DONE = {
   portability: "Your data can be fetched.",
   correction: "Answered. What counts is the newest choice that you made.",
   objection: "Answered. What counts is the newest choice that you made.",
-  erasure: "You were forgotten: what the ledger held of you is gone, or put out of use where it has to be kept.",
+  erasure: "Done: what the ledger held of you is gone, or put out of use where it has to be kept.",
 };
 // What nobody can do for the visitor: only an own act says yes or no.
 const OWN = {
@@ -35,8 +35,8 @@ const $ = (id) => document.getElementById(id);
 
 /**
  * The rights of one visitor of one site. `page` is the rest of the page: `say` and `complain` tell, `remember(request)`
- * keeps what is to survive a reload, `forgotten()` is called once the visitor was erased, `act(kind)` does what is the
- * visitor's own to do about an objection or a correction.
+ * keeps what is to survive a reload, `ask()` finds out once an erasure is done whether the visitor was forgotten (who is
+ * restricted keeps the key), `act(kind)` does what is the visitor's own to do about an objection or a correction.
  */
 export class Rights {
   constructor(client, origin, visitor, request, page) {
@@ -99,7 +99,7 @@ export class Rights {
     this.show();
     this.follow();
     const erased = request.kind === "erasure" && request.status.state === "answered";
-    if (ended && erased && request.visitor === this.visitor) this.page.forgotten();
+    if (ended && erased && request.visitor === this.visitor) this.page.ask();
   }
 
   follow() {

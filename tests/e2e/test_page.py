@@ -315,7 +315,7 @@ def test_a_visitor_who_asks_to_be_forgotten_is_and_becomes_somebody_else(visit: 
     step(page, ledger, step="forward")
     step(page, ledger, step="instruct", instruction="DSR-2")
     expect_state(page, "answered")
-    expect(page.locator("#request-state")).to_contain_text("You were forgotten")
+    expect(page.locator("#request-state")).to_contain_text("what the ledger held of you is gone")
     expect(page.locator("#visitor")).not_to_have_text(visitor)
     expect(page.locator("#entries > li")).to_have_count(0)
     assert page.evaluate(EXTRACT, visitor) == "no key"

@@ -218,14 +218,17 @@ async def test_an_instructed_erasure_is_ordered_once_whatever_ends_the_process(o
     assert (done.evidence, done.due_at, done.closed_at is not None) == (made.evidence, made.due_at, True)
 
 
-async def test_nobody_says_that_an_erasure_is_done_before_it_is(office: Office) -> None:
-    made = await office.instructed(Browser(), "erasure")
+@pytest.mark.parametrize(("level", "outcome"), [("erase", "erased"), ("hold", "erased"), ("restrict", "restricted")])
+async def test_nobody_says_that_an_erasure_is_done_before_it_is(office: Office, level: str, outcome: str) -> None:
+    made = await office.make(Browser(), "erasure")
+    await office.take(made.id, "forward")
+    await office.take(made.id, "instruct", instruction="DSR-1", level=level)
     with pytest.raises(InputRefused) as early:
         await office.take(made.id, "answer")
     assert kinds(early) == "request-step-refused"
     office.erasures.done.add(made.id)
     assert (await office.take(made.id, "answer")).state == "answered"
-    assert list(office.acts.recorded.values())[-1].details["outcome"] == "erased"
+    assert list(office.acts.recorded.values())[-1].details["outcome"] == outcome
 
 
 async def test_an_answer_is_put_off_once_and_the_new_date_is_the_one_that_counts(office: Office) -> None:
