@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ledger.core.duration import HOUR_MS, parse_keep
+from ledger.core.duration import parse_keep
 from ledger.core.encoding import decode_base64, encode_base64
 from ledger.core.errors import ConfigInvalid, Malformed
 from ledger.core.sealing import SECRET_BYTES, Master
@@ -92,7 +92,7 @@ class Settings:
     witness_policy: Path | None = None
     anchor_dir: Path | None = None
     backup_dir: Path | None = None
-    backup_keep_ms: int | None = None
+    backup_keep: str = ""
     demo: Path | None = None
     trusted_proxies: str = ""
     region_header: str = ""
@@ -119,6 +119,11 @@ class Settings:
         return tuple(master.secret for master in self.masters)
 
     @property
+    def backup_keep_ms(self) -> int | None:
+        """For how long backups are kept; None where nobody said."""
+        return parse_keep(self.backup_keep) if self.backup_keep else None
+
+    @property
     def anchors(self) -> Path:
         """Where the last signed checkpoints lie, outside the database."""
         return self.anchor_dir or self.keys_dir.parent / "anchor"
@@ -140,7 +145,7 @@ class Settings:
             "LEDGER_WORKER_PORT": str(self.worker_port),
             "LEDGER_ANCHOR_DIR": str(self.anchor_dir) if self.anchor_dir else "",
             "LEDGER_BACKUP_DIR": str(self.backup_dir) if self.backup_dir else "",
-            "LEDGER_BACKUP_KEEP": f"{self.backup_keep_ms // HOUR_MS}h" if self.backup_keep_ms else "",
+            "LEDGER_BACKUP_KEEP": self.backup_keep,
             "LEDGER_ERASURE_BATCH_SECONDS": str(self.erasure_batch_seconds),
             "LEDGER_ERASURE_BATCH_PEOPLE": str(self.erasure_batch_people),
             "LEDGER_WITNESS_POLICY": str(self.witness_policy) if self.witness_policy else "",
@@ -183,7 +188,7 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         erasure_batch_people=_whole(values, "LEDGER_ERASURE_BATCH_PEOPLE", 1, 100),
         witness_policy=Path(values["LEDGER_WITNESS_POLICY"]) if values["LEDGER_WITNESS_POLICY"] else None,
         backup_dir=Path(values["LEDGER_BACKUP_DIR"]) if values["LEDGER_BACKUP_DIR"] else None,
-        backup_keep_ms=parse_keep(values["LEDGER_BACKUP_KEEP"]) if values["LEDGER_BACKUP_KEEP"] else None,
+        backup_keep=_keep(values, "LEDGER_BACKUP_KEEP"),
         demo=Path(values["LEDGER_DEMO"]) if values["LEDGER_DEMO"] else None,
         trusted_proxies=_networks(values, "LEDGER_TRUSTED_PROXIES"),
         region_header=_region_header(values),
@@ -238,6 +243,16 @@ def _region_header(values: Mapping[str, str]) -> str:
     if name and not values["LEDGER_TRUSTED_PROXIES"].strip(" ,"):
         raise ConfigInvalid("LEDGER_REGION_HEADER needs LEDGER_TRUSTED_PROXIES: from others the header is not believed")
     return name
+
+
+def _keep(values: Mapping[str, str], name: str) -> str:
+    text = values[name]
+    try:
+        if text:
+            parse_keep(text)
+    except ConfigInvalid as error:
+        raise ConfigInvalid(f"{name}: {error}") from error
+    return text
 
 
 def _hours(values: Mapping[str, str], name: str) -> int:

@@ -21,7 +21,6 @@ from pathlib import Path
 import msgspec
 
 from ledger.config import Settings
-from ledger.core.duration import parse_keep
 from ledger.core.encoding import decode_base64, encode_base64
 from ledger.core.errors import ConfigInvalid
 from ledger.credentials import CREDENTIALS_NAME, SiteKeys
@@ -179,7 +178,7 @@ class DataDirectory:
             origin_prefix=installation.origin_prefix,
             witness_policy=self.witnesses if self.witnesses.exists() else None,
             backup_dir=Path(backups).absolute() if (backups := os.environ.get("LEDGER_BACKUP_DIR")) else None,
-            backup_keep_ms=parse_keep(keep) if (keep := os.environ.get("LEDGER_BACKUP_KEEP")) else None,
+            backup_keep=os.environ.get("LEDGER_BACKUP_KEEP", ""),
         )
 
     def postgres_server(self, installation: Installation) -> Postgres:

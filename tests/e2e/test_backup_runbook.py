@@ -15,7 +15,6 @@ from click.testing import CliRunner, Result
 from ledger import cli
 from ledger.backup.dump import LEFT_OUT
 from ledger.config import Settings
-from ledger.core.duration import parse_keep
 from ledger.embedded.postgres import Postgres
 from tests.conftest import SERVICE_LOGIN, Database, admin, service_url
 from tests.harness import found, new_site_name
@@ -49,7 +48,7 @@ async def test_the_page_is_followed(postgres: Postgres, settings: Settings, data
                 database_url=service_url(admin_url),
                 keys_dir=tmp_path / name / "keys",
                 backup_dir=tmp_path / "backups",
-                backup_keep_ms=parse_keep("35d"),
+                backup_keep="35d",
             )
         file = next((str(path) for path in (tmp_path / "backups").glob("*.backup")), "")
         given = {"BACKUPS": str(tmp_path / "backups"), "FILE": file}

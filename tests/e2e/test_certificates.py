@@ -118,7 +118,7 @@ async def test_an_erasure_is_certified_and_confirmed(
     key = await shop.service.consumers.add(shop.site, "warehouse", acting)
     another = await shop.service.consumers.add(shop.site, "crm", acting)
 
-    kept = replace(settings, backup_keep_ms=35 * 86_400_000)
+    kept = replace(settings, backup_keep="35d")
     monkeypatch.setattr(SiteRegistry, "settings", property(lambda sites: kept))
     path = f"erasures/{ERASURE}/certificate"
     assert (await server.call("GET", path))[0] == 404

@@ -24,6 +24,7 @@ from ledger.backup.settle import Base
 from ledger.backup.stream import Damaged, Sealer
 from ledger.backup.tail import _longest
 from ledger.backup.take import Target, _write, forget_acts
+from ledger.config import load_settings
 from ledger.core.duration import parse_keep
 from ledger.core.entry import Entry, Kind, decode, encode, encode_seqs
 from ledger.core.errors import ConfigInvalid
@@ -61,6 +62,18 @@ def test_pruning_takes_what_is_older_and_never_the_newest(tmp_path: Path) -> Non
 def test_what_is_to_be_kept_is_a_period(text: str) -> None:
     with pytest.raises(ConfigInvalid, match="35d"):
         parse_keep(text)
+    with pytest.raises(ConfigInvalid, match="LEDGER_BACKUP_KEEP"):
+        load_settings({**NEEDED, "LEDGER_BACKUP_KEEP": text})
+
+
+NEEDED = {"LEDGER_DATABASE_URL": "postgresql://nowhere/ledger", "LEDGER_MASTER_SECRET": "A" * 43 + "="}
+
+
+def test_how_long_backups_are_kept_reaches_every_process() -> None:
+    assert load_settings(NEEDED).backup_keep_ms is None
+    loaded = load_settings({**NEEDED, "LEDGER_BACKUP_KEEP": "99999w"})
+    assert loaded.backup_keep_ms == 99_999 * 7 * DAY_MS
+    assert load_settings(loaded.environment()) == loaded
 
 
 def test_two_backups_do_not_run_into_each_other_and_a_broken_one_is_cleared_away(tmp_path: Path) -> None:
