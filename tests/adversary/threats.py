@@ -86,6 +86,18 @@ ELSEWHERE = (
         "test_an_operator_who_erases_a_withdrawal_through_the_database_is_found",
     ),
     Threat(
+        "such an erasure beside an administrative log that was made up or written anew for it",
+        OPERATOR,
+        "`verify --admin`: what the site's log erased names other acts, by their hashes",
+        "test_an_event_erased_by_who_has_the_database_is_found",
+    ),
+    Threat(
+        "an order to erase recorded by who holds all keys, before the deed",
+        OPERATOR,
+        "nothing but the receipt; the administrative log says who ordered what and when, for the controller to read",
+        "test_an_operator_who_orders_an_erasure_leaves_the_order_on_record",
+    ),
+    Threat(
         "the erased looked for in pages, indexes and WAL of the database, in the stream, logs, dumps and new backups",
         "whoever gets hold of the machine",
         "nothing, and nothing of them is there any more once tables were written anew (`scrub`)",

@@ -196,3 +196,13 @@ def test_an_older_bundle_beside_a_newer_one_is_told_of_as_such(tmp_path: Path) -
     assert "export it again" in mismatch["detail"]
     code, report = older.verify(tmp_path / "newer acts", acts=pair.acts)
     assert (code, [each["act"] for each in report["admin"]["pending"]]) == (0, ["erasure.ordered", "erasure.executed"])
+
+
+def test_an_operator_who_orders_an_erasure_leaves_the_order_on_record(tmp_path: Path) -> None:
+    pair = erased()
+    awkward(pair, *pair.order(7))
+    code, report = pair.verify(tmp_path / "kept")
+    assert (code, report["admin"]["matched"], report["admin"]["bound"]) == (0, 2, 6)
+    without = erased()
+    code, report = pair.verify(tmp_path / "taken away", acts=without.acts)
+    assert (code, report["admin"]["matched"], report["admin"]["mismatchCount"]) == (1, 1, 1)
