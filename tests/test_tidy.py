@@ -186,6 +186,14 @@ def test_every_module_is_reached_from_the_command_line() -> None:
     assert set(MODULES) - reached == set()
 
 
+def test_every_command_is_where_the_command_line_looks_for_it() -> None:
+    from ledger.cli import COMMANDS
+
+    for name, module in COMMANDS.items():
+        defined = {node.name for node in tree(module).body if isinstance(node, ast.FunctionDef)}
+        assert f"{name.replace('-', '_')}_command" in defined, name
+
+
 @pytest.mark.parametrize("name", list(MODULES))
 def test_every_module_says_what_it_is_for(name: str) -> None:
     lines = MODULES[name].read_text(encoding="utf-8").splitlines()
