@@ -45,6 +45,7 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
         await connection.close()
         pool.terminate()
     yield await surroundings.stream(settings)
+    yield surroundings.callers(settings)
     yield surroundings.backups(settings)
     yield surroundings.temporary_files()
 

@@ -1,4 +1,4 @@
-"""What lies outside the database: the stream, the backups, and files that a killed command left behind."""
+"""What lies outside the database: the stream, the proxies, the backups, and files that a killed command left behind."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from ledger import config, spool
 from ledger.backup.folder import age_of
 from ledger.config import Settings
 from ledger.doctor.finding import Finding, advice, bad, good
+
+_LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 async def stream(settings: Settings) -> Finding:
@@ -29,6 +31,19 @@ async def stream(settings: Settings) -> Finding:
         return bad("NATS", f"JetStream does not answer ({type(error).__name__}): is it enabled?")
     finally:
         await client.close()
+
+
+def callers(settings: Settings) -> Finding:
+    """Whether those who call are told apart: requests of people are bounded by address."""
+    if settings.trusted_proxies:
+        return good("callers", "told apart by what trusted proxies say")
+    if settings.host in _LOOPBACK_HOSTS and settings.demo is None:
+        return advice(
+            "callers",
+            "the server listens on this machine alone: if a proxy is in front, name it in LEDGER_TRUSTED_PROXIES, or "
+            "all people who ask about their data count as one caller, of which few are answered at once",
+        )
+    return good("callers", "told apart by their addresses; a proxy in front has to be in LEDGER_TRUSTED_PROXIES")
 
 
 def backups(settings: Settings) -> Finding:

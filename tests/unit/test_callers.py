@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
+from pathlib import Path
 
 from ledger import config
+from ledger.config import Settings
+from ledger.doctor import surroundings
+from ledger.doctor.finding import Verdict
 from ledger.http.callers import Callers
 
 SITE = "a.example"
@@ -63,3 +68,10 @@ def test_the_table_neither_grows_nor_tells_who_called_and_no_two_processes_share
     assert b"10.0." not in told
     assert bytes([10, 0, 3, 4]) not in told
     assert kept["_key"] != vars(Callers(1, 60.0, clock))["_key"]
+
+
+def test_doctor_tells_where_all_callers_may_look_like_one() -> None:
+    alone = Settings(database_url="", keys_dir=Path("keys"), master_secret=bytes(32))
+    wide, proxied = replace(alone, host="10.0.0.1"), replace(alone, trusted_proxies="127.0.0.1")
+    verdicts = [surroundings.callers(settings).verdict for settings in (alone, wide, proxied)]
+    assert verdicts == [Verdict.ADVICE, Verdict.GOOD, Verdict.GOOD]
