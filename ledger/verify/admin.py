@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from ledger.bundle import CHECKPOINT, PAYLOADS, OpeningLines, Source
+from ledger.bundle import PAYLOADS, OpeningLines, Source
 from ledger.config import VERIFY_PENDING_SHOWN_ACTS
 from ledger.core.admin_act import admin_log_of, decode_act
 from ledger.core.admin_match import Erasure, Matcher, Matching
@@ -48,7 +48,7 @@ def match(source: Source, report: Report, other: Source, admin: AdminBundle, pro
         log = verify(other, admin.pins, processes=processes, progress=progress)
     if log.origin and report.origin and log.origin != admin_log_of(report.origin):
         raise ConfigInvalid(f"{admin.place} is the log {log.origin}, not {admin_log_of(report.origin)}")
-    for name, verdict in ((CHECKPOINT, report.verdict), (admin.place, log.verdict)):
+    for name, verdict in (("the bundle of the site", report.verdict), (admin.place, log.verdict)):
         if verdict == Verdict.LOG_ONLY:
             raise ConfigInvalid(f"--admin needs bundles with their payloads, which {name} lacks: export them")
     if Verdict.FAULT in (report.verdict, log.verdict) or report.size is None or log.size is None:
