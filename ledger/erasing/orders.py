@@ -96,18 +96,19 @@ class Orders:
         return await self.status(site, str(erasure))
 
     async def lift(self, site: Site, erasure_id: str, request: ErasureLift, who: Who) -> ErasureStatus:
-        """End a restriction. `NotFound`, or `InputRefused` where there is none to end."""
+        """End a restriction. `NotFound`, or `InputRefused` where there is none to end, or another instruction did."""
         erasure = UUID(erasure_id)
         row = await store.job(self._pool, site.site_id, erasure)
-        if row.status == "lifted":
-            return await self.status(site, erasure_id)
-        if row.status != "restricted":
+        if row.status not in ("restricted", "lifted"):
             raise InputRefused("not-restricted", "This is no restriction that still stands: nothing can be lifted.")
         details = {"erasure": str(erasure), "level": row.level}
         if request.evidence is not None:
             details["evidence"] = request.evidence
         act = who._replace(instruction=request.instruction).act("erasure.lifted", details)
-        await self._administration.record(site.site, act, act_id=str(uuid5(erasure, "erasure.lifted")))
+        receipt = await self._administration.record(site.site, act, act_id=str(uuid5(erasure, "erasure.lifted")))
+        if not _is_receipt_of(act, receipt):
+            detail = "It is lifted by another instruction already, or on other evidence: the administrative log has it."
+            raise InputRefused("not-restricted", detail)
         await store.lift(self._pool, site.site_id, erasure)
         return await self.status(site, erasure_id)
 

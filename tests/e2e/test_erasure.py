@@ -298,6 +298,9 @@ async def test_a_restriction_keeps_everything_and_uses_nothing_until_it_is_lifte
     assert len(await left(shop, visitor)) == 2
     lifted = await shop.service.erasures.lift(shop.site, status.id, ErasureLift("DSR-8"), COUNSEL)
     assert (lifted.state, await checked(shop, visitor)) == ("lifted", [("granted", "granted")])
+    assert await shop.service.erasures.lift(shop.site, status.id, ErasureLift("DSR-8"), COUNSEL) == lifted
+    with pytest.raises(InputRefused, match="another instruction"):
+        await shop.service.erasures.lift(shop.site, status.id, ErasureLift("DSR-9"), COUNSEL)
     with pytest.raises(NotFound):
         await shop.service.erasures.lift(shop.site, "01980000-0000-7000-8000-00000000000c", ErasureLift("no"), COUNSEL)
 
