@@ -17,15 +17,15 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from ledger import __version__, config
-from ledger.backup.archive import About, SiteInside
+from ledger.backup.archive import About, SiteInside, read_about
 from ledger.backup.folder import ACTS, ERASURES, KEYRING, ORDERS, kept_in
 from ledger.backup.journal import LEAF_BYTES, ActLine, ErasureLine, Journal
-from ledger.backup.keyring import read_keyring, write_keyring
-from ledger.backup.orders import changes, write_orders
+from ledger.backup.keyring import Keyring, is_older, read_keyring, write_keyring
+from ledger.backup.orders import are_older, changes, write_orders
 from ledger.config import Settings
 from ledger.core.admin_act import is_admin_log
 from ledger.core.entry import decode, decode_seqs
-from ledger.core.errors import LedgerError
+from ledger.core.errors import ConfigInvalid, LedgerError
 from ledger.core.sealing import Master
 from ledger.store.sites import SiteRow
 
@@ -74,20 +74,28 @@ class Beside:
         self._orders: tuple[object, ...] = ()
         self._next: dict[tuple[str, str], int] = {}
 
+    def known(self) -> About | None:
+        """Of when the orders are, and how far the logs were then; None without any that this secret opens."""
+        with contextlib.suppress(FileNotFoundError, LedgerError), (self.directory / ORDERS).open("rb") as file:
+            return read_about(file.read, dict([self._master]))
+        return None
+
     async def update(self, connection: asyncpg.Connection) -> None:
-        """Everything. `OSError` where the directory cannot be written."""
+        """Everything. `OSError` where the directory cannot be written, `ConfigInvalid` where the database is an older
+        copy: what only grows is brought up to date then, and nothing else touched."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not (self.erasures.path.exists() and self.acts.path.exists()):
             self._next = {}  # whatever was in them goes into them again
             self.erasures.append([])  # there from the first moment on, so that a missing one is missed
             self.acts.append([])
+        known = self.known()
         about = await about_of(connection)  # first, so that no other file is older than what the orders say of it
         for row in await connection.fetch(_SITES):
             site = SiteRow(*row)
             await self._erasures(connection, site)
             if is_admin_log(site.site):
                 await self._acts(connection, site)
-        write_keyring(self.directory / KEYRING, await read_keyring(connection))
+        self.put_keyring(await read_keyring(connection), about, known)
         orders = self.directory / ORDERS
         # Every change that matters is preceded by an act, so a longer log of a site is no reason to write them.
         stand = [(s.origin, s.size if is_admin_log(s.site) else 0, s.data_keys, s.destroyed) for s in about.sites]
@@ -95,6 +103,15 @@ class Beside:
         if (*seen, _left(orders)) != self._orders:
             await write_orders(orders, connection, about, self._master)
             self._orders = (*seen, _left(orders))
+
+    def put_keyring(self, keyring: Keyring, about: About, known: About | None) -> None:
+        """Write it, unless it or `about`, which were read after `known`, is of an older copy of the database."""
+        if known is not None and (are_older(about, known) or is_older(keyring, known)):
+            raise ConfigInvalid(
+                f"the database is an older copy than the files in {self.directory}, which stay as they are: bring it "
+                "up to date (deploy/runbooks/older-copy.md, step 2), or, where that is given up, move `orders` away"
+            )
+        write_keyring(self.directory / KEYRING, keyring)
 
     async def _erasures(self, connection: asyncpg.Connection, site: SiteRow) -> None:
         place = (ERASURES, site.origin)

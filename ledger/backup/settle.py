@@ -90,13 +90,12 @@ class Settling:
         bus = await self._bus(stack)
         for site in self._sites:
             row, name = site.row, site.row.site
-            if is_admin_log(name):
-                lines = [line for line in acts if line.origin == row.origin]
-                brought, source = await from_acts(self._connection, row, lines, self._settings.masters, {}), "`acts`"
-            else:
-                brought, source = Brought(0, None), "the stream"
+            brought, source = Brought(0, None), "`acts`" if is_admin_log(name) else "the stream"
             try:
-                if bus is not None and not is_admin_log(name):
+                if is_admin_log(name):
+                    lines = [line for line in acts if line.origin == row.origin]
+                    brought = await from_acts(self._connection, row, lines, self._settings.masters, {})
+                elif bus is not None:
                     with bar("recovering", "entries") as progress:
                         brought = await from_stream(self._connection, bus, row, self._settings.masters, progress)
                 if bus is not None:

@@ -22,7 +22,7 @@ from ledger.backup import folder
 from ledger.backup.archive import ABOUT, DUMP, About, Packer, read_about, sites_digest
 from ledger.backup.beside import Beside, about_of
 from ledger.backup.dump import LEFT_OUT, dumped
-from ledger.backup.keyring import read_keyring, write_keyring
+from ledger.backup.keyring import read_keyring
 from ledger.backup.marker import refuse_unfinished
 from ledger.backup.stream import SALT_BYTES, Sealer
 from ledger.checkpointer.records import Anchor
@@ -82,16 +82,17 @@ async def take(
         major = connection.get_server_version().major
         # Before the snapshot: what an anchor vouches for is in the snapshot then.
         members = {**await asyncio.to_thread(_members, settings, await _names(connection)), **extra}
+        beside = Beside(target.beside, settings.masters[0])
+        known = beside.known()
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             snapshot: str = await connection.fetchval("select pg_export_snapshot()")
             about = await about_of(connection)
             estimate: int = await connection.fetchval(_BYTES, list(LEFT_OUT))
             target.beside.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_keyring(target.beside / folder.KEYRING, await read_keyring(connection))
+            beside.put_keyring(await read_keyring(connection), about, known)
             rows = dumped(admin_url, snapshot, major)
             pack = partial(_pack, settings.masters[0], about, members, rows, estimate, progress)
             path, size = await asyncio.to_thread(_write, target, about.taken_ms, pack)
-        beside = Beside(target.beside, settings.masters[0])
         await beside.update(connection)
         pruned: list[Path] = []
         if keep_ms is not None and target.directory is not None:

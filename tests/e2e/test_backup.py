@@ -23,6 +23,7 @@ from ledger.backup.archive import DUMP, unpack
 from ledger.backup.beside import Beside
 from ledger.backup.directory import Founded, restore_into
 from ledger.backup.dump import find_client
+from ledger.backup.folder import BESIDE
 from ledger.backup.journal import LEAF_BYTES, ActLine, ErasureLine, Journal
 from ledger.backup.keyring import Keyring, Wrapped, load_keyring, renew_keyring, write_keyring
 from ledger.backup.load import judge, load, put_files
@@ -209,6 +210,11 @@ async def test_a_database_put_back_by_other_means_forgets_them_too(story: Story)
     await take_mark_away(connection)
     await check_older_keyring(connection, load_keyring(story.beside / "keyring"))
     await check_forgotten(connection)
+    shutil.copytree(story.beside, story.directory / "newer")
+    with pytest.raises(ConfigInvalid, match="the database is an older copy than the files"):
+        await Beside(story.directory / "newer", settings.masters[0]).update(connection)
+    for name in BESIDE:
+        assert (story.directory / "newer" / name).read_bytes() == (story.beside / name).read_bytes()
     await connection.close()
     assert len(await open_of(admin_url, story)) == 20 + 2
     log, forged = admin_log_of(story.site.site), story.directory / "forged-acts"
