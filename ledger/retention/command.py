@@ -158,7 +158,7 @@ def close_command(
             click.echo(
                 f"{site.site} is {told.status} since {told.ended_at or told.requested_at}, by {told.instruction}"
             )
-            click.echo(f"  {told.erased} events erased, with {told.entries} erasure entries; {told.kept} are left")
+            click.echo(f"  {told.erased} events erased, with {told.entries} erasure entries; {told.kept} left")
             if told.restricted:
                 people = "1 person is" if told.restricted == 1 else f"{told.restricted} people are"
                 click.echo(f"  {people} restricted: lift first (`erase lift`); then it goes on")

@@ -311,8 +311,9 @@ async def test_a_closed_site_records_nothing_more_and_keeps_what_law_keeps(
     stays.append(await shop.tells(visitor=wary, decisions={"marketing": "granted"}, scope="account"))
     restriction = await restrict(shop, wary)
     who = Who("anna", "operator", "termination-2026-11-21")
-    with pytest.raises(ConfigInvalid, match="instruction"):
-        await closing.close_site(shop.pool, shop.service.sites, shop.site, who._replace(instruction=None))
+    for instruction, named in ((None, "--instruction"), ("as Mrs A. wrote", "DSR-2026/117")):
+        with pytest.raises(ConfigInvalid, match=named):
+            await closing.close_site(shop.pool, shop.service.sites, shop.site, who._replace(instruction=instruction))
     assert await closing.close_site(shop.pool, shop.service.sites, shop.site, who)
     assert not await closing.close_site(shop.pool, shop.service.sites, shop.site, who), "it is closed once"
     with pytest.raises(ConfigInvalid, match="another instruction"):
@@ -350,9 +351,15 @@ async def test_a_closed_site_records_nothing_more_and_keeps_what_law_keeps(
     assert "closed since" in await doctors_word(shop)
     for name, value in settings.environment().items():
         monkeypatch.setenv(name, value)
-    for arguments, word in ((), "closed since"), (("--json",), '"status": "closed"'):
-        listed = await asyncio.to_thread(CliRunner().invoke, main, ["site", "list", *arguments])
-        assert word in listed.output
+    close = ("close", shop.site.site)
+    for code, word, *arguments in (
+        (0, "closed since", "list"),
+        (0, '"status": "closed"', "list", "--json"),
+        (0, "4 events erased, with 2 erasure entries; 1 left", *close, "--status"),
+        (2, "another instruction", *close, "--yes", "--instruction", "DSR-9"),
+    ):
+        said = await asyncio.to_thread(CliRunner().invoke, main, ["site", *arguments])
+        assert (said.exit_code, word in said.output) == (code, True), said.output
     key = await ReceiptKeys(settings, shop.service.reads).signing(shop.site, [shop.site])
     signed = closing.confirmation(told, key, shop.site.origin)
     assert decode_json(b64decode(signed.split(b".")[1] + b"=="))["evidence"] == told.evidence
