@@ -110,7 +110,7 @@ LINE = r"[^\x00-\x1f\x7f]"
 ACT = {
     "act": r"site\.(added|closed)|key\.(created|revoked|introduced|retired|rotated)|master\.rotated|policy\.published"
     r"|document\.uploaded|cookies\.reviewed|erasure\.(ordered|executed|lifted|confirmed)|held\.opened|retention\.run"
-    r"|request\.(registered|forwarded|instructed|answered)|export\.(made|downloaded)|backup\.(made|restored)"
+    r"|request\.(registered|forwarded|extended|instructed|answered)|export\.(made|downloaded)|backup\.(made|restored)"
     r"|log\.recovered",
     "actor": LINE + "{1,128}",
     "address": "[0-9a-f.:]{2,45}",
