@@ -93,7 +93,8 @@ def compare_purposes(before: SiteDocument, original: str, after: SiteDocument, n
     _compare_data(changes, old, new)
     _compare_legal_bases(changes, old.legal_basis, new.legal_basis)
     rewritten = old.regimes != new.regimes  # perhaps into what the site's own table says already
-    _compare_regimes(changes, before.regimes_of(original), after.regimes_of(name), rewritten)
+    marked = before.suppress_for is not None
+    _compare_regimes(changes, before.regimes_of(original), after.regimes_of(name), rewritten=rewritten, marked=marked)
     lasts = (before.renewal_of(original), after.renewal_of(name))
     _compare_periods(changes, old, new, *lasts)
     _compare_conditions(changes, old, new)
@@ -205,15 +206,22 @@ def _most_specific(table: Mapping[str, LegalBasis], key: str) -> LegalBasis:
 
 
 def _compare_regimes(
-    changes: Changes, before: Mapping[str, Regime], after: Mapping[str, Regime], rewritten: bool
+    changes: Changes, before: Mapping[str, Regime], after: Mapping[str, Regime], *, rewritten: bool, marked: bool
 ) -> None:
-    """By what holds in each place in the end, whichever key says so. `rewritten`: the purpose's own table differs."""
+    """By what holds in each place in the end, whichever key says so.
+
+    `rewritten`: the purpose's own table differs. `marked`: each denial that was forgotten so far left its mark, also
+    where silence was none.
+    """
     if before == after and not rewritten:
         return
     moved = _moved(tuple(sorted(before.items())), tuple(sorted(after.items())))
     for (old, new), places in moved:
         weaker = REGIMES.index(new) > REGIMES.index(old)
         changes.add("regimes", f"{new} instead of {old} {_places(places)}", material=weaker)
+    if not marked and any(old == "opt-in" for (old, _), _ in moved):
+        # Where silence grants nothing a denial leaves a mark only if the document names how long (D4, N5).
+        changes.add("regimes", "who refused and was forgotten since counts as silent: no suppressFor was named")
     if not moved:
         changes.add("regimes", "the regimes are written otherwise and mean the same")
 

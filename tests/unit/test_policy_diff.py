@@ -389,6 +389,16 @@ def test_a_regime_of_the_site_counts_where_the_purpose_has_none_of_its_own() -> 
     assert found.reasons("age") == ()
 
 
+@pytest.mark.parametrize(("named", "said"), [(None, True), ("P3Y", False)])
+def test_it_is_said_where_forgotten_refusals_have_left_no_mark_for_a_regime_in_which_silence_grants(
+    named: str | None, said: bool
+) -> None:
+    before = site(suppress_for=None if named is None else parse_duration(named))
+    found = [change.what for change in diff(before, replace(before, regimes={"default": "opt-out"})).changes]
+    assert any("counts as silent" in what for what in found) == said
+    assert not any("counts as silent" in change.what for change in diff(before, controller(phone="+7")).changes)
+
+
 def test_nothing_is_material_for_a_purpose_that_is_not_in_use() -> None:
     marketing = replace(BEFORE.purposes["marketing"], recipients=(POSTHOG,))
     (change,) = diff(BEFORE, site(purposes={**BEFORE.purposes, "marketing": marketing})).changes
