@@ -298,7 +298,7 @@ class Load:
         while not self._stopping:
             event = next(make)(visitor=secrets.choice(self._visitors))
             self.receipts[event["id"]] = await self.answer(event)
-            await asyncio.sleep(0.01)  # many clients that think, and not few that hammer
+            await asyncio.sleep(0.05)  # many clients that think, and not few that hammer
 
     async def answer(self, event: dict[str, Any]) -> dict[str, Any]:
         """Post it until there is a receipt, each time to the next server."""
