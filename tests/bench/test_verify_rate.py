@@ -29,7 +29,17 @@ def test_a_generated_log_is_sound_and_has_erasures(made: Made) -> None:
     assert (report.verdict, report.faults, report.size) == ("sound", (), PLAN.entries)
     assert report.counts.erasures > 1
     assert report.counts.opened + report.counts.erased == report.counts.events
-    assert spec.audit(made.directory, made.log_vkey, bytes.fromhex(made.log_id)).exit == 0
+
+
+def test_a_generated_log_is_sound_by_the_word_of_the_specification(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a few entries, for the verifier of the specification is a slow one."""
+    monkeypatch.setattr("tests.bench.generate.EVENTS_PER_ERASURE", EVENTS_PER_ERASURE // 200)
+    little = generate(Plan(400, 1), tmp_path / "bundle", processes=1)
+    report = spec.audit(little.directory, little.log_vkey, bytes.fromhex(little.log_id))
+    assert report.exit == 0
+    assert report.size == 400
 
 
 def test_the_same_seed_gives_the_same_log(made: Made, tmp_path: Path) -> None:
