@@ -23,7 +23,7 @@ from ledger.simulate.run import Outcome, Plan, print_summary, simulate
 from ledger.simulate.scenarios import SCENARIOS
 from tests.contract.conftest import SITE, Api, running_api
 
-DAY = Plan(visitors=150, seed=7)
+DAY = Plan(visitors=80, seed=7)
 
 
 class Wrapped:
