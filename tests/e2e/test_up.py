@@ -161,6 +161,24 @@ def data() -> Iterator[Path]:
     shutil.rmtree(parent)
 
 
+@pytest.fixture(scope="module")
+def stopped() -> Iterator[Path]:
+    """A data directory as a first start leaves it that was ended with Ctrl-C."""
+    parent = Path(tempfile.mkdtemp(prefix="ledger-up-"))
+    up = Up(parent / "data", free_port())
+    up.ready()
+    assert up.press_ctrl_c() == 0
+    up.close()
+    yield parent / "data"
+    shutil.rmtree(parent)
+
+
+@pytest.fixture
+def founded(stopped: Path, data: Path) -> None:
+    """The next start is not the first one."""
+    subprocess.run(["cp", "-a", stopped, data], check=True)
+
+
 @pytest.fixture
 def start(data: Path) -> Iterator[Callable[[], Up]]:
     port = free_port()
@@ -213,6 +231,7 @@ def test_the_commands_on_the_screen_work_as_they_stand_at_every_start(start: Cal
         assert up.press_ctrl_c() == 0
 
 
+@pytest.mark.usefixtures("founded")
 def test_what_is_in_the_way_is_said_plainly(start: Callable[[], Up], data: Path) -> None:
     up = start()
     up.ready()
@@ -229,6 +248,7 @@ def test_what_is_in_the_way_is_said_plainly(start: Callable[[], Up], data: Path)
     assert up.process.poll() is None
 
 
+@pytest.mark.usefixtures("founded")
 def test_whatever_part_is_killed_comes_back_with_everything_that_was_confirmed(start: Callable[[], Up]) -> None:
     up = start()
     credentials = up.ready()
@@ -243,6 +263,7 @@ def test_whatever_part_is_killed_comes_back_with_everything_that_was_confirmed(s
     assert {decision(credentials, visitor) for visitor in visitors} == {"granted"}
 
 
+@pytest.mark.usefixtures("founded")
 def test_kill_9_of_everything_or_of_up_alone_ends_all_and_loses_nothing(start: Callable[[], Up]) -> None:
     visitors = []
     for everything in (False, True):
@@ -268,12 +289,10 @@ def test_ctrl_c_in_the_middle_of_the_first_start_ends_it_and_the_next_one_finish
     post(start().ready())
 
 
+@pytest.mark.usefixtures("founded")
 def test_a_database_that_was_lost_is_not_replaced_by_new_logs_under_the_old_names(
     start: Callable[[], Up], data: Path
 ) -> None:
-    up = start()
-    up.ready()
-    up.press_ctrl_c()
     shutil.rmtree(data / "postgres")
     up = start()
     wait(lambda: up.process.poll() is not None, START_SECONDS)
@@ -281,6 +300,7 @@ def test_a_database_that_was_lost_is_not_replaced_by_new_logs_under_the_old_name
     assert f"the database has lost the log of id.custodian.kz, we-nera.com, {SITE}" in up.text()
 
 
+@pytest.mark.usefixtures("founded")
 def test_a_second_signal_ends_everything_at_once(start: Callable[[], Up]) -> None:
     up = start()
     credentials = up.ready()
