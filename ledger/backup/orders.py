@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ import msgspec
 
 from ledger.backup.archive import ABOUT, About, Packer, parse_about, unpack
 from ledger.backup.stream import SALT_BYTES, Damaged, Sealer
+from ledger.core.admin_act import is_admin_log, site_of
 from ledger.core.errors import ConfigInvalid
 from ledger.core.sealing import Master
 from ledger.durable import replace
@@ -68,7 +69,8 @@ delete from ledger.held h using waits w
 """
 _DROP_ASIDE = "delete from ledger.erasure_entry where seq < 0"
 # Whatever of a closed site came back goes first; and since then only is it true that nothing is left.
-_CLOSE_AGAIN = "update ledger.site_closing set ended_ms = null"
+_CLOSE_AGAIN = "update ledger.site_closing set ended_ms = null where site_id = any ($1)"
+_SITE_IDS = "select site_id from ledger.site where site = any ($1)"
 
 
 async def changes(connection: asyncpg.Connection) -> str:
@@ -112,14 +114,24 @@ def read_orders(path: Path, secrets: Mapping[int, bytes]) -> tuple[About, Tables
     return parse_about(bytes(members[ABOUT])), tables
 
 
+def newer_sites(orders: About, base: About) -> list[str]:
+    """The sites of which they were written no earlier than the base was: by their administrative logs, for an act comes
+    before whatever changes here. (By no clock, which may be put back.)"""
+    sizes = {site.origin: site.size for site in orders.sites}
+    logs = [log for log in base.sites if log.origin in sizes]
+    older = {site_of(log.site) for log in logs if is_admin_log(log.site) and log.size > sizes[log.origin]}
+    return [log.site for log in logs if not is_admin_log(log.site) and log.site not in older]
+
+
 def are_older(orders: About, base: About) -> bool:
     """Whether they were written before a log was as long as in the base. (By no clock, which may be put back.)"""
     sizes = {site.origin: site.size for site in orders.sites}
     return any(site.size > sizes.get(site.origin, 0) for site in base.sites)
 
 
-async def put_orders(connection: asyncpg.Connection, tables: Tables) -> None:
-    """Take them over, in the caller's transaction. Rows of sites that the database does not have are left out."""
+async def put_orders(connection: asyncpg.Connection, tables: Tables, sites: Sequence[str]) -> None:
+    """Take over those of these sites, in the caller's transaction."""
+    ids = [row[0] for row in await connection.fetch(_SITE_IDS, sites)]
     await connection.execute("set local role ledger_migrate")  # whose temporary tables the guard lets be
     there = dict(await connection.fetch(_TABLES, list(tables)))
     for name in (*REPLACED, *ADDED):
@@ -134,12 +146,13 @@ async def put_orders(connection: asyncpg.Connection, tables: Tables) -> None:
             f"put_{name}", source=io.BytesIO(rows), columns=[column.strip('"') for column in columns], format="binary"
         )
         if name in REPLACED:
-            await connection.execute(f"delete from ledger.{name}")  # noqa: S608
+            await connection.execute(f"delete from ledger.{name} where site_id = any ($1)", ids)  # noqa: S608
         await connection.execute(
             f"insert into ledger.{name} ({listed}) select {listed} from put_{name} p "  # noqa: S608
-            "where exists (select 1 from ledger.site s where s.site_id = p.site_id) on conflict do nothing"
+            "where p.site_id = any ($1) on conflict do nothing",
+            ids,
         )
-    await connection.execute(_CLOSE_AGAIN)
+    await connection.execute(_CLOSE_AGAIN, ids)
 
 
 class Unrepeated(NamedTuple):

@@ -16,7 +16,7 @@ A log that lost entries goes on only where that is said (`accept_loss`), and is 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import NamedTuple
@@ -30,7 +30,7 @@ from ledger.backup.journal import ActLine, ErasureLine, Journal
 from ledger.backup.keyring import Keyring, check_keyring, is_older, load_keyring, renew_keyring
 from ledger.backup.load import Judged, check_target, load, put_files
 from ledger.backup.marker import LOADING, UNFINISHED, Mark, read_mark, set_mark, set_step, take_mark_away
-from ledger.backup.orders import Tables, are_older, put_orders, read_orders, take_up_again
+from ledger.backup.orders import Tables, newer_sites, put_orders, read_orders, take_up_again
 from ledger.backup.settle import Base, Options, Settling, Site
 from ledger.config import BACKUP_FILES_APART_SECONDS, CONNECT_TIMEOUT_SECONDS, Settings
 from ledger.core.admin_act import is_admin_log
@@ -47,6 +47,8 @@ _SET_ASIDE = """
 update ledger.erasure_entry x set seq = -x.seq
  where x.seq > (select max(e.seq) from ledger.entry e where e.site_id = x.site_id)
 """
+# What a checkpointer said of the older copy, which nothing may be appended to while it is young, is over.
+_NO_MORE_REFUSED = "update ledger.checkpointer set state = 'waiting', reason = '', detail = '' where state = 'refused'"
 _LOCK = "select pg_try_advisory_lock(hashtext('consent-ledger restore'))"
 _POOL_SECONDS = 600.0
 SETTLED = "settled"
@@ -81,9 +83,8 @@ async def restore(
             await load(admin_url, judged, beside.keyring, progress)
         for name in put_files(settings, judged):
             tell(f"put back {name}")
-        if mark is None:
-            mark = Mark(judged.id, _first_step(beside, base))
-        await _settle(settings, admin_url, base, beside, mark, options, tell)
+        mark = mark or Mark(judged.id, LOADING)
+        await _settle(settings, admin_url, base, beside, mark, _taken_over(beside, base), options, tell)
 
 
 async def replay(settings: Settings, admin_url: str, options: Options, tell: Callable[[str], None]) -> None:
@@ -92,8 +93,8 @@ async def replay(settings: Settings, admin_url: str, options: Options, tell: Cal
         base = Base(b"", await about_of(connection), dict(settings.masters))
         beside = _read_beside(settings, base, options, tell)
         mark = await read_mark(connection)
-        if mark is None:
-            mark = Mark(_REPLAY + os.urandom(8), _first_step(beside, base))
+        if mark is None:  # which sites is kept in it, for the logs are longer when this is begun again
+            mark = Mark(_REPLAY + os.urandom(8), " ".join((LOADING, *_taken_over(beside, base))))
             await set_mark(connection, mark)
         elif not mark.backup.startswith(_REPLAY):
             raise ConfigInvalid(UNFINISHED)
@@ -101,7 +102,8 @@ async def replay(settings: Settings, admin_url: str, options: Options, tell: Cal
             await connection.execute("set local role ledger_owner")
             await renew_keyring(connection, beside.keyring)
         tell("data keys are those of now; what was destroyed since opens nothing any more")
-        await _settle(settings, admin_url, base._replace(id=mark.backup), beside, mark, options, tell)
+        base = base._replace(id=mark.backup)
+        await _settle(settings, admin_url, base, beside, mark, mark.step.split()[1:], options, tell)
 
 
 @asynccontextmanager
@@ -116,11 +118,9 @@ async def _alone(admin_url: str) -> AsyncIterator[asyncpg.Connection]:
         await connection.close()
 
 
-def _first_step(beside: _Beside, base: Base) -> str:
-    """Orders that were written before the base was are settled: its own are newer. (Kept in the mark, for the log is
-    longer when this is begun again.)"""
-    newer = beside.orders is not None and not are_older(beside.orders[0], base.about)
-    return LOADING if newer else SETTLED
+def _taken_over(beside: _Beside, base: Base) -> list[str]:
+    """The sites of which orders are taken over; of others those of the base are newer."""
+    return [] if beside.orders is None else newer_sites(beside.orders[0], base.about)
 
 
 def _read_beside(settings: Settings, base: Base, options: Options, tell: Callable[[str], None]) -> _Beside:
@@ -166,6 +166,7 @@ async def _settle(
     base: Base,
     beside: _Beside,
     mark: Mark,
+    taken_over: Sequence[str],
     options: Options,
     tell: Callable[[str], None],
 ) -> None:
@@ -180,13 +181,14 @@ async def _settle(
         work = Settling(owner, pool, connection, sites, options, tell)
         await work.bring_back(beside.acts, stack)
         await work.compare(beside.erasures, base, None if beside.orders is None else beside.orders[0])
+        await connection.execute(_NO_MORE_REFUSED)
         if beside.orders is not None and mark.step != SETTLED:
             async with connection.transaction():
-                await put_orders(connection, beside.orders[1])
+                await put_orders(connection, beside.orders[1], taken_over)
                 await connection.execute(_SET_ASIDE)
                 await set_step(connection, SETTLED)
-            known = encode_time(beside.orders[0].taken_ms)
-            tell(f"orders of erasure, marks and requests are those of {known}; of later ones a stream alone could tell")
+            known, count = encode_time(beside.orders[0].taken_ms), f"{len(taken_over)} sites"
+            tell(f"orders of erasure, marks and requests of {count} are those of {known}; of later ones nothing tells")
         await work.erase(beside.erasures, base)
         repeated = {(line.origin, line.seq) for line in beside.erasures}
         unrepeated = await take_up_again(connection, repeated, accept_loss=options.accept_loss)

@@ -94,7 +94,7 @@ class Settling:
             try:
                 if is_admin_log(name):
                     lines = [line for line in acts if line.origin == row.origin]
-                    brought = await from_acts(self._connection, row, lines, self._settings.masters, {})
+                    brought = await from_acts(self._connection, row, lines, self._settings.masters)
                 elif bus is not None:
                     with bar("recovering", "entries") as progress:
                         brought = await from_stream(self._connection, bus, row, self._settings.masters, progress)

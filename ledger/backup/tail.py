@@ -60,14 +60,10 @@ async def from_stream(
 
 
 async def from_acts(
-    connection: asyncpg.Connection,
-    site: SiteRow,
-    lines: Sequence[ActLine],
-    masters: Sequence[Master],
-    notes: Mapping[str, bytes],
+    connection: asyncpg.Connection, site: SiteRow, lines: Sequence[ActLine], masters: Sequence[Master]
 ) -> Brought:
     """Append what the journal has behind the end of an administrative log: the longest chain from there, as far as it
-    verifies as in an audit; nothing that contradicts a checkpoint of `notes`."""
+    verifies as in an audit."""
     last: bytes | None = await connection.fetchval(_LAST, site.site_id)
     if last is None:
         return Brought(0, None)
@@ -80,10 +76,6 @@ async def from_acts(
     chain = _longest(lines, size, tip)
     found, refused = _verified(tail, chain, vault)
     rows = [(line.entry, *_filed(each, line, hasher)) for each, line in zip(found, chain, strict=False)]
-    leaves = b"".join(leaf_hash(each.entry) for each in found)
-    contradicted, _ = await signed_elsewhere(connection, site, notes, leaves)
-    if contradicted is not None:
-        return Brought(0, str(contradicted))
     for at in range(0, len(rows), _BATCH):
         columns = [list(column) for column in zip(*rows[at : at + _BATCH], strict=True)]
         async with connection.transaction():
@@ -152,9 +144,8 @@ def _told(act: AdminAct) -> bytes:
 
 
 async def signed_elsewhere(
-    connection: asyncpg.Connection, site: SiteRow, notes: Mapping[str, bytes], leaves: bytes = b""
+    connection: asyncpg.Connection, site: SiteRow, notes: Mapping[str, bytes]
 ) -> tuple[AuditFault | None, Signed | None]:
-    """Whether the log, with these leaf hashes behind it, contradicts one of the checkpoints, and the greatest of them,
-    whoever keeps it."""
+    """Whether the log contradicts one of these checkpoints, and the greatest of them, whoever keeps it."""
     signed = await read_notes(connection, site, notes)
-    return await contradiction(connection, site, signed, leaves), signed[0] if signed else None
+    return await contradiction(connection, site, signed), signed[0] if signed else None

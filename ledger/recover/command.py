@@ -12,11 +12,7 @@ from typing import BinaryIO
 import click
 
 from ledger.administration import Who, open_administration
-from ledger.backup.folder import ACTS
-from ledger.backup.journal import ActLine, Journal
-from ledger.backup.tail import from_acts, size_of
 from ledger.bus import Bus, BusError
-from ledger.checkpointer.records import Anchor
 from ledger.commands.acting import acting_options
 from ledger.commands.locate import DATA, find_admin_url, find_settings
 from ledger.config import Settings
@@ -50,11 +46,6 @@ of the stream to go back to {site}:{last}, and the site's controller what was lo
 @click.command("recover")
 @click.argument("site_name", metavar="SITE")
 @click.option("--from-stream", is_flag=True, help="Verify what the stream holds beyond the ledger; append it again.")
-@click.option(
-    "--from-journal",
-    is_flag=True,
-    help="The same of SITE.admin-log, from the journal of acts beside the backups (LEDGER_BACKUP_DIR).",
-)
 @click.option("--dry-run", is_flag=True, help="With --from-stream: verify and tell, and append nothing.")
 @click.option(
     "--document",
@@ -69,7 +60,6 @@ of the stream to go back to {site}:{last}, and the site's controller what was lo
 def recover_command(
     site_name: str,
     from_stream: bool,
-    from_journal: bool,
     dry_run: bool,
     documents: tuple[BinaryIO, ...],
     accept_loss: bool,
@@ -80,15 +70,11 @@ def recover_command(
 
     Needs LEDGER_ADMIN_DATABASE_URL. Exit code 1 if something in the stream cannot be taken; what comes before it is.
     """
-    if from_stream + from_journal + accept_loss != 1 or (dry_run and not from_stream):
-        raise click.UsageError(
-            "--from-stream (of an administrative log --from-journal) first; --accept-loss if nothing is left there"
-        )
+    if from_stream == accept_loss:
+        raise click.UsageError("--from-stream first; --accept-loss if nothing is left there")
     settings, admin_url = find_settings(data), find_admin_url(data)
     if accept_loss:
         asyncio.run(_accept_loss(settings, admin_url, site_name, who))
-    elif from_journal:
-        sys.exit(asyncio.run(_from_journal(settings, admin_url, site_name, who)))
     else:
         bodies = [document.read() for document in documents]
         sys.exit(asyncio.run(_from_stream(settings, admin_url, site_name, bodies, dry_run, who)))
@@ -125,39 +111,13 @@ async def _open(settings: Settings, admin_url: str, site: str, bodies: Sequence[
         await connection.close()
 
 
-async def _from_journal(settings: Settings, admin_url: str, site: str, who: Who) -> int:
-    if not is_admin_log(site):
-        raise ConfigInvalid(
-            "the journal is of administrative logs alone: a site's own is in its stream (--from-stream)"
-        )
-    if settings.backup_dir is None:
-        raise ConfigInvalid("set LEDGER_BACKUP_DIR: the journal of acts lies there, or nowhere")
-    connection = await connect(admin_url)
-    try:
-        row = await find_log(connection, site)
-        lines = [line for line in Journal(settings.backup_dir / ACTS, ActLine).read() if line.origin == row.origin]
-        note = Anchor(settings.anchors / f"{site}.anchor").read().note
-        brought = await from_acts(connection, row, lines, settings.masters, {"the anchor": note or b""})
-        size = await size_of(connection, row)
-    finally:
-        await connection.close()
-    if brought.entries:
-        if brought.refused is None:  # else the rest may be found yet, and this would be in its place
-            await _on_record(settings, site, who, "from_journal", brought.entries)
-        click.echo(f"entries {size - brought.entries} to {size - 1} verify, and are appended again")
-    elif brought.refused is None:
-        click.echo(f"the journal holds nothing that the ledger lacks, which ends at entry {size - 1}")
-    if brought.refused is not None:
-        click.echo(f"not taken, from entry {size} on: {brought.refused}", err=True)
-    return 0 if brought.refused is None else 1
-
-
 async def _from_stream(
     settings: Settings, admin_url: str, site: str, bodies: Sequence[bytes], dry_run: bool, who: Who
 ) -> int:
     if is_admin_log(site):
         raise ConfigInvalid(
-            "an administrative log is on no stream: `--from-journal` takes it from the journal beside the backups"
+            "an administrative log is on no stream: `consent-ledger backup replay` brings it back from the files "
+            "beside the backups, and with it what was done by its acts (deploy/runbooks/older-copy.md, step 2)"
         )
     async with _open(settings, admin_url, site, bodies) as recovery:
         with bar("verifying", "entries") as progress:

@@ -275,7 +275,6 @@ def test_the_runbook_names_the_commands_that_are_gone_through_here() -> None:
         "consent-ledger recover SITE --from-stream --dry-run",
         "consent-ledger recover SITE --from-stream",
         "consent-ledger recover SITE --accept-loss",
-        "consent-ledger recover SITE.admin-log --from-journal",
         "consent-ledger backup replay BACKUPS",
         "consent-ledger export SITE old-log --wait 0",
         "select note from checkpoint",

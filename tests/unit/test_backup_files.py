@@ -17,10 +17,8 @@ from ledger.backup.dump import dumped
 from ledger.backup.folder import BESIDE, age_of, alone_in, kept_in, name_of, prune
 from ledger.backup.journal import LEAF_BYTES, ActLine, ErasureLine, Journal
 from ledger.backup.keyring import Keyring, Wrapped, load_keyring, write_keyring
-from ledger.backup.marker import LOADING
-from ledger.backup.orders import are_older
-from ledger.backup.restore import SETTLED, _Beside, _first_step, _lost
-from ledger.backup.settle import Base
+from ledger.backup.orders import are_older, newer_sites
+from ledger.backup.restore import _Beside, _lost
 from ledger.backup.stream import Damaged, Sealer
 from ledger.backup.tail import _longest
 from ledger.backup.take import Target, _write, forget_acts
@@ -99,7 +97,7 @@ def entry(seq: int, prev: bytes = bytes(32), kind: Kind = Kind.EVENT, public: by
 def erasure(seq: int) -> ErasureLine:
     seqs = encode_seqs([1, 2])
     return ErasureLine(
-        "o/shop.example.com", seq, entry(seq, kind=Kind.ERASURE, public=seqs), b"sealed", b"leaf...1leaf...2"
+        "o/shop.example.com", seq, entry(seq, kind=Kind.ERASURE, public=seqs), b"sealed", b"leaf...1leaf...2", ()
     )
 
 
@@ -143,7 +141,7 @@ def test_any_other_damaged_line_is_told_and_not_passed_over(tmp_path: Path) -> N
 
 
 def test_a_line_that_does_not_tell_its_events_apart_is_refused() -> None:
-    line = ErasureLine("o/s.example.com", 3, erasure(3).entry, b"", bytes(LEAF_BYTES))
+    line = ErasureLine("o/s.example.com", 3, erasure(3).entry, b"", bytes(LEAF_BYTES), ())
     with pytest.raises(Damaged, match="entry 3 in the journal"):
         line.positions()
 
@@ -253,15 +251,20 @@ def test_what_lies_beside_a_backup_and_is_an_older_copy_is_told(
     assert words is None or words in told[0]
 
 
-def test_orders_of_before_are_not_put_over_newer_ones_whatever_the_clock_says() -> None:
-    older = about(size=8, taken_ms=NOON_MS + DAY_MS)
-    assert are_older(older, about(size=9))
-    assert not are_older(about(size=9, taken_ms=0), about(size=9))
-    assert not are_older(about(size=10), about(size=9))
-    assert are_older(about(size=9, origin="o/other"), about(size=9))
-    base = Base(b"", about(size=9), {})
-    assert _first_step(_Beside(keyring(), [], [], (older, {})), base) == SETTLED
-    assert _first_step(_Beside(keyring(), [], [], (about(), {})), base) == LOADING
+def of_sites(**sizes: int) -> About:
+    logs = {name.replace("_", ".admin-log"): size for name, size in sizes.items()}
+    inside = (SiteInside(log, f"o/{log}", size, "", 1, 0) for log, size in logs.items())
+    return About(sum(sizes.values()) % 7, "0.1.0", "18", {}, tuple(inside))
+
+
+def test_orders_of_before_are_put_over_no_sites_newer_ones_whatever_the_clock_says() -> None:
+    base = of_sites(a=9, a_=5, b=9, b_=5)
+    assert are_older(of_sites(a=9, a_=4, b=9, b_=9), base)
+    assert not are_older(base, base)
+    assert newer_sites(base, base) == ["a", "b"]
+    assert newer_sites(of_sites(a=9, a_=4, b=9, b_=9), base) == ["b"]
+    assert newer_sites(of_sites(a=1, a_=5), base) == ["a"], "events alone order nothing"
+    assert newer_sites(of_sites(a=9, a_=4, b=99, b_=4), base) == []
 
 
 def test_of_a_backup_for_which_there_was_no_room_nothing_is_left(tmp_path: Path) -> None:
