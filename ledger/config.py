@@ -470,6 +470,11 @@ BACKUP_JOURNAL_SECONDS = 2.0
 """How often the worker brings what lies beside the backups up to date."""
 BACKUP_JOURNAL_ROWS = 200
 """Entries that are read for it at a time."""
+BACKUP_JOURNAL_EVENTS = 16_384
+"""Erased events that are written to it at a time, or those of one entry; about 250 bytes each."""
+BACKUP_JOURNAL_ENTRY_SECONDS = 2 * RELAY_HORIZON_SECONDS
+"""Of a younger event that is erased its entry is kept, for the stream may lack it behind an older copy of the database.
+A stream that was built again keeps the oldest that it got for another horizon."""
 BACKUP_FILES_APART_SECONDS = 60
 """By how much the newest act may be younger than the orders beside it; beyond that the orders are an older copy."""
 BACKUP_OLD_SECONDS = 3 * 24 * 3600
@@ -508,6 +513,8 @@ RETENTION_LATE_SECONDS = 24 * 3600
 
 # Requests of people about their data
 REQUEST_BODY_MAX_BYTES = 4_096
+REQUEST_RECEIVED_MAX_DAYS = 3_653
+"""A request that was received longer ago is a slip of the pen, and would be overdue for ever."""
 REQUEST_CHALLENGE_SECONDS = 600
 """How long a browser may take to answer a challenge."""
 REQUEST_TOKEN_SECONDS = 900

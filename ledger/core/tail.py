@@ -38,6 +38,14 @@ class TailMessage(NamedTuple):
     data: bytes
 
 
+class Gone(NamedTuple):
+    """What is left elsewhere of a message that an erasure took from the stream: the event's entry, and the erasure's.
+    Without the latter in the stream it tells nothing, for it may be of another continuation."""
+
+    entry: bytes
+    by: bytes
+
+
 class TailEntry(NamedTuple):
     """An entry and what is stored beside it. An event without an opening is a tombstone."""
 
@@ -106,7 +114,10 @@ class Tail:
         entries: list[TailEntry] = []
         for seq, message in enumerate(messages, self.size):
             if message is None:
-                detail = "the stream has no message of it (it is too old, or was erased after it was published)"
+                detail = (
+                    "the stream has no message of it (it is too old, or was erased after it was published), "
+                    "and no file `erasures` that was given has its entry"
+                )
                 self._faults.add(2, detail, seq)
                 break
             try:

@@ -4,7 +4,9 @@ The whole tail is verified as an audit would (core/tail) before anything is writ
 while it is appended under the site's lock, byte for byte with its times, in batches that land whole or not at all; run
 again after any interruption, it goes on behind the last one. Servers that refused go on by themselves, for the log is
 again the one they saw. The first entry that does not verify ends it. So does a tombstone (an event that was erased
-before it was published) whose erasure the stream does not bring: it would be neither opened nor erased.
+before it was published) whose erasure the stream does not bring: it would be neither opened nor erased. Where the
+erasure took the message itself, the event's entry is in no stream: as kept elsewhere (`gone`) it stands in as a
+tombstone, if the stream has the very erasure entry that it was kept with.
 
 Rows that are looked up by keyed hashes get them from the payload. The hash that tells a retry from a conflict covers
 what the client sent, and the payload lacks a little of that: a region that a browser sent (it is not believed), the
@@ -18,7 +20,7 @@ Memory grows with the tail: about 130 bytes an entry, to see that nothing comes 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -29,13 +31,14 @@ from ledger.bus import Bus
 from ledger.config import RECOVER_WINDOW_ENTRIES
 from ledger.core import stream
 from ledger.core.admin_act import is_admin_log
+from ledger.core.encoding import encode_base64
 from ledger.core.entry import Kind, commit_of, decode, decode_seqs
 from ledger.core.errors import AuditFault, DocumentInvalid, NotFound, Unavailable
 from ledger.core.event import DECIDING, LINKING, Event, EventInput, InputType, decode_event, encode_content
 from ledger.core.merkle import HASH_BYTES, leaf_hash
 from ledger.core.notice import media_type_of
 from ledger.core.sealing import Master
-from ledger.core.tail import Ledger, Tail, TailEntry, TailMessage
+from ledger.core.tail import Gone, Ledger, Tail, TailEntry, TailMessage
 from ledger.progress import Progress
 from ledger.recover.outliving import outlive
 from ledger.recover.signed import Signed, contradiction, key_entries, read_signed
@@ -87,7 +90,8 @@ class _Row(NamedTuple):
 
 
 class Recovery:
-    """One site's ledger and its stream. `connect` makes the connection; `documents` are bodies that neither holds."""
+    """One site's ledger and its stream. `connect` makes the connection; `documents` are bodies that neither holds, and
+    `gone` what is left of events that were erased behind the ledger's end, by seq."""
 
     def __init__(
         self,
@@ -96,6 +100,7 @@ class Recovery:
         site: SiteRow,
         masters: Sequence[Master],
         documents: Sequence[bytes] = (),
+        gone: Mapping[int, Sequence[Gone]] | None = None,
     ) -> None:
         self._connection = connection
         self._bus = bus
@@ -103,6 +108,9 @@ class Recovery:
         self._names = stream.names(site.site)
         self._masters = masters
         self._documents = documents
+        self._gone = gone or {}
+        self._published: dict[bytes, bool] = {}
+        self._stood_in: set[int] = set()
 
     async def survey(self, progress: Progress) -> Survey:
         """Verify the whole tail. Nothing is written. `NotFound` where there is no stream."""
@@ -121,6 +129,9 @@ class Recovery:
                 tombstones += [each.seq for each in entries if each.is_tombstone]
         except AuditFault as fault:
             refused = fault
+            if fault.seq in self._stood_in:
+                detail = f"{fault.detail}. Its entry is that in `erasures`, for the stream has none"
+                refused = AuditFault(fault.rule, detail, fault.seq)
         for seq in reversed(tombstones):
             if seq < end <= tail.erased.get(seq, end):
                 detail = f"it was erased, and no entry from {seq + 1} to {end - 1} says by which erasure"
@@ -218,9 +229,23 @@ class Recovery:
     async def _messages(self, seqs: Sequence[int]) -> list[TailMessage | None]:
         found = await asyncio.gather(*(self._bus.message(self._names.stream, seq) for seq in seqs))
         return [
-            None if each is None else TailMessage(each.header("ce-entry"), each.header("ce-salt"), each.data)
-            for each in found
+            await self._stand_in(seq)
+            if each is None
+            else TailMessage(each.header("ce-entry"), each.header("ce-salt"), each.data)
+            for seq, each in zip(seqs, found, strict=True)
         ]
+
+    async def _stand_in(self, seq: int) -> TailMessage | None:
+        """As if it had been erased before it was published, where an erasure took it that the stream holds."""
+        for gone in self._gone.get(seq, ()):
+            if gone.by not in self._published:
+                message = await self._bus.message(self._names.stream, decode(gone.by).seq)
+                entry = None if message is None else stream.published_entry(message.header("ce-entry"))
+                self._published[gone.by] = entry == gone.by
+            if self._published[gone.by]:
+                self._stood_in.add(seq)
+                return TailMessage(encode_base64(gone.entry), None, b"")
+        return None
 
     async def _judge_by_tables(
         self, entries: Sequence[TailEntry], first: int, hasher: SiteHasher, seen: set[bytes]

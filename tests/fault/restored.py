@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 import asyncpg
@@ -17,6 +17,7 @@ from ledger.config import Settings
 from ledger.core.errors import Unavailable
 from ledger.core.merkle import leaf_hash
 from ledger.core.sealing import Master
+from ledger.core.tail import Gone
 from ledger.embedded.postgres import Postgres
 from ledger.recover.recovery import Recovery, Survey, connect
 from ledger.sequencer import Sequencer, Signer
@@ -100,12 +101,16 @@ async def publish(pool: asyncpg.Pool, broker: Broker, writer: Writer) -> None:
 
 @contextlib.asynccontextmanager
 async def recovering(
-    database: Database, broker: Broker, masters: Sequence[Master] = (MASTER,), documents: tuple[bytes, ...] = ()
+    database: Database,
+    broker: Broker,
+    masters: Sequence[Master] = (MASTER,),
+    documents: tuple[bytes, ...] = (),
+    gone: Mapping[int, Sequence[Gone]] | None = None,
 ) -> AsyncIterator[Recovery]:
     connection = await connect(database.admin_url)
     bus = await Bus.connect(broker.url)
     try:
-        yield Recovery(connection, bus, await find_log(connection, SITE), masters, documents)
+        yield Recovery(connection, bus, await find_log(connection, SITE), masters, documents, gone)
     finally:
         await bus.close()
         await connection.close()

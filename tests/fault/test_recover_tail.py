@@ -18,6 +18,7 @@ from ledger.core.entry import decode, encode, key_hash
 from ledger.core.errors import AuditFault
 from ledger.core.event import decode_event
 from ledger.core.merkle import leaf_hash
+from ledger.core.tail import Gone
 from ledger.recover import recovery
 from ledger.recover.recovery import connect
 from tests.conftest import Database
@@ -218,20 +219,47 @@ async def test_nothing_is_taken_from_the_first_tombstone_on_whose_erasure_is_mis
     assert await size_of(database) == writer.last + 1
 
 
-async def test_a_hole_ends_the_recovery_for_its_entry_is_nowhere_else(
+async def test_a_hole_ends_the_recovery_save_where_the_entry_was_kept_with_the_erasure_that_made_it(
     pool: asyncpg.Pool, writer: Writer, broker: Broker, database: Database, backup: Backup
 ) -> None:
     await writer.events(10)
     await backup.take()
     seqs = await writer.events(20)
     await publish(pool, broker, writer)
-    await writer.erase(seqs[10:12])
+    first, last = seqs[10:12]
+    by = await writer.erase([first, last])
+    await writer.events(3)
     await publish(pool, broker, writer)
+    before = without_content(await contents(database))
+    entries: dict[int, bytes] = dict(
+        await pool.fetch("select seq, entry from ledger.entry where seq = any ($1)", [first, last, by])
+    )
     await backup.put_back()
-    survey = await recover(database, broker)
-    assert survey.refused is not None
-    assert (survey.refused.rule, survey.refused.seq) == (2, seqs[10])
-    assert await size_of(database) == seqs[10]
+    whole = {seq: [Gone(entries[seq], entries[by])] for seq in (first, last)}
+    another = encode(decode(entries[by])._replace(ms=1))
+    foreign = encode(decode(entries[first])._replace(commit=bytes(32)))
+    later = encode(decode(entries[last])._replace(ms=decode(entries[last]).ms + 1))
+    # What was kept -> the entry that it ends at, the rule, and whether the refusal says whose entry it was.
+    refused: list[tuple[dict[int, list[Gone]], int, int, bool]] = [
+        ({}, first, 2, False),
+        ({first: whole[first]}, last, 2, False),
+        ({seq: [Gone(entries[seq], another)] for seq in (first, last)}, first, 2, False),
+        (whole | {first: whole[last]}, first, 3, True),
+        (whole | {first: [Gone(foreign, entries[by])]}, first, 7, True),
+        (whole | {last: [Gone(later, entries[by])]}, last + 1, 3, False),
+    ]
+    for gone, seq, rule, told in refused:
+        survey = await recover(database, broker, gone=gone, dry_run=True)
+        assert survey.refused is not None
+        assert f"rule {rule} at entry {seq}" in str(survey.refused), gone
+        assert ("is that in `erasures`" in str(survey.refused)) is told
+        assert survey.end == first, "what nothing explains does not come back, nor what is behind it"
+    mixed = {seq: [Gone(entries[seq], another), *whole[seq]] for seq in whole}
+    assert (await recover(database, broker, gone=mixed)).refused is None
+    after = without_content(await contents(database))
+    assert after | {"known": before["known"]} == before
+    await publish(pool, broker, writer)
+    assert (await check_copy(broker, pool, writer)).holes == {first, last}
 
 
 # --- streams that were tampered with ----------------------------------------------------------------------------------
