@@ -97,7 +97,7 @@ def entry(seq: int, prev: bytes = bytes(32), kind: Kind = Kind.EVENT, public: by
 def erasure(seq: int) -> ErasureLine:
     seqs = encode_seqs([1, 2])
     return ErasureLine(
-        "o/shop.example.com", seq, entry(seq, kind=Kind.ERASURE, public=seqs), b"sealed", b"leaf...1leaf...2", ()
+        "o/shop.example.com", seq, entry(seq, kind=Kind.ERASURE, public=seqs), b"sealed", b"leaf...1leaf...2"
     )
 
 
@@ -141,7 +141,7 @@ def test_any_other_damaged_line_is_told_and_not_passed_over(tmp_path: Path) -> N
 
 
 def test_a_line_that_does_not_tell_its_events_apart_is_refused() -> None:
-    line = ErasureLine("o/s.example.com", 3, erasure(3).entry, b"", bytes(LEAF_BYTES), ())
+    line = ErasureLine("o/s.example.com", 3, erasure(3).entry, b"", bytes(LEAF_BYTES))
     with pytest.raises(Damaged, match="entry 3 in the journal"):
         line.positions()
 
