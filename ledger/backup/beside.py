@@ -50,8 +50,9 @@ select e.seq, e.entry, o.sealed
   join ledger.opening o on o.site_id = $1 and o.seq = b.by_seq
  order by e.seq
 """
-_LEAVES = """
-select substring(ledger.leaf_hash(e.entry) from 1 for $3)
+_ERASED = """
+select substring(ledger.leaf_hash(e.entry) from 1 for $3),
+       case when ledger.entry_ms(e.entry) >= $4 then e.entry end
   from unnest($2::bigint[]) with ordinality u(seq, n)
   join ledger.entry e on e.site_id = $1 and e.seq = u.seq order by u.n
 """
@@ -120,13 +121,20 @@ class Beside:
             rows = await connection.fetch(_ERASURES, site.site_id, start, config.BACKUP_JOURNAL_ROWS)
             if not rows:
                 return
-            lines = []
-            for seq, entry, sealed in rows:
-                seqs = decode_seqs(decode(entry).public)
-                leaves = b"".join(row[0] for row in await connection.fetch(_LEAVES, site.site_id, seqs, LEAF_BYTES))
-                lines.append(ErasureLine(site.origin, seq, entry, sealed, leaves))
+            lines: list[ErasureLine] = []
+            events = 0
+            for seq, data, sealed in rows:
+                entry = decode(data)
+                seqs = decode_seqs(entry.public)
+                young_ms = entry.ms - config.BACKUP_JOURNAL_ENTRY_SECONDS * 1000
+                erased = await connection.fetch(_ERASED, site.site_id, seqs, LEAF_BYTES, young_ms)
+                leaves, entries = b"".join(row[0] for row in erased), tuple(row[1] for row in erased if row[1])
+                lines.append(ErasureLine(site.origin, seq, data, sealed, leaves, entries))
+                events += len(seqs)
+                if events >= config.BACKUP_JOURNAL_EVENTS:
+                    break
             self.erasures.append(lines)
-            self._next[place] = rows[-1]["seq"] + 1
+            self._next[place] = lines[-1].seq + 1
 
     async def _acts(self, connection: asyncpg.Connection, site: SiteRow) -> None:
         place = (ACTS, site.origin)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO, Generic, TypeVar
@@ -21,6 +21,8 @@ import msgspec
 
 from ledger.backup.stream import Damaged
 from ledger.core.entry import decode, decode_seqs
+from ledger.core.merkle import leaf_hash
+from ledger.core.tail import Gone
 from ledger.durable import replace, sync_directory
 
 _DIGITS = 16
@@ -29,13 +31,18 @@ LEAF_BYTES = 8
 
 
 class ErasureLine(msgspec.Struct, frozen=True, rename="camel"):
-    """An erasure entry of a log, with its record (sealed) and the first bytes of the leaf hash of each erased event."""
+    """An erasure entry of a log, with its record (sealed) and the first bytes of the leaf hash of each erased event.
+
+    `entries`: those of the younger events. The erasure took their messages from the stream, and where the database is
+    put back to before them, what is behind them in the stream can only be taken with them.
+    """
 
     origin: str
     seq: int
     entry: bytes
     sealed: bytes
     leaves: bytes
+    entries: tuple[bytes, ...] = ()
 
     def positions(self) -> list[tuple[int, bytes]]:
         """Each erased event and the beginning of its leaf hash. `Damaged` where the two do not fit."""
@@ -45,6 +52,15 @@ class ErasureLine(msgspec.Struct, frozen=True, rename="camel"):
                 f"the erasure at entry {self.seq} in the journal does not tell the events that it names apart"
             )
         return [(seq, self.leaves[i * LEAF_BYTES : (i + 1) * LEAF_BYTES]) for i, seq in enumerate(seqs)]
+
+    def gone(self) -> Iterator[tuple[int, Gone]]:
+        """Each event whose entry is here. `Damaged` for one that is none of the erased."""
+        leaves = dict(self.positions())
+        for entry in self.entries:
+            seq = decode(entry).seq
+            if leaves.get(seq) != leaf_hash(entry)[:LEAF_BYTES]:
+                raise Damaged(f"the erasure at entry {self.seq} in the journal holds an entry that it does not name")
+            yield seq, Gone(entry, self.entry)
 
 
 class ActLine(msgspec.Struct, frozen=True, rename="camel"):
@@ -57,6 +73,17 @@ class ActLine(msgspec.Struct, frozen=True, rename="camel"):
 
 
 Line = TypeVar("Line", ErasureLine, ActLine)
+
+
+def gone_of(lines: Iterable[ErasureLine], origin: str, size: int) -> dict[int, list[Gone]]:
+    """What is left of the events that were erased behind the first `size` entries of a log, by seq."""
+    found: dict[int, list[Gone]] = {}
+    for line in lines:
+        if line.origin == origin and line.seq >= size:
+            for seq, gone in line.gone():
+                if seq >= size:
+                    found.setdefault(seq, []).append(gone)
+    return found
 
 
 class Journal(Generic[Line]):

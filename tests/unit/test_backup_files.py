@@ -15,7 +15,7 @@ from ledger.backup.archive import ABOUT, About, Packer, SiteInside
 from ledger.backup.beside import Beside
 from ledger.backup.dump import dumped
 from ledger.backup.folder import BESIDE, age_of, alone_in, kept_in, name_of, prune
-from ledger.backup.journal import LEAF_BYTES, ActLine, ErasureLine, Journal
+from ledger.backup.journal import LEAF_BYTES, ActLine, ErasureLine, Journal, gone_of
 from ledger.backup.keyring import Keyring, Wrapped, load_keyring, write_keyring
 from ledger.backup.orders import are_older, newer_sites
 from ledger.backup.restore import _Beside, _lost
@@ -28,6 +28,7 @@ from ledger.core.entry import Entry, Kind, decode, encode, encode_seqs
 from ledger.core.errors import ConfigInvalid
 from ledger.core.merkle import leaf_hash
 from ledger.core.sealing import Master
+from ledger.core.tail import Gone
 from ledger.durable import replace
 
 NOON_MS = 1_790_000_000_123
@@ -97,7 +98,7 @@ def entry(seq: int, prev: bytes = bytes(32), kind: Kind = Kind.EVENT, public: by
 def erasure(seq: int) -> ErasureLine:
     seqs = encode_seqs([1, 2])
     return ErasureLine(
-        "o/shop.example.com", seq, entry(seq, kind=Kind.ERASURE, public=seqs), b"sealed", b"leaf...1leaf...2"
+        "o/shop.example.com", seq, entry(seq, kind=Kind.ERASURE, public=seqs), b"sealed", b"leaf...1leaf...2", ()
     )
 
 
@@ -141,9 +142,24 @@ def test_any_other_damaged_line_is_told_and_not_passed_over(tmp_path: Path) -> N
 
 
 def test_a_line_that_does_not_tell_its_events_apart_is_refused() -> None:
-    line = ErasureLine("o/s.example.com", 3, erasure(3).entry, b"", bytes(LEAF_BYTES))
+    line = ErasureLine("o/s.example.com", 3, erasure(3).entry, b"", bytes(LEAF_BYTES), ())
     with pytest.raises(Damaged, match="entry 3 in the journal"):
         line.positions()
+
+
+def test_what_is_left_of_the_erased_is_found_by_position_behind_the_end_of_a_log() -> None:
+    def line(origin: str, by: int, *seqs: int) -> ErasureLine:
+        entries = tuple(entry(seq) for seq in seqs)
+        leaves = b"".join(leaf_hash(each)[:LEAF_BYTES] for each in entries)
+        data = entry(by, kind=Kind.ERASURE, public=encode_seqs(list(seqs)))
+        return ErasureLine(origin, by, data, b"", leaves, entries[1:])
+
+    first, second = line("o/a", 6, 1, 4, 5), line("o/a", 9, 2, 8)
+    found = gone_of([first, line("o/b", 9, 1, 7), second, line("o/a", 4, 1, 3)], "o/a", 5)
+    assert found == {5: [Gone(entry(5), first.entry)], 8: [Gone(entry(8), second.entry)]}
+    lie = msgspec.structs.replace(second, entries=(entry(8, prev=b"x" * 32),))
+    with pytest.raises(Damaged, match="holds an entry that it does not name"):
+        gone_of([lie], "o/a", 5)
 
 
 def chain(first: int, prev: bytes, *millis: int) -> list[ActLine]:
