@@ -14,6 +14,9 @@ from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
+from click.testing import CliRunner
+
+from ledger.cli import main
 from ledger.config import Settings
 from ledger.core import merkle
 from ledger.core.admin_act import admin_log_of
@@ -75,14 +78,9 @@ class TreeLog:
 
 async def command(*words: str | Path) -> tuple[int, str]:
     """`consent-ledger witness …`: its exit code and what it said."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "ledger", "witness", *map(str, words)),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    output, _ = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, output.decode()
+    done = await asyncio.to_thread(CliRunner().invoke, main, ["witness", *map(str, words)])
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code, done.output
 
 
 class WitnessProcess:

@@ -24,6 +24,7 @@ from ledger.core.note import TYPE_COSIGNATURE, parse_any_checkpoint, parse_vkey
 from ledger.core.quorum import WitnessEntry
 from ledger.core.witnessing import origin_path
 from ledger.witness.client import WitnessClient
+from tests.fault.keys import auditor
 from tests.harness import until
 from tests.witnesses import ORIGIN, TreeLog, WitnessProcess, command
 
@@ -223,10 +224,11 @@ async def test_the_commands_tell_an_auditor_what_there_is(witness: WitnessProces
         ("add-log", witness.directory, str(witness.vkey)),
         ("remove-log", witness.directory, str(LOG.vkey)),
         ("list", witness.directory.parent / "nothing"),
-        ("run", witness.directory, "--port", witness.url.rpartition(":")[2]),
     ):
         code, said = await command(*wrong)
         assert code == 2, wrong
         assert said.startswith("Error: "), said
+    code, said = await auditor("witness", "run", witness.directory, "--port", witness.url.rpartition(":")[2])
+    assert (code, said.startswith("Error: ")) == (2, True), said
     async with http.get(witness.url + origin_path(ORIGIN)) as response:
         assert parse_any_checkpoint(await response.read()).size == 5
