@@ -208,7 +208,7 @@ async def test_killed_in_the_middle_it_goes_on_where_it_was(
     writer = Writer(pool, founded)
     await writer.events(10)
     await backup.take()
-    seqs = await writer.events(4_000)
+    seqs = await writer.events(2_500)
     await writer.erase(seqs[100:110])
     await publish(pool, broker, writer)
     before = without_content(await contents(database))

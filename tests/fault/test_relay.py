@@ -44,11 +44,11 @@ async def test_every_kind_of_entry_is_published_at_its_seq(pool: asyncpg.Pool, w
 async def test_catching_up_takes_many_batches_and_misses_nothing(
     pool: asyncpg.Pool, writer: Writer, broker: Broker
 ) -> None:
-    await writer.events(3500)
+    await writer.events(2500)
     async with relaying(pool, broker) as relay:
         await caught_up(relay, writer)
         status = now(relay)
-        assert (status.published, status.rebuilt, status.lag, status.error) == (3500, 0, 0, "")
+        assert (status.published, status.rebuilt, status.lag, status.error) == (2500, 0, 0, "")
     await check_copy(broker, pool, writer)
 
 
@@ -102,11 +102,11 @@ async def test_nats_killed_six_times_under_load_loses_and_doubles_nothing(
     async with relaying(pool, broker) as relay:
         for _ in range(6):
             await caught_up(relay, writer)
-            load = asyncio.create_task(writer.events(2000))
+            load = asyncio.create_task(writer.events(1000))
             await asyncio.sleep(0.1 + secrets.randbelow(200) / 1000)
             await broker.kill()
             seqs = await load
-            await writer.erase(seqs[::400])
+            await writer.erase(seqs[::200])
             await broker.start()
         await caught_up(relay, writer)
         assert now(relay).rebuilt == 0
