@@ -406,7 +406,7 @@ async def test_a_running_ledger_is_watched_under_load_at_two_of_its_servers(
         command.environ["LEDGER_AUDIT_KEY"] = site.secret
         async with command.watching("--log-id", site.log_id) as running:
             async with Load([one.url, two.url], site) as load:
-                await load.more(600)
+                await load.more(300)
                 await one.kill()
                 await load.more(100)
                 await one.start()

@@ -41,7 +41,7 @@ from tests.harness import (
 from tests.witnesses import WitnessProcess, found_witnessed, policy_text
 from tests.witnesses import command as witness_command
 
-EVENTS = 150
+EVENTS = 60
 
 
 def another_machine(settings: Settings, directory: Path) -> Settings:
