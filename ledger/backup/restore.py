@@ -179,7 +179,7 @@ async def _settle(
         rows = {row[2]: SiteRow(*row) for row in await connection.fetch(_SITES)}
         sites = [Site(rows[inside.origin], inside) for inside in base.about.sites if inside.size > 0]
         work = Settling(owner, pool, connection, sites, options, tell)
-        await work.bring_back(beside.acts, stack)
+        await work.bring_back(beside.acts, beside.erasures, stack)
         await work.compare(beside.erasures, base, None if beside.orders is None else beside.orders[0])
         await connection.execute(_NO_MORE_REFUSED)
         if beside.orders is not None and mark.step != SETTLED:

@@ -24,7 +24,7 @@ from ledger.backup.journal import ActLine, ErasureLine
 from ledger.backup.tail import Brought, from_acts, from_stream, signed_elsewhere, size_of
 from ledger.bus import Bus, BusError
 from ledger.checkpointer import restore as places
-from ledger.checkpointer.records import Anchor, NatsRecord
+from ledger.checkpointer.records import Anchor, NatsRecord, claimed_size
 from ledger.config import Settings
 from ledger.core import agreement
 from ledger.core.admin_act import admin_log_of, is_admin_log
@@ -32,8 +32,11 @@ from ledger.core.agreement import Ahead, Disagrees, Nothing
 from ledger.core.encoding import encode_time
 from ledger.core.errors import ConfigInvalid, LedgerError, Unavailable
 from ledger.core.merkle import leaf_hash
+from ledger.core.stream import names
 from ledger.keys.files import keys_here
+from ledger.memory import forget
 from ledger.progress import bar
+from ledger.recover.signed import Signed
 from ledger.site import SiteRegistry
 from ledger.store.reads import Reads
 from ledger.store.sites import SiteRow
@@ -83,11 +86,15 @@ class Settling:
         self._options = options
         self._tell = tell
         self._notes: dict[str, dict[str, bytes]] = {site.row.origin: {} for site in sites}
+        self._shorter: set[str] = set()
+        """Logs of which something is given up, by origin; `_lost`: where a signed checkpoint covers it."""
         self._lost: set[str] = set()
+        self._streams: dict[str, int] = {}
+        self._bus: Bus | None = None
 
-    async def bring_back(self, acts: Sequence[ActLine], stack: AsyncExitStack) -> None:
+    async def bring_back(self, acts: Sequence[ActLine], erasures: Sequence[ErasureLine], stack: AsyncExitStack) -> None:
         """What came after the backup, as far as anybody has it."""
-        bus = await self._bus(stack)
+        self._bus = bus = await self._connect(stack)
         for site in self._sites:
             row, name = site.row, site.row.site
             brought, source = Brought(0, None), "`acts`" if is_admin_log(name) else "the stream"
@@ -97,7 +104,10 @@ class Settling:
                     brought = await from_acts(self._connection, row, lines, self._settings.masters)
                 elif bus is not None:
                     with bar("recovering", "entries") as progress:
-                        brought = await from_stream(self._connection, bus, row, self._settings.masters, progress)
+                        brought = await from_stream(
+                            self._connection, bus, row, self._settings.masters, erasures, progress
+                        )
+                    self._streams[row.origin] = brought.known
                 if bus is not None:
                     self._notes[row.origin]["the record in NATS"] = (await NatsRecord(row.origin).read(bus)).note or b""
             except BusError as error:
@@ -107,7 +117,7 @@ class Settling:
             if brought.refused is not None:
                 self._tell(f"{name}: {source} holds more, and it is not taken: {brought.refused}")
 
-    async def _bus(self, stack: AsyncExitStack) -> Bus | None:
+    async def _connect(self, stack: AsyncExitStack) -> Bus | None:
         if not self._settings.nats_url:
             return None
         try:
@@ -144,28 +154,52 @@ class Settling:
             known = size if greatest is None else max(size, greatest.checkpoint.size)
             erased = max((line.seq + 1 for line in journal if line.origin == row.origin), default=0)
             inside = 0 if row.origin not in newer else newer[row.origin].size
-            if max(known, erased, inside, told.get(row.origin, 0)) > size:
-                self._lose(row, size, greatest.place if greatest and greatest.checkpoint.size > size else "", known)
+            published = self._streams.get(row.origin, 0)
+            if max(known, erased, inside, told.get(row.origin, 0), published) > size:
+                self._lose(row, size, published > size, greatest if known > size else None)
 
-    def _lose(self, row: SiteRow, size: int, signed_by: str, known: int) -> None:
+    def _lose(self, row: SiteRow, size: int, published: bool, signed: Signed | None) -> None:
         what = f"{row.site}: entries from {size} on were recorded after the backup, and nothing here has them"
-        if signed_by:
-            what += f"; {signed_by} has a signed checkpoint over {known} entries"
+        if published:
+            what += " all"
+        if signed is not None:
+            what += f"; {signed.place} has a signed checkpoint over {signed.checkpoint.size} entries"
         if not self._options.accept_loss:
-            source = "put back the newest `acts` beside the backups" if is_admin_log(row.site) else "bring NATS back"
+            source = "bring NATS back"
+            if published or is_admin_log(row.site):
+                source = f"put back the newest `{'erasures' if published else 'acts'}` beside the backups"
             raise ConfigInvalid(
                 f"{what}. Look for a newer backup or another copy of the database, {source}, and give the command "
                 "again; or give them up with --accept-loss (deploy/runbooks/backup.md tells what that means)"
             )
         self._tell(f"{what}: given up")
-        if signed_by:
+        self._shorter.add(row.origin)
+        if signed is not None:
             self._lost.add(row.origin)
+            self._close(row, signed)
             without = ", and without it nothing administrative can be done to its site, no erasure either"
             self._tell(
                 f"{row.site}: this log can be read and not be continued, for its key would vouch for two histories"
                 f"{without if is_admin_log(row.site) else ''}: begin anew under another prefix "
                 "(deploy/runbooks/older-copy.md, step 4)"
             )
+
+    def _close(self, row: SiteRow, signed: Signed) -> None:
+        """Whoever serves this log learns from the anchor, and before all else, that it ends too early."""
+        anchor = Anchor(self._settings.anchors / f"{row.site}.anchor")
+        there = anchor.read().note
+        if there is None or claimed_size(there) < signed.checkpoint.size:
+            anchor.write(signed.checkpoint.encode(), there, {})
+
+    async def _give_up(self, row: SiteRow) -> None:
+        """Let the relay and the checkpointer begin again where the log ends now."""
+        if self._bus is not None and self._streams.get(row.origin, 0) > await size_of(self._connection, row):
+            try:
+                await self._bus.delete_stream(names(row.site).stream)
+            except BusError as error:
+                raise Unavailable("nats", f"NATS: {error}. Give the command again; what was done stays.") from error
+            self._tell(f"{row.site}: its stream, which held more, is deleted; the relay builds it again from the log")
+        forget(self._settings.anchors / f"{row.site}.memory")
 
     def _newest_backup(self, secrets: Mapping[int, bytes]) -> dict[str, SiteInside]:
         found: dict[str, SiteInside] = {}
@@ -189,9 +223,9 @@ class Settling:
             registry = SiteRegistry(reads, self._pool, settings)
             administration = Administration(registry, reads)
             try:
-                names = {each.row.site for each in self._sites}
+                there = {each.row.site for each in self._sites}
                 for each in self._sites:
-                    if admin_log_of(each.row.site) not in names:
+                    if admin_log_of(each.row.site) not in there:
                         continue
                     open_again = await still_open(self._connection, each.row, journal)
                     act = self._act(each, base, open_again)
@@ -221,7 +255,10 @@ class Settling:
         """Judge every log from its genesis on, with every place and witness that is set up here."""
         for site in self._sites:
             row = site.row
-            async with places.examining(self._settings, self._pool, row) as (checkpointer, found):
+            settings = self._settings
+            if row.origin in self._shorter:  # what NATS has was compared, and stops every look at a log that is shorter
+                settings = replace(settings, nats_url="")
+            async with places.examining(settings, self._pool, row) as (checkpointer, found):
                 for name, said in found.looked.said.items():
                     if isinstance(said, Disagrees | Ahead):
                         self._judge_place(row, name, said)
@@ -238,12 +275,15 @@ class Settling:
                     f"{row.site}: sound, {found.log_size} entries, consistent with the checkpoint over "
                     f"{found.checkpoint.size} that is known to {', '.join(found.vouching)}"
                 )
+            if row.origin in self._shorter - self._lost:
+                await self._give_up(row)
 
     def _judge_place(self, row: SiteRow, name: str, said: Disagrees | Ahead) -> None:
         """What only a witness knows comes to light here, after the loss was accepted: it may be read, and no more."""
         known = row.origin in self._lost or name not in (agreement.NATS, agreement.DATABASE, agreement.ANCHOR)
         if not (self._options.accept_loss and known):
             raise ConfigInvalid(f"{row.site}: {name} {places.describe(said)}: nothing is served")
+        self._lost.add(row.origin)
         self._tell(f"{row.site}: {name} {places.describe(said)}: no checkpoint will be signed")
 
     async def rebuild(self) -> None:

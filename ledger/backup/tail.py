@@ -1,17 +1,18 @@
-"""What came after the backup, brought back byte for byte: of sites from their stream, of administrative logs from the
-journal beside the backups. What can be brought back from neither is told, and never passed over in silence.
+"""What came after the backup, brought back byte for byte: of sites from their stream (where an erasure took a message
+from it, with the entry in the journal of erasures), of administrative logs from the journal of acts. What can be
+brought back from neither is told, and never passed over in silence.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import asyncpg
 import msgspec
 
-from ledger.backup.journal import ActLine
+from ledger.backup.journal import ActLine, ErasureLine, gone_of
 from ledger.bus import Bus
 from ledger.core.admin_act import AdminAct, decode_act, encode_act
 from ledger.core.encoding import encode_base64, encode_time
@@ -34,10 +35,11 @@ _BATCH = 100
 
 
 class Brought(NamedTuple):
-    """How many entries came back, and why not more, if there were more."""
+    """How many entries came back, and why not more, if there were more. `known`: how many a stream tells of."""
 
     entries: int
     refused: str | None
+    known: int = 0
 
 
 async def size_of(connection: asyncpg.Connection, site: SiteRow) -> int:
@@ -46,17 +48,25 @@ async def size_of(connection: asyncpg.Connection, site: SiteRow) -> int:
 
 
 async def from_stream(
-    connection: asyncpg.Connection, bus: Bus, site: SiteRow, masters: Sequence[Master], progress: Progress
+    connection: asyncpg.Connection,
+    bus: Bus,
+    site: SiteRow,
+    masters: Sequence[Master],
+    journal: Iterable[ErasureLine],
+    progress: Progress,
 ) -> Brought:
-    """Verify what the stream holds beyond the log, and append it again (ledger/recover)."""
-    recovery = Recovery(connection, bus, site, masters)
+    """Verify what the stream holds beyond the log, and append it again (ledger/recover); over what was erased since,
+    with the entries in the journal."""
+    gone = gone_of(journal, site.origin, await size_of(connection, site))
+    recovery = Recovery(connection, bus, site, masters, gone=gone)
     try:
         survey = await recovery.survey(progress)
     except NotFound:
         return Brought(0, None)
     if survey.end > survey.first:
         await recovery.append(survey, progress)
-    return Brought(survey.end - survey.first, None if survey.refused is None else str(survey.refused))
+    refused = None if survey.refused is None else str(survey.refused)
+    return Brought(survey.end - survey.first, refused, survey.last + 1)
 
 
 async def from_acts(

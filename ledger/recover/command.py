@@ -12,6 +12,9 @@ from typing import BinaryIO
 import click
 
 from ledger.administration import Who, open_administration
+from ledger.backup.folder import ERASURES
+from ledger.backup.journal import ErasureLine, Journal, gone_of
+from ledger.backup.tail import size_of
 from ledger.bus import Bus, BusError
 from ledger.commands.acting import acting_options
 from ledger.commands.locate import DATA, find_admin_url, find_settings
@@ -102,7 +105,11 @@ async def _open(settings: Settings, admin_url: str, site: str, bodies: Sequence[
         row = await find_log(connection, site)
         bus = await Bus.connect(settings.nats_url)
         try:
-            yield Recovery(connection, bus, row, settings.masters, bodies)
+            gone = None
+            if settings.backup_dir is not None:
+                lines = Journal(settings.backup_dir / ERASURES, ErasureLine).read()
+                gone = gone_of(lines, row.origin, await size_of(connection, row))
+            yield Recovery(connection, bus, row, settings.masters, bodies, gone)
         finally:
             await bus.close()
     except BusError as error:
