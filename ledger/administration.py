@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import getpass
 import os
-import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -19,11 +18,11 @@ import asyncpg
 import msgspec
 
 from ledger.config import Settings
+from ledger.core import forms
 from ledger.core.admin_act import (
     ADMIN_TYPE,
     AUTHORISING,
     ActName,
-    Actor,
     ActWord,
     AdminAct,
     Flag,
@@ -36,7 +35,6 @@ from ledger.core.encoding import decode_base64, encode_time, encode_uuid
 from ledger.core.entry import commit_of
 from ledger.core.errors import ConfigInvalid, Erased, Malformed
 from ledger.core.event import MAX_PAYLOAD_BYTES
-from ledger.core.subject_request import REFERENCE
 from ledger.messages import Receipt
 from ledger.recording import sealed_draft
 from ledger.replies import receipt_of
@@ -125,11 +123,10 @@ def _act_of(site: str, act: Act, act_id: str, now_ms: int) -> AdminAct:
     """As it is stored; `ConfigInvalid` for a member that has not its form, and for a sentence in what is never erased:
     nobody could take out of it whom it names."""
     told = act.role != "ledger" and act.instruction
-    if told and act.act in AUTHORISING and re.match(REFERENCE, told) is None:
-        raise ConfigInvalid(
-            "this act is never erased, so its instruction is a reference of 1 to 64 letters, digits and . _ : / # -, "
-            "like DSR-2026/117, and no text"
-        )
+    if told and act.act in AUTHORISING and not forms.REFERENCE.fits(told):
+        raise ConfigInvalid(f"this act is never erased, so its instruction is no text but {forms.REFERENCE.expected}")
+    if not all(map(forms.is_plain, (act.actor, act.instruction or "", *act.details.values()))):
+        raise ConfigInvalid("this act cannot be recorded: it holds a control or format character, which may deceive")
     stored = AdminAct(
         id=act_id,
         site=site,
@@ -188,7 +185,6 @@ def actor_here(name: str | None = None) -> str:
             name = getpass.getuser()
         except (OSError, KeyError):  # no name for this uid, as in a container
             name = f"uid {os.getuid()}"
-    try:
-        return msgspec.convert(name, Actor)
-    except msgspec.ValidationError as error:
-        raise ConfigInvalid("--as takes a name of 1 to 128 printable characters") from error
+    if not forms.ACTOR.fits(name):
+        raise ConfigInvalid(f"--as is {forms.ACTOR.expected}")
+    return name

@@ -17,6 +17,7 @@ import asyncpg
 
 from ledger import config
 from ledger.administration import Acting
+from ledger.core import forms
 from ledger.core.cookies import Comparison, Declared, Index, Observed, compare, refuse_name, review_due
 from ledger.core.encoding import encode_time
 from ledger.core.errors import InputRefused, LedgerError, NotFound
@@ -129,6 +130,8 @@ class Cookies:
 
         `InputRefused` (`inventory-changed`) where another inventory was gone through.
         """
+        if not forms.is_plain(told.by):
+            raise InputRefused("invalid-cookies", f"by is {forms.REVIEWER.expected}.", "/by")
         looked = await self.look(site.site_id, site.policies)
         version = looked.in_force.document.version
         digest = looked.comparison.digest(version)

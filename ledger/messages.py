@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from ledger.core import forms
 from ledger.core.document import Storage
 from ledger.core.event import AnyTime, DocumentHash, Event, Language, PurposeId, Region, VisitorId
 
@@ -174,7 +175,7 @@ class Download(Message, frozen=True):
     expires_at: str
 
 
-ConsumerName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,64}\Z")]
+ConsumerName = Annotated[str, forms.CONSUMER.meta]
 
 
 class ErasuresConfirmInput(Input, frozen=True):
@@ -204,7 +205,7 @@ class PolicyPublished(Message, frozen=True):
 
 
 CookieName = Annotated[str, Meta(min_length=1, max_length=128)]
-Reviewer = Annotated[str, Meta(pattern=r"^[^\x00-\x20\x7f@][^\x00-\x1f\x7f@]{0,63}\Z")]
+Reviewer = Annotated[str, forms.REVIEWER.meta]
 """A role, like `data protection officer`: nobody's name is needed, and no address is taken."""
 
 

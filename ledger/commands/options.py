@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+import re
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 import msgspec
 
 from ledger.core.errors import ConfigInvalid, InputRefused, LedgerError
-from ledger.core.event import AnyTime, parse_time
+from ledger.core.event import AnyTime, convert, parse_time
 
 Value = TypeVar("Value")
 
@@ -19,6 +21,17 @@ def read(option: str, parse: Callable[[], Value]) -> Value:
         return parse()
     except LedgerError as error:
         raise ConfigInvalid(f"{option}: {error}") from error
+
+
+def read_options(told: Mapping[str, Any], kind: type[Value], names: Mapping[str, str] = MappingProxyType({})) -> Value:
+    """Options as the message that HTTP takes; `ConfigInvalid` names the one that has not its form, which is `names` of
+    the member, or else its own name."""
+    try:
+        return convert(told, kind)
+    except InputRefused as error:
+        member = (error.pointer or "").lstrip("/")
+        option = names.get(member) or "--" + re.sub("[A-Z]", lambda upper: f"-{upper[0].lower()}", member)
+        raise ConfigInvalid(re.sub(f"^{member} is", f"{option} is", error.detail).rstrip(".")) from error
 
 
 def read_log_id(option: str, text: str | None) -> bytes | None:

@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 import click
 
+from ledger.core import forms
 from ledger.core.errors import ConfigInvalid
 from ledger.core.event import AccountId, VisitorId, matches
 
@@ -27,7 +28,7 @@ def read_visitor(file: BinaryIO) -> str:
     """The visitor's id; `ConfigInvalid` where what was read is none."""
     text = _read(file, "Visitor id")
     if not matches(VisitorId, text):
-        raise ConfigInvalid("a visitor's id is 22 to 64 letters, digits, - or _; what was read is none")
+        raise ConfigInvalid(f"what was read is not {forms.VISITOR.expected}")
     return text
 
 
@@ -35,7 +36,7 @@ def read_account(file: BinaryIO) -> str:
     """An account's name, read the same way."""
     text = _read(file, "Account")
     if not matches(AccountId, text):
-        raise ConfigInvalid("an account is 1 to 128 printable characters; what was read is none")
+        raise ConfigInvalid(f"what was read is not {forms.ACCOUNT.expected}")
     return text
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, Literal, NamedTuple, get_args
 import msgspec
 from msgspec import Meta, Struct
 
+from ledger.core import forms
 from ledger.core.encoding import decode_decimal, decode_json, decode_time
 from ledger.core.errors import ConfigInvalid, Malformed
 from ledger.core.event import Event, EventId, Time, decode_event
@@ -61,8 +62,8 @@ person concerned; or the ledger itself, on a schedule or carrying out what was o
 Flag = Literal["infringes_law", "infringes_rights", "no_legal_basis", "exceeds_contract", "unclear"]
 """Why an instruction is believed unlawful: it was followed, refused or asked about, and this says what was wrong."""
 
-Actor = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,128}\Z")]
-InstructionText = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,512}\Z")]
+Actor = Annotated[str, forms.ACTOR.meta]
+InstructionText = Annotated[str, forms.INSTRUCTION.meta]
 Address = Annotated[str, Meta(pattern=r"^[0-9a-f.:]{2,45}\Z")]
 DetailName = Annotated[str, Meta(pattern=r"^[a-z][A-Za-z0-9]{0,31}\Z")]
 DetailText = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,4096}\Z")]

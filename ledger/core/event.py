@@ -15,6 +15,7 @@ import msgspec
 import orjson
 from msgspec import Meta, Struct
 
+from ledger.core import forms
 from ledger.core.encoding import decode_json, decode_time, encode_time
 from ledger.core.errors import InputRefused, Malformed
 
@@ -63,39 +64,26 @@ Scope = Literal["device", "account"]
 Component = Action
 """The words are one enumeration: an action says what the visitor did, a component what control it was done with."""
 
-# `\Z`, not `$`: Python's `$` would let a trailing newline through.
-PurposeId = Annotated[str, Meta(pattern=r"^(\*|[A-Za-z0-9][A-Za-z0-9_.:-]{0,63})\Z")]
-VisitorId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{22,64}\Z")]
-EventId = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z")]
-Language = Annotated[str, Meta(pattern=r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,7}\Z")]
-Region = Annotated[str, Meta(pattern=r"^[A-Z]{2}(-[A-Z0-9]{1,3})?\Z")]
-Version = Annotated[str, Meta(pattern=r"^[0-9A-Za-z.-]{1,32}\Z")]
+PurposeId = Annotated[str, forms.PURPOSE.meta]
+VisitorId = Annotated[str, forms.VISITOR.meta]
+EventId = Annotated[str, forms.UUID.meta]
+Language = Annotated[str, forms.LANGUAGE.meta]
+Region = Annotated[str, forms.REGION.meta]
+Version = Annotated[str, forms.VERSION.meta]
 CitedVersion = Annotated[str, Meta(min_length=1, max_length=64)]
-DocumentHash = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
-AccountId = Annotated[str, Meta(pattern=r"^[!-~]{1,128}\Z")]
+DocumentHash = Annotated[str, forms.HASH.meta]
+AccountId = Annotated[str, forms.ACCOUNT.meta]
 """An account as a site's backend names it; stored is a keyed hash of it, `AccountHash`."""
 AccountHash = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
-SignalText = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.~+/=-]{1,4096}\Z")]
+SignalText = Annotated[str, forms.SIGNAL.meta]
 """An IAB string, kept as it came and never read."""
 Original = Annotated[str, Meta(min_length=1, max_length=8192)]
 """The row of another system's export, as it stood there."""
 Decisions = Annotated[dict[PurposeId, Answer], Meta(max_length=MAX_PURPOSES)]
 Lapsed = Annotated[dict[PurposeId, Annotated[int, Meta(ge=1, lt=2**53)]], Meta(max_length=MAX_PURPOSES)]
 Time = Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z\Z")]
-AnyTime = Annotated[
-    str,
-    Meta(
-        pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})\Z"
-    ),
-]
-
-
-ClockTime = Annotated[
-    str,
-    Meta(
-        pattern=r"^[+-]?[0-9]{4,6}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})?\Z"
-    ),
-]
+AnyTime = Annotated[str, forms.ANY_TIME.meta]
+ClockTime = Annotated[str, forms.CLOCK_TIME.meta]
 """What a visitor's clock may say: also a leap second, a year beyond 9999, a missing offset. Such a time is none of the
 calendar; a denial is recorded without it, a grant is refused."""
 
@@ -276,7 +264,15 @@ def convert(value: Any, kind: type[Message]) -> Message:
         return msgspec.convert(value, kind, strict=True)
     except msgspec.ValidationError as error:
         text, _, path = str(error).partition(" - at `")
-        raise InputRefused("invalid-event", f"{text}.", _pointer(path.rstrip("`"), value)) from error
+        path = path.rstrip("`")
+        raise InputRefused("invalid-event", f"{forms.said(text, _name(path))}.", _pointer(path, value)) from error
+
+
+def _name(path: str) -> str:
+    """What a person calls a place that msgspec names `$.a[0]`, or `key` in `$.a`: its last member."""
+    key, _, inside = path.rpartition("` in `")
+    name = inside.removesuffix("[...]").rpartition(".")[2].strip("$") or "it"
+    return f"a name in {name}" if key else name
 
 
 def _pointer(path: str, value: Any) -> str:

@@ -11,14 +11,14 @@ controller's own files. Deadlines are core/deadlines, how a browser proves whose
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from hashlib import sha256
 from typing import Annotated, Literal, NamedTuple, get_args
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
+from ledger.core import forms
 from ledger.core.encoding import encode_time
 from ledger.core.errors import InputRefused, Malformed
 from ledger.core.event import AccountId, EventId, Region, Time, VisitorId
@@ -58,8 +58,7 @@ ANSWERS: Mapping[Kind, Outcome] = {
 rewritten: who wants a choice corrected makes it anew."""
 DOWNLOADABLE: frozenset[Kind] = frozenset({"access", "portability"})
 
-REFERENCE = r"^[A-Za-z0-9][A-Za-z0-9._:/#-]{0,63}\Z"
-Reference = Annotated[str, Meta(pattern=REFERENCE)]
+Reference = Annotated[str, forms.REFERENCE.meta]
 """Where something is found in the controller's own files, like `DSR-2026/117`: of a form that holds no sentence. Orders
 of erasures, and whatever else is an act that is never erased, name their instruction so too."""
 
@@ -108,9 +107,8 @@ def take(state: State, step: Step, by: Party, *, reason: Reason | None = None, i
     if reason not in (reasons or (None,)):
         wants = "takes no reason" if reasons is None else f"needs a reason: {', '.join(reasons)}"
         raise InputRefused("invalid-request", f"{step} {wants}.", "/reason")
-    if instruction is not None and re.match(REFERENCE, instruction) is None:
-        detail = "instruction is a reference of 1 to 64 letters, digits and . _ : / # -, like DSR-2026/117."
-        raise InputRefused("invalid-request", detail, "/instruction")
+    if instruction is not None and not forms.REFERENCE.fits(instruction):
+        raise InputRefused("invalid-request", f"instruction is {forms.REFERENCE.expected}.", "/instruction")
     return Taken(step, after or state, by, reason, instruction)
 
 

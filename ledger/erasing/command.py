@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -20,10 +19,11 @@ import msgspec
 from ledger.administration import Who, actor_here
 from ledger.commands.acting import AS
 from ledger.commands.locate import DATA, at_site
+from ledger.commands.options import read_options
 from ledger.commands.visitor_option import VISITOR_FILE, read_account, read_visitor
+from ledger.core import forms
 from ledger.core.errors import ConfigInvalid, InputRefused
 from ledger.core.event import EventId, matches
-from ledger.core.subject_request import REFERENCE
 from ledger.erasing.messages import ErasureInput, ErasureLift, ErasureStatus, Level, Reason
 from ledger.service import Service
 from ledger.site import Site
@@ -35,8 +35,8 @@ _ERASURE = click.argument("erasure", metavar="ID")
 
 
 def _reference(context: click.Context, parameter: click.Parameter, text: str) -> str:
-    if re.match(REFERENCE, text) is None:
-        raise click.BadParameter("a reference of 1 to 64 letters, digits and . _ : / # -, like DSR-2026/117")
+    if not forms.REFERENCE.fits(text):
+        raise click.BadParameter(forms.REFERENCE.expected)
     return text
 
 
@@ -92,10 +92,7 @@ def order(
     name = read_account(visitor_file) if is_account else read_visitor(visitor_file)
     named = {"account" if is_account else "visitor": name}
     members = {"reason": reason, "instruction": instruction, "evidence": evidence, "level": level, "id": erasure}
-    try:
-        asked = msgspec.convert({**members, **named, "holdFor": hold_for}, ErasureInput)
-    except msgspec.ValidationError as error:
-        raise ConfigInvalid(str(error)) from error
+    asked = read_options({**members, **named, "holdFor": hold_for}, ErasureInput)
 
     async def work(service: Service, found: Site) -> ErasureStatus:
         status = await service.erasures.order(found, asked, _who(actor))
@@ -134,7 +131,7 @@ def lift(
 ) -> None:
     """End a restriction."""
     _check_id(erasure)
-    asked = ErasureLift(instruction, evidence)
+    asked = read_options({"instruction": instruction, "evidence": evidence}, ErasureLift)
     _tell(_run(data, site, lambda service, found: service.erasures.lift(found, erasure, asked, _who(actor))), as_json)
 
 

@@ -12,6 +12,7 @@ import msgspec
 from aiohttp import web
 from multidict import MultiMapping
 
+from ledger.core import forms
 from ledger.core.encoding import decode_decimal
 from ledger.core.errors import InputRefused, Malformed
 from ledger.core.event import (
@@ -59,7 +60,7 @@ def visitor(request: web.Request) -> str:
     if sent is None:
         raise InputRefused("visitor-missing", f"Send the visitor id in the header {VISITOR}.")
     if not matches(VisitorId, sent):
-        raise InputRefused("invalid-header", f"{VISITOR} is 22 to 64 letters, digits, - or _.")
+        raise InputRefused("invalid-header", f"{VISITOR} is {forms.VISITOR.expected}.")
     return sent
 
 
@@ -114,7 +115,7 @@ def version(parameters: MultiMapping[str], name: str) -> str | None:
     """A version of the policy."""
     text = parameters.get(name)
     if text is not None and not matches(Version, text):
-        raise InputRefused("invalid-parameter", f"{name} is a version: 1 to 32 letters, digits, dots or hyphens.")
+        raise InputRefused("invalid-parameter", f"{name} is {forms.VERSION.expected}.")
     return text
 
 
@@ -122,7 +123,7 @@ def region(parameters: MultiMapping[str]) -> str | None:
     """An ISO 3166-1 or -2 code."""
     text = parameters.get("region")
     if text is not None and not matches(Region, text):
-        raise InputRefused("invalid-parameter", "region is an ISO 3166 code like KZ or US-CA.")
+        raise InputRefused("invalid-parameter", f"region is {forms.REGION.expected}.")
     return text
 
 
@@ -144,7 +145,7 @@ def language(parameters: MultiMapping[str]) -> str | None:
     """A tag of BCP 47."""
     text = parameters.get("language")
     if text is not None and not matches(Language, text):
-        raise InputRefused("invalid-parameter", "language is a tag of BCP 47, like en or kk.")
+        raise InputRefused("invalid-parameter", f"language is {forms.LANGUAGE.expected}.")
     return text
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, BinaryIO, get_args
 
 import click
 import msgspec
@@ -14,8 +13,11 @@ from ledger import config
 from ledger.administration import Who
 from ledger.commands.acting import acting_options
 from ledger.commands.locate import DATA, at_site
+from ledger.commands.options import read_options
+from ledger.commands.visitor_option import read_account, read_visitor
+from ledger.core import forms
 from ledger.core.errors import InputRefused
-from ledger.core.event import EventId, convert, matches
+from ledger.core.event import EventId, matches
 from ledger.core.subject_request import Delay, Kind, Refusal, State, allowed
 from ledger.requests.messages import ErasureLevel, RequestList, RequestRegistration, RequestStatus, RequestStepInput
 from ledger.requests.register import Requests
@@ -82,8 +84,12 @@ def show(site_name: str, request_id: str, as_json: bool, data: Path) -> None:
 @request_command.command("register")
 @SITE
 @click.option("--kind", type=click.Choice(get_args(Kind)), required=True)
-@click.option("--visitor-stdin", is_flag=True, help="Read the visitor id from standard input: never an argument.")
-@click.option("--account-stdin", is_flag=True, help="Read the account from standard input instead.")
+@click.option(
+    "--visitor-file",
+    type=click.File("rb"),
+    help="File that holds the visitor's id; - is standard input, and asks where that is a terminal. Left out: nobody.",
+)
+@click.option("--account", "is_account", is_flag=True, help="What is read is an account's name, not a visitor's id.")
 @click.option("--contact", help="Where the controller finds how to reach the person: a reference like DSR-2026/117.")
 @click.option("--region", help="ISO 3166: whose law counts. Unknown: the strictest deadline of the document.")
 @click.option("--received", help="When it came, RFC 3339; now if left out.")
@@ -94,8 +100,8 @@ def show(site_name: str, request_id: str, as_json: bool, data: Path) -> None:
 def register(
     site_name: str,
     kind: Kind,
-    visitor_stdin: bool,
-    account_stdin: bool,
+    visitor_file: BinaryIO | None,
+    is_account: bool,
     contact: str | None,
     region: str | None,
     received: str | None,
@@ -105,13 +111,14 @@ def register(
     who: Who,
 ) -> None:
     """Enter a request that came by letter, or otherwise than from the browser."""
-    if visitor_stdin and account_stdin:
-        raise click.UsageError("a request is of a visitor or of an account")
+    if is_account and visitor_file is None:
+        raise click.UsageError("--account goes with --visitor-file: what is read there is an account's name")
     told: dict[str, Any] = {"kind": kind, "identified": identified}
     told |= {"contact": contact, "region": region, "receivedAt": received}
-    if visitor_stdin or account_stdin:
-        told["visitor" if visitor_stdin else "account"] = sys.stdin.readline().strip()
-    asked = _convert({name: value for name, value in told.items() if value is not None}, RequestRegistration)
+    if visitor_file is not None:
+        read = read_account if is_account else read_visitor
+        told["account" if is_account else "visitor"] = read(visitor_file)
+    asked = read_options(told, RequestRegistration, {"receivedAt": "--received"})
 
     async def work(requests: Requests, site: Site) -> RequestStatus:
         entered, is_new = await requests.register(site, asked, who)
@@ -198,7 +205,7 @@ def refuse(site_name: str, request_id: str, reason: str, as_json: bool, data: Pa
 
 
 def _take(data: Path, site_name: str, request_id: str, told: dict[str, str], who: Who, *, as_json: bool) -> None:
-    asked = _convert(told, RequestStepInput)
+    asked = read_options(told, RequestStepInput)
 
     async def work(requests: Requests, site: Site) -> RequestStatus:
         return await requests.take(site, _id(request_id), asked, who)
@@ -208,23 +215,14 @@ def _take(data: Path, site_name: str, request_id: str, told: dict[str, str], who
 
 def _instructed(who: Who) -> str:
     if who.instruction is None:
-        raise click.UsageError(
-            "--instruction is needed: the reference of the controller's instruction, like DSR-2026/117"
-        )
+        raise click.UsageError(f"--instruction is needed, the controller's: {forms.REFERENCE.expected}")
     return who.instruction
 
 
 def _id(request_id: str) -> str:
     if not matches(EventId, request_id):
-        raise click.UsageError("ID is a UUID in lower case, as `list` shows it")
+        raise click.UsageError(f"ID is {forms.UUID.expected}: `list` shows them")
     return request_id
-
-
-def _convert(told: dict[str, Any], kind: Any) -> Any:
-    try:
-        return convert(told, kind)
-    except InputRefused as error:
-        raise click.UsageError(f"{(error.pointer or '').lstrip('/') or 'the request'}: {error.detail}") from error
 
 
 def _run(data: Path, site_name: str, work: Callable[[Requests, Site], Awaitable[Any]]) -> Any:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import Meta
-
+from ledger.core import forms
 from ledger.core.event import AccountId, AnyTime, EventId, Language, Region, VisitorId
 from ledger.core.subject_request import Kind, OperatorStep, Party, Reason, Reference, State, Step
 from ledger.messages import Input, Message
 
-KeyText = Annotated[str, Meta(pattern=r"^[A-Za-z0-9+/]{43}=\Z")]
-SignatureText = Annotated[str, Meta(pattern=r"^[A-Za-z0-9+/]{86}==\Z")]
-NonceText = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{75,128}\Z")]
+KeyText = Annotated[str, forms.KEY.meta]
+SignatureText = Annotated[str, forms.SIGNATURE.meta]
+NonceText = Annotated[str, forms.NONCE.meta]
 ErasureLevel = Literal["erase", "hold", "restrict"]
 
 

@@ -19,9 +19,11 @@ from ledger import config
 from ledger.administration import Administration, Who
 from ledger.core.admin_act import ActWord, Role
 from ledger.core.deadlines import Due, Period, Term, due, may_hold_gdpr, parse_offset, parse_period
+from ledger.core.duration import DAY_MS
 from ledger.core.encoding import encode_time
 from ledger.core.errors import InputRefused, NotFound, Unavailable
 from ledger.core.event import parse_time
+from ledger.core.regions import is_region
 from ledger.core.subject_request import (
     ANSWERS,
     Details,
@@ -94,6 +96,12 @@ class Requests:
         received = now if asked.received_at is None else parse_time(asked.received_at, "/receivedAt")
         if received > now:
             raise InputRefused("invalid-request", "A request was not received in the future.", "/receivedAt")
+        if received < now - config.REQUEST_RECEIVED_MAX_DAYS * DAY_MS:
+            detail = f"A request is entered within {config.REQUEST_RECEIVED_MAX_DAYS} days of the day it was received."
+            raise InputRefused("invalid-request", detail, "/receivedAt")
+        if asked.region is not None and not is_region(asked.region):
+            detail = f"{asked.region} is no country of ISO 3166: leave it out, and the strictest deadline counts."
+            raise InputRefused("invalid-request", detail, "/region")
         request_id = asked.id or new_request_id()
         known = None if asked.id is None else await store.one(self.pool, site.site_id, request_id)
         if known is not None:

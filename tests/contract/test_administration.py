@@ -47,7 +47,11 @@ async def test_publishing_over_http_is_on_record_before_it_is_done(api: Api, cli
     before = len(await recorded(api.settings, OTHER_SITE, "policy"))
     assert (await client.call("PUT", f"{PATH}/policy", key=key, json=document)).status == 200, "it is published already"
     document["policy"]["version"] = f"v-{secrets.token_hex(6)}"
-    for headers in ({"Consent-Instruction-Flag": "because"}, {"Consent-Instruction": "x" * 513}):
+    for headers in (
+        {"Consent-Instruction-Flag": "because"},
+        {"Consent-Instruction": "x" * 513},
+        {"Consent-Instruction": "7\u202e8"},
+    ):
         refused = await client.call("PUT", f"{PATH}/policy", key=key, json=document, headers=headers)
         assert (refused.status, refused.json["type"].rpartition(":")[2]) == (400, "invalid-parameter")
     document["origins"] = ["nowhere"]
@@ -72,6 +76,8 @@ async def test_uploads_and_reviews_are_on_record(api: Api, client: Client) -> No
     assert uploads == [told]
     answer = await client.call("POST", f"{path}/cookies:review", key=key, json={"by": "counsel"})
     assert answer.status in (200, 201), answer.body
+    deceiving = await client.call("POST", f"{path}/cookies:review", key=key, json={"by": "counsel\u0085"})
+    assert (deceiving.status, deceiving.json["pointer"]) == (422, "/by")
     assert any(act.details["label"] == "counsel" for act in await recorded(api.settings, SITE, "cookies.reviewed"))
 
 

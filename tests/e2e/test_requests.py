@@ -315,6 +315,8 @@ async def test_a_letter_is_registered_identified_and_refused(office: Office) -> 
         RequestRegistration("access", visitor="v" * 22, account="a"),
         RequestRegistration("access", identified=True),
         RequestRegistration("access", received_at="2999-01-01T00:00:00Z"),
+        RequestRegistration("access", received_at="0001-01-01T00:00:00Z"),
+        RequestRegistration("access", region="QQ"),
     ):
         with pytest.raises(InputRefused) as invalid:
             await office.requests.register(office.site, wrong, OPERATOR)

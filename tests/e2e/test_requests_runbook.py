@@ -30,7 +30,7 @@ async def test_the_page_is_followed(settings: Settings, monkeypatch: pytest.Monk
         assert program == "consent-ledger"
         asked = words[1]
         filled = [{"SITE": site, "ID": entered[of[asked]] if asked in of else ""}.get(word, word) for word in words]
-        stdin = "v" * 22 if "--visitor-stdin" in words else ""
+        stdin = "v" * 22 if "--visitor-file" in words else ""
         done.append(await command(settings, *filled, answer=stdin))
         assert done[-1].exit_code == 0, f"{line}: {done[-1].output}"
         if asked == "register":
