@@ -13,6 +13,7 @@ import asyncpg
 import click
 
 from ledger import __version__
+from ledger.commands.could_not_run import of_the_system
 from ledger.core.errors import LedgerError
 
 COMMANDS: Mapping[str, str] = {
@@ -73,7 +74,9 @@ class Group(click.Group):
             raise Failure(str(error)) from error
         except BrokenPipeError:  # whoever read what is printed has enough of it: click ends without a word
             raise
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except OSError as error:
+            raise Failure(of_the_system(error)) from error
+        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise Failure(f"{type(error).__name__}: {error}") from error
 
 

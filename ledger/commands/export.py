@@ -18,6 +18,7 @@ from ledger import tar
 from ledger.administration import Act, Administration, Who, open_administration
 from ledger.commands.acting import acting_options
 from ledger.commands.locate import DATA, find_settings
+from ledger.commands.options import FiniteRange
 from ledger.config import ERASURE_IDLE_SECONDS, EXPORT_WAIT_SECONDS, READ_TIMEOUT_SECONDS, Settings
 from ledger.core.admin_act import site_of
 from ledger.core.errors import ConfigInvalid, NotFound
@@ -179,7 +180,7 @@ def _packed(write: Callable[[Path], T], target: Path, *, whole: bool = False) ->
 @click.option(
     "--wait",
     "wait_seconds",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     default=EXPORT_WAIT_SECONDS,
     show_default=True,
     metavar="SECONDS",

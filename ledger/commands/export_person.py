@@ -78,6 +78,8 @@ async def _export(
         site = await service.site(site_name)
         found = await person.look_up(service, site, visitor)
         await service.administration.record(site.site, act)
+        if not (await service.history(site, visitor, None, 1)).events:
+            click.echo(f"nothing is on record under this id at {site_name}: is it the right one?", err=True)
         pieces = person_page.pieces(found, language) if form == "html" else person.written(found)
         async for piece in pieces:
             file.write(piece)

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+import click
 import msgspec
 
 from ledger.core.errors import ConfigInvalid, InputRefused, LedgerError
 from ledger.core.event import AnyTime, convert, parse_time
 
 Value = TypeVar("Value")
+
+
+class FiniteRange(click.FloatRange):
+    """A number within bounds; `nan` and `inf` are none, and would pass for one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number", param, ctx)
+        return number
 
 
 def read(option: str, parse: Callable[[], Value]) -> Value:

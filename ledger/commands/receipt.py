@@ -138,7 +138,7 @@ def _ingest_key(text: str) -> bytes:
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write here; else to the screen.")
 @click.option(
     "--wait",
-    type=click.FloatRange(0, 3600),
+    type=options.FiniteRange(0, 3600),
     default=10.0,
     show_default=True,
     metavar="SECONDS",

@@ -8,12 +8,13 @@ from pathlib import Path
 import click
 
 from ledger.commands.locate import DATA
+from ledger.commands.options import FiniteRange
 
 
 @click.command("simulate")
 @click.argument("site_name", metavar="SITE")
 @click.option("--visitors", type=click.IntRange(1, 10_000_000), default=1_000, show_default=True)
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Go on for so long instead.")
+@click.option("--minutes", type=FiniteRange(min=0, min_open=True), help="Go on for so long instead.")
 @click.option("--concurrency", type=click.IntRange(1, 1_000), default=16, show_default=True)
 @click.option("--seed", type=int, default=1, show_default=True, help="Fixes who does what.")
 @DATA

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import msgspec
 
-from ledger.config import Settings
+from ledger.config import VARIABLES, Settings
 from ledger.core.encoding import decode_base64, encode_base64
 from ledger.core.errors import ConfigInvalid
 from ledger.credentials import CREDENTIALS_NAME, SiteKeys
@@ -30,6 +30,7 @@ from ledger.embedded.postgres import SUPERUSER, Postgres, database_url
 
 DATABASE = "ledger"
 SERVICE_LOGIN = "ledger_app"
+_HEEDED = frozenset({"LEDGER_BACKUP_DIR", "LEDGER_BACKUP_KEEP"})
 _MASTER_SECRET_BYTES = 32
 _PASSWORD_BYTES = 24
 
@@ -46,6 +47,8 @@ class Installation(msgspec.Struct, frozen=True):
     next_master_secret: str = ""
     postgres_port: int = 0
     nats_port: int = 0
+    backup_dir: str = ""
+    backup_keep: str = ""
     sites: dict[str, SiteKeys] = msgspec.field(default_factory=dict)
 
 
@@ -164,8 +167,10 @@ class DataDirectory:
     def settings(self) -> Settings:
         """What commands need to reach the ledger while `up` runs here; `ConfigInvalid` where no `up` ever ran.
         The environment says where its backups are, for they are not to lie in the directory that they are of, and for
-        how long they are kept."""
+        how long they are kept; where it says neither, that of the `up` that ran here last."""
         installation = self._made()
+        told = backups_told()
+        backup_dir, backup_keep = told if any(told) else (installation.backup_dir, installation.backup_keep)
         return Settings(
             database_url=database_url(
                 SERVICE_LOGIN, installation.service_password, installation.postgres_port, DATABASE
@@ -177,8 +182,8 @@ class DataDirectory:
             next_master_secret=decode_base64(installation.next_master_secret),
             origin_prefix=installation.origin_prefix,
             witness_policy=self.witnesses if self.witnesses.exists() else None,
-            backup_dir=Path(backups).absolute() if (backups := os.environ.get("LEDGER_BACKUP_DIR")) else None,
-            backup_keep=os.environ.get("LEDGER_BACKUP_KEEP", ""),
+            backup_dir=Path(backup_dir) if backup_dir else None,
+            backup_keep=backup_keep,
         )
 
     def postgres_server(self, installation: Installation) -> Postgres:
@@ -204,6 +209,17 @@ class DataDirectory:
         if not self.has_installation():
             raise ConfigInvalid(f"no ledger in {self.path}: start one with `consent-ledger up`, or pass --data DIR")
         return self.installation()
+
+
+def backups_told() -> tuple[str, str]:
+    """Where the environment says that backups are, and for how long they are kept; empty where it does not."""
+    backups = os.environ.get("LEDGER_BACKUP_DIR")
+    return str(Path(backups).absolute()) if backups else "", os.environ.get("LEDGER_BACKUP_KEEP", "")
+
+
+def unheeded() -> list[str]:
+    """The variables of the environment that an `up` does not heed: its settings are its own."""
+    return [each.name for each in VARIABLES if os.environ.get(each.name) and each.name not in _HEEDED]
 
 
 def _write_secret(path: Path, value: msgspec.Struct) -> None:

@@ -22,7 +22,7 @@ from ledger.core.errors import ConfigInvalid
 from ledger.credentials import Credentials, write_credentials
 from ledger.embedded.child import Child
 from ledger.embedded.found import found_examples, prepare_database
-from ledger.embedded.installation import DataDirectory, Installation
+from ledger.embedded.installation import DataDirectory, Installation, backups_told, unheeded
 from ledger.embedded.ports import HOST, free_port, is_free
 from ledger.embedded.records import end_orphans
 from ledger.embedded.screen import Screen
@@ -97,7 +97,9 @@ class Tree:
             screen.note(f"{name} of an earlier run was still there and has been ended")
         if self._port and not is_free(self._port):
             raise ConfigInvalid(f"port {self._port} of {HOST} is in use: stop what uses it, or choose one with --port")
-        installation = self._keep_ports(installation)
+        for name in unheeded():
+            screen.note(f"{name} is set, and not heeded: an `up` has settings of its own (`serve` takes it)")
+        installation = self._keep_told(installation)
         nats = self._directory.nats_server(installation)
         postgres = self._directory.postgres_server(installation)
         await self._start("NATS", nats)
@@ -159,10 +161,14 @@ class Tree:
             except (ConfigInvalid, OSError) as error:
                 self._screen.note(f"{name} does not start: {error}")
 
-    def _keep_ports(self, installation: Installation) -> Installation:
-        """The ports of the last run where they are free, so that URLs stay valid."""
+    def _keep_told(self, installation: Installation) -> Installation:
+        """The ports of the last run where they are free, so that URLs stay valid; and where backups are, for commands
+        that have no word of it in their own environment."""
+        backup_dir, backup_keep = backups_told()
         kept = msgspec.structs.replace(
             installation,
+            backup_dir=backup_dir,
+            backup_keep=backup_keep,
             postgres_port=free_port(installation.postgres_port),
             nats_port=free_port(installation.nats_port),
         )

@@ -19,7 +19,7 @@ import msgspec
 from ledger.administration import Who, actor_here
 from ledger.commands.acting import AS
 from ledger.commands.locate import DATA, at_site
-from ledger.commands.options import read_options
+from ledger.commands.options import FiniteRange, read_options
 from ledger.commands.visitor_option import VISITOR_FILE, read_account, read_visitor
 from ledger.core import forms
 from ledger.core.errors import ConfigInvalid, InputRefused
@@ -68,7 +68,7 @@ def erase_command() -> None:
 @click.option("--hold-for", metavar="PERIOD", help="With the level hold, like P3Y.")
 @click.option("--account", "is_account", is_flag=True, help="What is read is an account's name, not a visitor's id.")
 @click.option("--id", "erasure", metavar="ID", help="A UUID: the order is made once under it.")
-@click.option("--wait", "wait_seconds", type=click.FloatRange(min=0), default=0.0, help="Seconds, until it is done.")
+@click.option("--wait", "wait_seconds", type=FiniteRange(min=0), default=0.0, help="Seconds, until it is done.")
 @VISITOR_FILE
 @AS
 @_JSON

@@ -13,7 +13,7 @@ import click
 import msgspec
 
 from ledger.commands.could_not_run import or_could_not_run
-from ledger.commands.options import read_log_id
+from ledger.commands.options import FiniteRange, read_log_id
 from ledger.config import MONITOR_INTERVAL_SECONDS, MONITOR_MAX_AGE_SECONDS, MONITOR_URLS_MAX
 from ledger.core.errors import ConfigInvalid
 from ledger.core.note import TYPE_COSIGNATURE, TYPE_ED25519, parse_vkey
@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 @click.option("--once", is_flag=True, help="Look once, report, and end.")
 @click.option(
     "--interval",
-    type=click.FloatRange(0.1, 86_400),
+    type=FiniteRange(0.1, 86_400),
     default=MONITOR_INTERVAL_SECONDS,
     show_default=True,
     help="Seconds from one look to the next.",

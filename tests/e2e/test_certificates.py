@@ -265,6 +265,8 @@ async def test_the_commands_do_what_the_server_does(shop: Shop, settings: Settin
     assert (export["visitor"], len(export["events"])) == (visitor, 1)
     assert "proof" in export["events"][0]["receipt"]
     assert (tmp_path / "person.json").stat().st_mode & 0o777 == 0o600
+    nobody = await run("export-person", site, "-", fed=new_visitor())
+    assert (nobody.exit_code, "nothing is on record under this id" in nobody.stderr) == (0, True)
     page = await run("export-person", site, "-", "--format", "html", "--language", "kk", fed=visitor)
     assert '<html lang="kk">' in page.stdout
     assert (await run("export-person", site, str(tmp_path / "person.json"), fed=visitor)).exit_code == 2

@@ -26,10 +26,12 @@ from ledger.core.errors import ConfigInvalid
 from ledger.embedded import accounts, binaries, records
 from ledger.embedded import postgres as embedded_postgres
 from ledger.embedded.child import Child, Step
-from ledger.embedded.installation import DataDirectory
+from ledger.embedded.installation import DataDirectory, unheeded
 from ledger.embedded.nats import Nats
 from ledger.embedded.ports import free_port, is_free
 from ledger.embedded.postgres import Postgres
+from ledger.embedded.screen import Screen
+from ledger.embedded.up import Tree
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 STUBBORN = [
@@ -176,10 +178,33 @@ def test_the_worker_of_an_up_keeps_current_what_lies_beside_backups(
 ) -> None:
     directory = DataDirectory(closed)
     directory.installation()
-    monkeypatch.delenv("LEDGER_BACKUP_DIR", raising=False)
+    for name in ("LEDGER_BACKUP_DIR", "LEDGER_BACKUP_KEEP"):
+        monkeypatch.delenv(name, raising=False)
     assert directory.settings().backup_dir is None
     monkeypatch.setenv("LEDGER_BACKUP_DIR", str(tmp_path))
     assert directory.settings().environment()["LEDGER_BACKUP_DIR"] == str(tmp_path)
+
+
+def test_a_command_without_word_of_backups_has_that_of_the_up_that_ran_last(
+    closed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = DataDirectory(closed)
+    up = Tree(directory, 0, Screen())
+    monkeypatch.setenv("LEDGER_BACKUP_DIR", str(tmp_path))
+    monkeypatch.setenv("LEDGER_BACKUP_KEEP", "35d")
+    up._keep_told(directory.installation())
+    monkeypatch.delenv("LEDGER_BACKUP_DIR")
+    monkeypatch.delenv("LEDGER_BACKUP_KEEP")
+    assert (directory.settings().backup_dir, directory.settings().backup_keep) == (tmp_path, "35d")
+    up._keep_told(directory.installation())
+    assert (directory.settings().backup_dir, directory.settings().backup_keep) == (None, "")
+
+
+def test_an_up_tells_which_variables_it_does_not_heed(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = unheeded()
+    monkeypatch.setenv("LEDGER_ERASURE_BATCH_SECONDS", "60")
+    monkeypatch.setenv("LEDGER_BACKUP_KEEP", "35d")
+    assert set(unheeded()) - set(before) == {"LEDGER_ERASURE_BATCH_SECONDS"}
 
 
 def test_a_machine_without_binaries_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -200,6 +200,9 @@ async def test_keys_that_were_swapped_altered_or_are_under_another_secret_are_to
         with pytest.raises(ConfigInvalid):
             await read_vault(superuser, site_id, [master])
         await transaction.rollback()
-    told = [finding async for finding in examine(settings) if finding.what.endswith("data keys")]
+    everything = [finding async for finding in examine(settings)]
+    version = (await superuser.fetchval("show server_version")).split()[0]
+    assert everything[0].detail == f"PostgreSQL {version} answers"
+    told = [finding for finding in everything if finding.what.endswith("data keys")]
     assert {finding.verdict for finding in told} == {Verdict.GOOD}
     assert "under version 1" in told[0].detail

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import click
 import msgspec
 import pytest
 from msgspec import inspect
 
 import ledger.erasing.messages
 import ledger.requests.messages  # noqa: F401 - their messages are among the Inputs
-from ledger.commands.options import read_options
+from ledger.commands.could_not_run import of_the_system
+from ledger.commands.options import FiniteRange, read_options
 from ledger.core.errors import ConfigInvalid, InputRefused
 from ledger.core.event import EventInput, convert
 from ledger.core.forms import is_plain, said
@@ -100,3 +103,17 @@ def test_what_is_no_matter_of_form_is_told_as_it_is() -> None:
 def test_a_text_that_is_shown_holds_nothing_that_steers_or_hides(hidden: str) -> None:
     assert is_plain("Әлия, DPO \u2013 №7 🙂")
     assert not is_plain(f"DPO{hidden}")
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-1"])
+def test_a_number_of_seconds_is_a_number(number: str) -> None:
+    with pytest.raises(click.BadParameter):
+        FiniteRange(min=0).convert(number, None, None)
+    assert FiniteRange(min=0).convert("1.5", None, None) == 1.5
+
+
+def test_what_the_system_refuses_is_told_by_the_file(tmp_path: Path) -> None:
+    with pytest.raises(OSError) as refused:
+        (tmp_path / "none" / "file").open("wb")
+    assert of_the_system(refused.value) == f"{tmp_path}/none/file: No such file or directory"
+    assert of_the_system(TimeoutError("too late")) == "TimeoutError: too late"
