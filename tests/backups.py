@@ -57,6 +57,12 @@ class Story(NamedTuple):
     living: list[str]
     later: str
     """Who came after the backup."""
+    fleeting: str
+    """Who came after it, and was erased before the end: no stream has the event any more."""
+    last: str
+    """Who refused after that."""
+    hole: int
+    """The seq of what is gone from the stream."""
     signed: Checkpoint
 
     @property
@@ -141,31 +147,35 @@ async def tell(directory: Path) -> Story:
         assert status == 0, told
         (backup,) = (directory / "backups").glob("*.backup")
         size = await connection.fetchval(size_of, site.site)
-        later = new_visitor()
+        later, fleeting, last = (new_visitor() for _ in range(3))
+        bus = await Bus.connect(broker.url)
+
+        async def published(seq: int) -> bool:
+            info = await bus.stream_info(names(site.site).stream, names(site.site).tombstones)
+            return info is not None and info.state.last_seq >= seq
+
         assert (await browser.post(grant(visitor=later))).status == 201
-        await erase(browser, visitors[:ERASED])
+        hole: int = (await browser.post(grant(visitor=fleeting))).json["seq"]
+        await until(lambda: published(hole))
+        await erase(browser, [*visitors[:ERASED], fleeting])
 
         async def gone() -> bool:
             lines = list(Journal(directory / "backups" / "erasures", ErasureLine).read())
             named = [seq for line in lines for seq, _ in line.positions()]
-            return len(named) == ERASED + 2
+            return len(named) == ERASED + 2 + 1
 
         await until(gone)
+        assert (await browser.post(refusal(visitor=last, policyVersion="1.0"))).status == 201
         now: int = await connection.fetchval(size_of, site.site)
         signed = await covered(browser, site, now)
 
-        bus = await Bus.connect(broker.url)
-
-        async def published() -> bool:
-            info = await bus.stream_info(names(site.site).stream, names(site.site).tombstones)
-            return info is not None and info.state.last_seq == now - 1
-
-        await until(published)
+        await until(lambda: published(now - 1))
+        assert await bus.message(names(site.site).stream, hole) is None
         await bus.close()
     await connection.close()
     return Story(
         directory, postgres, broker, settings, site, backup, size, visitors[:ERASED], refused, visitors[ERASED:],
-        later, signed,
+        later, fleeting, last, hole, signed,
     )  # fmt: skip
 
 

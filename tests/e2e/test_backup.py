@@ -32,16 +32,20 @@ from ledger.backup.orders import take_up_again
 from ledger.backup.settle import Options, Settling
 from ledger.backup.stream import Damaged
 from ledger.backup.take import INSTALLATION
+from ledger.bus import Bus
+from ledger.checkpointer.records import BUCKET
 from ledger.core.admin_act import admin_log_of, is_admin_log
 from ledger.core.encoding import encode_base64
 from ledger.core.entry import decode, encode, encode_seqs
 from ledger.core.errors import ConfigInvalid, SealBroken
 from ledger.core.merkle import leaf_hash
 from ledger.core.sealing import KeyName, wrap
+from ledger.core.stream import names
 from ledger.credentials import SiteKeys
 from ledger.embedded.installation import DataDirectory
 from ledger.vault import read_vault
-from tests.backups import ERASED, Story, command, piped, quiet, tell, verified
+from tests.backups import ERASED, Story, command, covered, piped, quiet, tell, verified
+from tests.fault.streams import Broker
 from tests.harness import Browser, Process, grant
 
 
@@ -80,6 +84,10 @@ async def check_people(browser: Browser, story: Story, *, later: bool) -> None:
         assert (await browser.call("GET", "history", consent_visitor=visitor, secret=True)).json != {}
     reply = await browser.consent(story.later)
     assert (reply.json["decisions"]["analytics"]["reason"] == "granted") is later, reply
+    reply = await browser.consent(story.last)
+    assert (reply.json["decisions"]["analytics"]["reason"] == "refused") is later, reply
+    reply = await browser.consent(story.fleeting)
+    assert reply.status == 410 or reply.json["decisions"]["analytics"]["decision"] == "denied", reply
 
 
 async def forged_line(line: ErasureLine, admin_url: str, story: Story) -> ErasureLine:
@@ -101,7 +109,10 @@ async def test_with_the_stream_the_log_is_what_it_was_and_the_ten_are_gone(story
     settings, admin_url = await story.machine("with_stream", nats=True)
     told = await story.restore(settings, admin_url)
     assert any("entries from after the backup are back" in line for line in told), told
-    assert len(await open_of(admin_url, story)) == 20 + 2 - ERASED - 2 + 1
+    seqs = await open_of(admin_url, story)
+    assert len(seqs) == 20 + 2 - ERASED - 2 + 2
+    assert story.hole not in seqs
+    assert seqs[-1] > story.hole, "what came after it is there all the same"
     async with Process(settings, story.directory) as server, aiohttp.ClientSession() as session:
         browser = Browser(session, server.url, story.site)
         await check_people(browser, story, later=True)
@@ -140,6 +151,48 @@ async def test_without_nats_the_journal_forgets_them_again(story: Story) -> None
     assert report["verdict"] == "sound", report
 
 
+async def test_what_cannot_be_taken_over_a_hole_is_given_up_with_a_word_and_the_rest_is_served(
+    story: Story, tmp_path: Path
+) -> None:
+    """First a log that was signed beyond the hole, then one that was not: NATS has lost its record of that."""
+    beside, broker = tmp_path / "beside", Broker(tmp_path / "nats")
+    shutil.copytree(story.beside, beside)
+    (beside / "erasures").write_bytes(b"")
+    await story.broker.stop()
+    shutil.copytree(story.broker.store, broker.store)
+    await story.broker.start()
+    await broker.start()
+    bus = await Bus.connect(broker.url)
+    try:
+        for name, status in (("hole_signed", 503), ("hole_unsigned", 201)):
+            settings, admin_url = await story.machine(name, nats=True)
+            settings = replace(settings, nats_url=broker.url)
+            with pytest.raises(ConfigInvalid, match=r"nothing here has them all.*newest `erasures`"):
+                await story.restore(settings, admin_url, beside=beside)
+            told = await story.restore(settings, admin_url, accept_loss=True, beside=beside)
+            assert told[-1] == "the ledger may be served again"
+            assert any("which held more, is deleted" in line for line in told) is (status == 201)
+            assert any("can be read and not be continued" in line for line in told) is (status == 503)
+            server = Process(settings, tmp_path)
+            await server.launch()
+            async with aiohttp.ClientSession() as session:
+                browser = Browser(session, server.url, story.site)
+                reply = await browser.consent(story.living[0])
+                assert reply.json["decisions"]["analytics"]["decision"] == "granted", reply
+                reply = await browser.post(grant())
+                assert reply.status == status, reply
+                if status == 201:
+                    await covered(browser, story.site, reply.json["seq"] + 1)
+                    assert await bus.message(names(story.site.site).stream, story.hole) is not None, "built again"
+                else:
+                    assert "fewer entries than were signed" in reply.json["detail"]
+            await server.stop()
+            await bus.delete_stream(f"KV_{BUCKET}")
+    finally:
+        await bus.close()
+        await broker.stop()
+
+
 async def test_without_the_journal_either_who_was_erased_waits_for_it_again(story: Story, tmp_path: Path) -> None:
     settings, admin_url = await story.machine("without_journal", nats=False)
     beside = tmp_path / "beside"
@@ -166,7 +219,7 @@ async def test_without_the_journal_either_who_was_erased_waits_for_it_again(stor
         "select bool_and(revoked_at is not null) from ledger.api_key where class = 'secret'"
     )
     await connection.close()
-    assert (waiting, lost) == (ERASED, 0)
+    assert (waiting, lost) == (ERASED + 1, 0)
     assert (closed, revoked) == (1, True), "what was closed and revoked since stays so"
 
 
