@@ -277,6 +277,11 @@ class Settling:
                 )
             if row.origin in self._shorter - self._lost:
                 await self._give_up(row)
+        if self._shorter:
+            self._tell(
+                f"`orders` in {self._options.beside} tells of more than there is now: move it away, or the worker and "
+                "`backup` leave it and `keyring` as they are"
+            )
 
     def _judge_place(self, row: SiteRow, name: str, said: Disagrees | Ahead) -> None:
         """What only a witness knows comes to light here, after the loss was accepted: it may be read, and no more."""

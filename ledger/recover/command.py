@@ -41,6 +41,10 @@ _SIGNED = (
     "This log cannot go on, for its key would vouch for two histories: bring the entries back, or begin the log anew "
     "under another prefix (deploy/runbooks/older-copy.md)"
 )
+_HOLE = """\
+What is missing is that entry alone, which holds nothing of a person. A newer copy of PostgreSQL has it, and so has
+`erasures` beside the backups, if the worker kept it when the event was erased: {where}.
+Where neither is left: deploy/runbooks/older-copy.md, steps 3 and 4."""
 _RESTART = """\
 Now restart every server of this ledger: one that saw the lost entries refuses to append until then. Tell each consumer
 of the stream to go back to {site}:{last}, and the site's controller what was lost and when."""
@@ -161,6 +165,10 @@ async def _from_stream(
             click.echo("the stream holds nothing that the ledger lacks")
         if survey.refused is not None:
             click.echo(f"not taken, from entry {survey.end} on: {survey.refused}", err=True)
+            if survey.refused.rule == 2:
+                there = settings.backup_dir
+                where = "set LEDGER_BACKUP_DIR to where it lies" if there is None else f"that in {there} lacks it"
+                click.echo(_HOLE.format(where=where), err=True)
     return 0 if survey.refused is None else 1
 
 

@@ -6,11 +6,14 @@ import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from hashlib import sha256
+from pathlib import Path
 
 import asyncpg
 import pytest
 import pytest_asyncio
 
+from ledger.backup.beside import Beside
+from ledger.config import Settings
 from ledger.core import keys
 from ledger.core.ed25519 import SigningKey
 from ledger.core.encoding import encode_base64
@@ -33,7 +36,9 @@ from tests.fault.forged import (
     with_headers,
 )
 from tests.fault.restored import (
+    SECRET,
     Backup,
+    command,
     contents,
     last_head,
     publish,
@@ -54,7 +59,7 @@ from tests.fault.streams import (
     resumed,
 )
 from tests.fault.writer import Writer
-from tests.founding import Founded, now_ms
+from tests.founding import MASTER, SITE, Founded, now_ms
 
 pytestmark = pytest.mark.usefixtures("quick_relay")
 
@@ -220,7 +225,14 @@ async def test_nothing_is_taken_from_the_first_tombstone_on_whose_erasure_is_mis
 
 
 async def test_a_hole_ends_the_recovery_save_where_the_entry_was_kept_with_the_erasure_that_made_it(
-    pool: asyncpg.Pool, writer: Writer, broker: Broker, database: Database, backup: Backup
+    pool: asyncpg.Pool,
+    founded: Founded,
+    writer: Writer,
+    broker: Broker,
+    database: Database,
+    backup: Backup,
+    settings: Settings,
+    tmp_path: Path,
 ) -> None:
     await writer.events(10)
     await backup.take()
@@ -232,8 +244,15 @@ async def test_a_hole_ends_the_recovery_save_where_the_entry_was_kept_with_the_e
     await publish(pool, broker, writer)
     before = without_content(await contents(database))
     entries: dict[int, bytes] = dict(
-        await pool.fetch("select seq, entry from ledger.entry where seq = any ($1)", [first, last, by])
+        await pool.fetch(
+            "select seq, entry from ledger.entry where site_id = $1 and seq = any ($2)",
+            founded.site_id,
+            [first, last, by],
+        )
     )
+    connection, beside = await asyncpg.connect(database.admin_url), tmp_path / "backups"
+    await Beside(beside, MASTER).update(connection)
+    await connection.close()
     await backup.put_back()
     whole = {seq: [Gone(entries[seq], entries[by])] for seq in (first, last)}
     another = encode(decode(entries[by])._replace(ms=1))
@@ -255,7 +274,12 @@ async def test_a_hole_ends_the_recovery_save_where_the_entry_was_kept_with_the_e
         assert ("is that in `erasures`" in str(survey.refused)) is told
         assert survey.end == first, "what nothing explains does not come back, nor what is behind it"
     mixed = {seq: [Gone(entries[seq], another), *whole[seq]] for seq in whole}
-    assert (await recover(database, broker, gone=mixed)).refused is None
+    assert (await recover(database, broker, gone=mixed, dry_run=True)).refused is None
+    settings = replace(settings, nats_url=broker.url, master_secret=SECRET)
+    done = await command(settings, database, SITE, "--from-stream", "--dry-run")
+    assert (done.exit_code, "set LEDGER_BACKUP_DIR" in done.output) == (1, True), done.output
+    done = await command(replace(settings, backup_dir=beside), database, SITE, "--from-stream")
+    assert done.exit_code == 0, done.output
     after = without_content(await contents(database))
     assert after | {"known": before["known"]} == before
     await publish(pool, broker, writer)
