@@ -233,15 +233,22 @@ def test_the_job_runs_alone_as_nobody_and_mounts_no_more_than_it_needs(name: str
 
 
 @pytest.mark.parametrize("password", ["0123456789" * 4, "12e5", "deadbeef" * 6])
-def test_nats_takes_its_configuration_with_any_password_of_hex_digits(tmp_path: Path, password: str) -> None:
+@pytest.mark.parametrize("sealed", [False, True], ids=["as it is", "with the key's lines"])
+def test_nats_takes_its_configuration_with_any_password_of_hex_digits(
+    tmp_path: Path, password: str, *, sealed: bool
+) -> None:
     text = (DEPLOY / "nats.conf").read_text(encoding="utf-8")
     assert "sync_interval: always" in text
+    if sealed:
+        assert len(re.findall(r"# (?=key:|cipher:)", text)) == 2
+        text = re.sub(r"# (?=key:|cipher:)", "", text)
     config = tmp_path / "nats.conf"
     config.write_text(text.replace("/data", str(tmp_path / "data")), encoding="utf-8")
     given = SERVICES["nats"]["environment"]
     environ = {
         "NATS_USER": given["NATS_USER"],
         "NATS_PASSWORD": REQUIRED.sub(password, given["NATS_PASSWORD"]),
+        **({"NATS_JETSTREAM_KEY": f'"{password}"'} if sealed else {}),
     }
     done = subprocess.run(
         [find_nats(), "-t", "--config", config], env=environ, capture_output=True, check=False, timeout=RUN_SECONDS
