@@ -108,12 +108,14 @@ def backup_command(context: click.Context, to: str | None, keep: str | None, act
 @DATA
 def list_command(directory: Path | None, as_json: bool, data: Path) -> None:
     """The backups of a directory (else LEDGER_BACKUP_DIR), the oldest first. Their contents are not checked."""
-    masters = _masters(data)
     if directory is None:
         settings = find_settings(data)
         if settings.backup_dir is None:
             raise click.UsageError("name a directory, or set LEDGER_BACKUP_DIR")
         directory = settings.backup_dir
+    if not directory.is_dir():
+        raise ConfigInvalid(f"{directory} is not there")
+    masters = _masters(data)
     rows = []
     for kept in folder.kept_in(directory):
         row: dict[str, object] = {"file": str(kept.path), "taken": encode_time(kept.taken_ms)}
@@ -125,6 +127,8 @@ def list_command(directory: Path | None, as_json: bool, data: Path) -> None:
         except LedgerError as error:
             row["problem"] = str(error)
         rows.append(row)
+    if not rows:
+        click.echo(f"no backup lies in {directory}", err=True)
     if as_json:
         click.echo(json.dumps(rows, indent=1))
     for row in rows if not as_json else ():

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
 from ledger.backup.archive import ABOUT, About, Packer, SiteInside
 from ledger.backup.beside import Beside
@@ -22,8 +23,10 @@ from ledger.backup.restore import _Beside, _lost
 from ledger.backup.stream import Damaged, Sealer
 from ledger.backup.tail import _longest
 from ledger.backup.take import Target, _write, forget_acts
+from ledger.cli import main
 from ledger.config import load_settings
 from ledger.core.duration import parse_keep
+from ledger.core.encoding import encode_base64
 from ledger.core.entry import Entry, Kind, decode, encode, encode_seqs
 from ledger.core.errors import ConfigInvalid
 from ledger.core.merkle import leaf_hash
@@ -160,6 +163,16 @@ def test_what_is_left_of_the_erased_is_found_by_position_behind_the_end_of_a_log
     lie = msgspec.structs.replace(second, entries=(entry(8, prev=b"x" * 32),))
     with pytest.raises(Damaged, match="holds an entry that it does not name"):
         gone_of([lie], "o/a", 5)
+
+
+def test_the_entries_of_the_erased_go_when_no_stream_can_reach_back_so_far(tmp_path: Path) -> None:
+    lines = [msgspec.structs.replace(erasure(seq), entries=(entry(1),)) for seq in (3, 4)]
+    journal, writer = (Journal(tmp_path / "erasures", ErasureLine) for _ in range(2))
+    writer.append(lines)
+    journal.change(lambda line: line.without_entries(before_ms=1_004))
+    assert list(journal.read()) == [erasure(3), lines[1]]
+    writer.append(lines)
+    assert list(journal.read()) == [erasure(3), lines[1]], "known by its entry, it does not come again"
 
 
 def chain(first: int, prev: bytes, *millis: int) -> list[ActLine]:
@@ -311,3 +324,11 @@ def test_a_client_without_tls_says_which_to_take(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("PATH", "")
     with pytest.raises(ConfigInvalid, match=r"pg_dump speaks no TLS.*first on PATH"):
         list(dumped("postgresql://ledger@127.0.0.1:1/ledger?sslmode=require&password=secret", "00000000-0", 15))
+
+
+def test_a_directory_without_backups_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEDGER_MASTER_SECRET", encode_base64(bytes(range(32))))
+    gone = CliRunner().invoke(main, ["backup", "list", str(tmp_path / "none"), "--data", str(tmp_path)])
+    assert (gone.exit_code, gone.stderr) == (2, f"Error: {tmp_path}/none is not there\n")
+    empty = CliRunner().invoke(main, ["backup", "list", str(tmp_path), "--data", str(tmp_path)])
+    assert (empty.exit_code, empty.stderr) == (0, f"no backup lies in {tmp_path}\n")
