@@ -62,6 +62,11 @@ class ErasureLine(msgspec.Struct, frozen=True, rename="camel"):
                 raise Damaged(f"the erasure at entry {self.seq} in the journal holds an entry that it does not name")
             yield seq, Gone(entry, self.entry)
 
+    def without_entries(self, before_ms: int) -> ErasureLine:
+        """The same, of an erasure of before then without the entries: no stream reaches back so far."""
+        old = bool(self.entries) and decode(self.entry).ms < before_ms
+        return msgspec.structs.replace(self, entries=()) if old else self
+
 
 class ActLine(msgspec.Struct, frozen=True, rename="camel"):
     """An entry of an administrative log, as the database has it."""
@@ -121,10 +126,14 @@ class Journal(Generic[Line]):
 
     def keep(self, wanted: Callable[[Line], bool]) -> None:
         """Drop what is not wanted any more."""
+        self.change(lambda line: line if wanted(line) else None)
+
+    def change(self, change: Callable[[Line], Line | None]) -> None:
+        """Write each line as this says, the same entry of the same log, or none."""
         with self._locked():
             lines = list(self.read())
-            kept = [line for line in lines if wanted(line)]
-            if len(kept) < len(lines):
+            kept = [changed for line in lines if (changed := change(line)) is not None]
+            if kept != lines:
                 replace(self.path, b"".join(_encode(line) for line in kept))
 
     @contextlib.contextmanager

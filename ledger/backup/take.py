@@ -94,6 +94,8 @@ async def take(
             pack = partial(_pack, settings.masters[0], about, members, rows, estimate, progress)
             path, size = await asyncio.to_thread(_write, target, about.taken_ms, pack)
         await beside.update(connection)
+        before_ms = about.taken_ms - config.BACKUP_JOURNAL_ENTRY_SECONDS * 1000
+        beside.erasures.change(lambda line: line.without_entries(before_ms))
         pruned: list[Path] = []
         if keep_ms is not None and target.directory is not None:
             pruned = folder.prune(target.directory, keep_ms, about.taken_ms)
