@@ -142,7 +142,7 @@ class Answers:
             raise InputRefused("invalid-cursor", "Use the `next` of the page before as cursor.") from error
         subject = site.hasher.visitor(visitor)
         row = (await self.reads.visitors(site.site_id, [subject]))[0]
-        if row.block is not None and row.block.state == "pending":
+        if row.block is not None and row.block.state != "restricted":
             raise forgotten()
         # Nothing beyond this moment: a visitor that is linked a moment later may have an event for its account below
         # one that this page ended with.

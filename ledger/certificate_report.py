@@ -22,7 +22,7 @@ POSITIONS_SHOWN = 12
 SUBJECTS = {"visitor": "one visitor", "account": "one account"}
 LEVELS = {
     "erase": "erased",
-    "hold": "erased; a copy is held as proof, sealed under a key of its own",
+    "hold": "erased; copies were put aside as proof (what of them is left: below)",
 }
 REASONS = {
     "subject_request": "the person asked for it",
@@ -76,7 +76,7 @@ def _headline(report: CertificateReport) -> str:
         return "FAILED: this is not what the log holds, or not a certificate. Nothing of it can be relied on."
     if report.verified and report.certificate is not None and not report.certificate.entries:
         return (
-            "VERIFIED: the site signed that nothing was held, which no log can show: bring a receipt if you have one."
+            "VERIFIED: the site signed that nothing was on record, which no log shows: bring a receipt if you have one."
         )
     if report.verified:
         return "VERIFIED: the log holds every erasure that this certificate names, as it says."
@@ -87,7 +87,7 @@ def _says(told: Certificate) -> Iterator[str]:
     yield "What was erased"
     yield from row("site", told.site)
     yield from row("of", f"{SUBJECTS[told.subject]}, named in the request and nowhere in here")
-    yield from row("what", f"{told.events} events, {LEVELS[told.level]}" if told.events else "no event was held")
+    yield from row("what", f"{told.events} events, {LEVELS[told.level]}" if told.events else "nothing was on record")
     for entry in told.entries:
         yield from row("", _entry(entry))
     yield from row("why", REASONS[told.reason])
@@ -135,10 +135,17 @@ def _remains(told: Certificate) -> Iterable[tuple[str, str]]:
     for kept in told.kept:
         yield "kept", f"entry {kept.seq} until {kept.until}: the acceptance of {', '.join(kept.purposes)}"
     if told.held:
-        yield "held", f"{told.held} events until {told.held_until}, opened only with a recorded instruction"
+        yield (
+            "held",
+            f"proof of {told.held} events until {told.held_until}, opened or let go only on a recorded instruction",
+        )
     for mark in told.marks:
         purpose = "every optional purpose" if mark.purpose == "*" else mark.purpose
         yield "a no", f"to {purpose}, until {mark.until}, under a keyed hash"
+    if told.browsers:
+        yield "browsers", f"{len(told.browsers)} were erased by orders of their own: {', '.join(told.browsers)}"
+    if told.browsers_left:
+        yield "browsers", f"{told.browsers_left} that were linked to the account keep what they recorded for themselves"
     if told.blocked_until:
         yield "block", f"the id takes no new events until {told.blocked_until}, under a keyed hash"
     if not told.rewritten_at:

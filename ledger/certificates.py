@@ -36,6 +36,7 @@ from ledger.core.errors import InputRefused, NotFound, Unavailable
 from ledger.core.jws import thumbprint
 from ledger.core.merkle import leaf_hash
 from ledger.core.note import TYPE_ED25519, parse_vkey
+from ledger.erasing import store
 from ledger.erasing.orders import DETAILS
 from ledger.keys.receipts import ReceiptKeys
 from ledger.published import Leaf
@@ -48,12 +49,10 @@ log = logging.getLogger(__name__)
 _ERASURE = """
 select e.is_account, e.level, e.reason, e.evidence, e.act, e.sealed, e.status, e.requested_ms, e.blocked_ms, e.ended_ms,
        (select max(b.until_ms) from ledger.block b
-         where b.site_id = e.site_id and b.subject = e.subject and b.erasure = e.id and b.state = 'erased'
+         where b.site_id = e.site_id and b.subject = e.subject and b.state = 'erased'
        ) as blocked_until_ms,
        (select min(s.at) from ledger.scrub s where s.relation = any ('{opening,state,known,unfolded}')
-        having bool_and(s.at is not null)) as rewritten_at,
-       (select count(*) from ledger.held h where h.site_id = e.site_id and h.erasure = e.id) as held,
-       (select max(h.until_ms) from ledger.held h where h.site_id = e.site_id and h.erasure = e.id) as held_until_ms
+        having bool_and(s.at is not null)) as rewritten_at
   from ledger.erasure e where e.site_id = $1 and e.id = $2
 """
 
@@ -70,12 +69,6 @@ _ERASED = """
 select e.id from ledger.erasure e
  where e.site_id = $1 and e.id > $2 and e.status = 'erased' order by e.id limit $3
 """
-
-_KEPT = "select seq, until_ms, purposes from ledger.kept where site_id = $1 and erasure = $2 order by seq"
-
-_MARKS = (
-    "select purpose, max(until_ms) from ledger.mark where site_id = $1 and erasure = $2 group by purpose order by 1"
-)
 
 _SIGNED_AT = "select c.signed_at from ledger.checkpoint c where c.site_id = $1 and c.size > $2 order by c.size limit 1"
 
@@ -133,6 +126,8 @@ async def _certificate(service: Service, site: Site, erasure: UUID) -> Certifica
     entries = await _entries(service, site, await ask(pool, _ENTRIES, site.site_id, erasure))
     last_seq = entries[-1].seq if entries else None
     signed = await ask(pool, _SIGNED_AT, site.site_id, last_seq) if entries else []
+    ordered = await store.job(pool, site.site_id, erasure)
+    held = await store.held(pool, site.site_id, erasure)
     keep_ms = service.sites.settings.backup_keep_ms if entries else None
     return Certificate(
         format=FORMAT,
@@ -155,14 +150,16 @@ async def _certificate(service: Service, site: Site, erasure: UUID) -> Certifica
         entries=entries,
         kept=[
             CertifiedKept(kept["seq"], encode_time(kept["until_ms"]), list(kept["purposes"]))
-            for kept in await ask(pool, _KEPT, site.site_id, erasure)
+            for kept in await store.kept(pool, site.site_id, erasure)
         ],
-        held=row["held"],
-        held_until=None if row["held_until_ms"] is None else encode_time(row["held_until_ms"]),
+        held=held["count"],
+        held_until=None if held["until_ms"] is None else encode_time(held["until_ms"]),
         marks=[
-            CertifiedMark(purpose, encode_time(until_ms))
-            for purpose, until_ms in await ask(pool, _MARKS, site.site_id, erasure)
+            CertifiedMark(mark["purpose"], encode_time(mark["until_ms"]))
+            for mark in await store.marks(pool, site.site_id, erasure)
         ],
+        browsers=[str(browser) for browser in ordered.browsers],
+        browsers_left=ordered.browsers_left,
         blocked_until=None if row["blocked_until_ms"] is None else encode_time(row["blocked_until_ms"]),
         instruction=details.instruction,
         evidence_salt=details.salt if derived else None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ledger.administration import Act, Who
@@ -59,6 +59,7 @@ class Acts:
 
 class _Status(NamedTuple):
     state: str
+    browsers: Sequence[str] = ()
 
 
 class Erasures:
@@ -68,6 +69,7 @@ class Erasures:
         self.orders: dict[str, ErasureInput] = {}
         self.done: set[str] = set()
         self.crashes = False
+        self.browsers: Sequence[str] = ()
 
     async def order(self, site: Site, request: ErasureInput, who: Who) -> None:
         assert request.id is not None
@@ -79,4 +81,5 @@ class Erasures:
         if erasure_id not in self.orders:
             raise NotFound("no such order")
         done = "restricted" if self.orders[erasure_id].level == "restrict" else "erased"
-        return _Status(done if erasure_id in self.done else "pending")
+        browsers = self.browsers if self.orders[erasure_id].with_browsers else ()
+        return _Status(done if erasure_id in self.done else "pending", browsers)

@@ -6,6 +6,7 @@ than they claim, and which acts were not carried out yet. Reading the two logs i
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -62,6 +63,7 @@ class Pending(NamedTuple):
 
 class Matching(NamedTuple):
     """What came of it. `matched` erasures name `events` events; `by_retention` of them nobody ordered but the policy.
+    For `nothing_found` orders there was nothing (more) to erase, as an act of theirs says.
 
     The site's log names acts by their leaf hashes, and so fixes the first `bound` entries of the administrative log.
     """
@@ -74,6 +76,10 @@ class Matching(NamedTuple):
     pending: tuple[Pending, ...]
     flagged: int
     bound: int
+    nothing_found: int = 0
+
+
+_NOTHING = events_hash(())
 
 
 @dataclass
@@ -84,6 +90,12 @@ class _Ground:
     leaf: bytes
     unordered: str | None
     used: bool = False
+
+    @property
+    def finds_nothing(self) -> bool:
+        """Whether it says that for its orders nothing is to be erased: no erasure can match it."""
+        told = self.act.details
+        return self.unordered is None and "erasures" in told and told.get("events") == _NOTHING
 
 
 class Matcher:
@@ -134,15 +146,18 @@ class Matcher:
             self._mismatches.append(Mismatch(erasure.log, erasure.seq, *wrong))
 
     def result(self) -> Matching:
+        carried_out = _orders_of(ground for ground in self._grounds.values() if ground.used)
+        vain = _orders_of(ground for ground in self._grounds.values() if ground.finds_nothing) - carried_out
         return Matching(
             self._matched,
             self._events,
             self._by_retention,
             tuple(self._mismatches),
             self._count,
-            tuple(self._pending()),
+            tuple(self._pending(carried_out | vain)),
             self._flagged,
             self._bound,
+            len(vain),
         )
 
     def _unordered(self, act: AdminAct) -> str | None:
@@ -209,16 +224,18 @@ class Matcher:
             self._by_retention += 1
         return None
 
-    def _pending(self) -> list[Pending]:
-        """An order is carried out by an act of its own, which names it, or has its reason and evidence."""
+    def _pending(self, done: Set[str]) -> list[Pending]:
+        """`done`: the orders that an act names which was carried out, or found nothing. What a closed site has left
+        goes by acts that have the reason and evidence of its closing."""
         used = [ground.act.details for ground in self._grounds.values() if ground.used]
-        done = {name for details in used for name in details.get("erasures", "").split()}
         told = {(details.get("reason"), details.get("evidence")) for details in used}
         pending = []
         for seq, ground in self._grounds.items():
             act, details = ground.act, ground.act.details
             ordered = act.act == "erasure.ordered"
-            if ground.used or (ordered and (details.get("erasure") in done or details.get("level") == "restrict")):
+            if ground.used or ground.finds_nothing:
+                continue
+            if ordered and (details.get("erasure") in done or details.get("level") == "restrict"):
                 continue
             if act.act == "site.closed" and (details.get("reason"), details.get("evidence")) in told:
                 continue
@@ -228,3 +245,7 @@ class Matcher:
                 count = None
             pending.append(Pending(seq, act.act, count))
         return pending
+
+
+def _orders_of(grounds: Iterable[_Ground]) -> Set[str]:
+    return {name for ground in grounds for name in ground.act.details.get("erasures", "").split()}

@@ -84,8 +84,12 @@ class Certificate(Member, frozen=True):
     With `evidence_salt` the evidence is SHA-256 of that salt and the instruction; else of the request as its sender
     keeps it.
 
-    `published_at`: when a checkpoint that covers all of it was signed. `held`: openings under a key of their own, until
-    `held_until`. `blocked_until`: until then nothing is recorded under the id. `rewritten_at`: when the tables that had
+    What remains is told of the person, whichever order left it: `kept`; `held`, openings under a key of their own,
+    until `held_until`; `marks`; `blocked_until`: until then nothing is recorded under the id. Of an account's erasure
+    `browsers` are the orders that were made with it, each with a certificate of its own; `browsers_left` is how many
+    browsers had to do with the account and had no order, so that their own records stay.
+
+    `published_at`: when a checkpoint that covers all of it was signed. `rewritten_at`: when the tables that had
     held it were written anew, so that the deleted bytes are gone from their pages too; absent: not yet.
     `backups_until`: backups that were taken before are kept until then, sealed; absent: nobody told the ledger.
     """
@@ -118,6 +122,8 @@ class Certificate(Member, frozen=True):
     instruction: Text | None = None
     evidence_salt: Base64 | None = None
     consumers: list[CertifiedConsumer] = []
+    browsers: list[EventId] = []
+    browsers_left: Count = 0
 
 
 _encoder = msgspec.json.Encoder(order="sorted")

@@ -175,7 +175,7 @@ class _Run(Checks[CheckName]):
         if sum(one.events for one in told.entries) != told.events:
             raise Malformed("the events of the entries are not as many as the certificate says")
         if not told.entries:
-            return "no event was held, so there is no entry"
+            return "nothing of it was on record, so there is no entry"
         return f"{len(told.entries)} erasure entries name {told.events} events of this erasure, all before them"
 
     def check_records(self) -> str:

@@ -1,4 +1,4 @@
-"""`consent-ledger erase`: order an erasure or a restriction, look at it, lift it, open what is held as proof.
+"""`consent-ledger erase`: order an erasure or a restriction, look at it, lift it, open or let go what is held as proof.
 
 The visitor's id is read from a file, standard input or a prompt that shows nothing, for arguments end up in shell
 histories and process lists. Whoever may run this has the master secret and the site's ingest key.
@@ -67,6 +67,9 @@ def erase_command() -> None:
 @click.option("--level", type=click.Choice(get_args(Level)), default="erase", show_default=True)
 @click.option("--hold-for", metavar="PERIOD", help="With the level hold, like P3Y.")
 @click.option("--account", "is_account", is_flag=True, help="What is read is an account's name, not a visitor's id.")
+@click.option(
+    "--with-browsers", is_flag=True, help="With --account: every browser that is or was linked to it, by an order each."
+)
 @click.option("--id", "erasure", metavar="ID", help="A UUID: the order is made once under it.")
 @click.option("--wait", "wait_seconds", type=FiniteRange(min=0), default=0.0, help="Seconds, until it is done.")
 @VISITOR_FILE
@@ -81,6 +84,7 @@ def order(
     level: Level,
     hold_for: str | None,
     is_account: bool,
+    with_browsers: bool,
     erasure: str | None,
     wait_seconds: float,
     visitor_file: BinaryIO,
@@ -90,8 +94,9 @@ def order(
 ) -> None:
     """Order it: from now on nothing is recorded or told of this visitor. Exit code 1 if it was not done in time."""
     name = read_account(visitor_file) if is_account else read_visitor(visitor_file)
-    named = {"account" if is_account else "visitor": name}
+    named: dict[str, str | bool] = {"account" if is_account else "visitor": name}
     members = {"reason": reason, "instruction": instruction, "evidence": evidence, "level": level, "id": erasure}
+    named |= {"withBrowsers": with_browsers}
     asked = read_options({**members, **named, "holdFor": hold_for}, ErasureInput)
 
     async def work(service: Service, found: Site) -> ErasureStatus:
@@ -150,6 +155,27 @@ def open_held(site: str, erasure: str, instruction: str, actor: str | None, data
         click.echo(msgspec.json.encode(opening).decode())
 
 
+@erase_command.command("release-held")
+@_SITE
+@_ERASURE
+@_INSTRUCTION
+@_EVIDENCE
+@AS
+@_JSON
+@DATA
+def release_held(
+    site: str, erasure: str, instruction: str, evidence: str | None, actor: str | None, as_json: bool, data: Path
+) -> None:
+    """Destroy what is held as proof before its term, with its key. Nothing brings it back, and the act is on record."""
+    _check_id(erasure)
+    asked = read_options({"instruction": instruction, "evidence": evidence}, ErasureLift)
+
+    async def work(service: Service, found: Site) -> ErasureStatus:
+        return await service.erasures.release_held(found, erasure, asked, _who(actor))
+
+    _tell(_run(data, site, work), as_json)
+
+
 def _run(data: Path, site: str, work: Callable[[Service, Site], Awaitable[Told]]) -> Told:
     logging.getLogger("ledger.site").setLevel(logging.ERROR)
     try:
@@ -195,11 +221,17 @@ def _words(status: ErasureStatus) -> list[str]:
         lines.append(f"it waits to be mixed with others until {status.due_at} at the latest")
     if status.state == "erased":
         lines.append(f"{status.events} events went, the last at {status.ended_at}")
+        if status.level == "hold" and not status.held:
+            lines.append("nothing is held as proof")
     lines += [f"  entry {entry.position}: {entry.events} of its events" for entry in status.entries]
     lines += [f"stays until {each.until}: event {each.seq} ({', '.join(each.purposes)})" for each in status.kept]
     if status.held:
-        lines.append(f"held as proof until {status.held_until}: {status.held} openings")
+        lines.append(f"held as proof until {status.held_until}: {status.held} openings (`erase release-held` ends it)")
     lines += [f"stays denied until {mark.until}: {mark.purpose}" for mark in status.marks]
+    if status.browsers:
+        lines.append(f"{len(status.browsers)} browsers have orders of their own: {', '.join(status.browsers)}")
+    if status.browsers_left:
+        lines.append(f"{status.browsers_left} browsers that were linked keep what they recorded for themselves")
     if status.blocked_until:
         lines.append(f"nothing is recorded under the id until {status.blocked_until}")
     return lines

@@ -144,6 +144,7 @@ class Eraser:
                 await store.wait_for(self._pool, site.site_id, work.jobs[index].id, awaits)
         ended = [index for index, found in enumerate(work.plans) if not found.goes and not work.awaits[index]]
         if ended:
+            await self._tell_of_nothing(administration, site, [work.jobs[index] for index in ended])
             marks = [mark for index in ended for mark in _marks(work, index)]
             kept = [keep for index in ended for keep in _kept(work, index)]
             taken = [*columns(MarkRow, marks), *columns(KeptRow, kept), [work.jobs[index].id for index in ended]]
@@ -193,25 +194,12 @@ class Eraser:
             ],
             block_ms=BLOCK_MS,
         )
-        reason = cast(Reason, jobs[0].reason)
-        act = Act(
-            "erasure.executed",
-            "eraser",
-            "ledger",
-            details={
-                "reason": reason,
-                "evidence": evidence,
-                "count": str(len(seqs)),
-                "events": events_hash(seqs),
-                "erasures": " ".join(str(job.id) for job in jobs),
-                "people": str(len(jobs)),
-            },
-        )
+        act = _executed(jobs, evidence, seqs)
         # The same act for the same events: one that was recorded before a crash is found again.
         name = sha256(b"".join((evidence.encode(), *(seq.to_bytes(8, "big") for seq in seqs)))).digest()
         receipt = await administration.record(site.site, act, act_id=str(UUID(bytes=name[:16], version=5)))
         requested_ms = min(job.requested_ms for job in jobs)
-        record = Record(reason, requested_ms, evidence, named(receipt))
+        record = Record(cast(Reason, jobs[0].reason), requested_ms, evidence, named(receipt))
         appended = await append_erasure(site, seqs, record, effects)
         if appended.outcome == Outcome.OVERTAKEN:
             return False
@@ -219,6 +207,13 @@ class Eraser:
         self.erased[site.site] += len(seqs)
         self.people[site.site] += sum(share.last and not work.awaits[share.plan] for share in entry)
         return True
+
+    async def _tell_of_nothing(self, administration: Administration, site: Site, jobs: list[Job]) -> None:
+        """Put on record that nothing (more) was found to erase for these orders, so that an auditor does not wait."""
+        evidence = evidence_of(job.evidence for job in jobs)
+        act = _executed(jobs, evidence, [])
+        name = sha256(b"".join((evidence.encode(), *(job.id.bytes for job in jobs)))).digest()
+        await administration.record(site.site, act, act_id=str(UUID(bytes=name[:16], version=5)))
 
     async def _held(self, sites: SiteRegistry, site: Site, work: _Work, entry: tuple[Share, ...]) -> Sequence[HeldRow]:
         """The openings that are to be held, each order's sealed under a new key of its own."""
@@ -232,12 +227,28 @@ class Eraser:
             key_no = await make_key(self._pool, site.site_id, site.log_id, "hold", *self._settings.masters)
             assert key_no is not None
             await sites.vaults.refresh()
+            events = {one.seq: one.event for one in work.people[share.plan].find(set(share.seqs))}
             for row in await self._reads.events_at(site.site_id, share.seqs):
+                event = events[row.seq]
+                whose = site.hasher.visitor(event.visitor), site.hasher.subject(event)
                 commit = commit_of(row.entry)
                 salt, payload = site.vault.open_opening(commit, row.sealed)
                 sealed = site.vault.seal_under(key_no, HELD, commit, salt + payload)
-                rows.append(HeldRow(row.seq, sealed, term.after(work.now_ms), job.id))
+                rows.append(HeldRow(row.seq, sealed, term.after(work.now_ms), job.id, *whose))
         return rows
+
+
+def _executed(jobs: Sequence[Job], evidence: str, seqs: Sequence[int]) -> Act:
+    """The act by which these events (ascending) go for these orders, or none do."""
+    details = {
+        "reason": jobs[0].reason,
+        "evidence": evidence,
+        "count": str(len(seqs)),
+        "events": events_hash(seqs),
+        "erasures": " ".join(str(job.id) for job in jobs),
+        "people": str(len(jobs)),
+    }
+    return Act("erasure.executed", "eraser", "ledger", details=details)
 
 
 def _marks(work: _Work, index: int) -> list[MarkRow]:

@@ -19,6 +19,8 @@ class ErasureInput(Input, frozen=True):
     """An order about one visitor or one account. `instruction`: where the instruction is kept, a reference, for the act
     that holds it is never erased. `evidence`: SHA-256 (hex) of the request as you keep it. `holdFor`: ISO 8601, with
     the level `hold`. With an `id` the order is made once, however often it is sent; another under it is refused.
+    `withBrowsers`: with an account, which is not restricted, every browser that is or was linked to it has an order of
+    its own made with this one, under the same instruction; those that are restricted are left.
     """
 
     reason: Reason
@@ -29,6 +31,7 @@ class ErasureInput(Input, frozen=True):
     evidence: DocumentHash | None = None
     id: EventId | None = None
     hold_for: str | None = None
+    with_browsers: bool = False
 
 
 class ErasureLift(Input, frozen=True):
@@ -64,9 +67,12 @@ class ErasureMark(Message, frozen=True):
 
 class ErasureStatus(Message, frozen=True):
     """An order, and how far it is. `evidence` is what the erasures' records were made of; `act` the position of the
-    administrative act. `held`: how many openings are held as proof, until `heldUntil`. `blockedUntil`: until then
-    nothing is recorded under the visitor's id; absent while the work is to be done, or if nothing is blocked any more.
-    `restricted`: a pending order waits for so many people, whose records are left until their restriction is lifted.
+    administrative act. What stays is told of the person, whichever order left it: `kept`; `held`, how many openings are
+    held as proof, until `heldUntil`; `marks`; `blockedUntil`: until then nothing is recorded under the visitor's id,
+    absent while the work is to be done, or if nothing is blocked any more. `restricted`: a pending order waits for so
+    many people, whose records are left until their restriction is lifted. Of an account's: `browsers` are the orders
+    that were made with it, `browsersLeft` is how many browsers had to do with it and had no order: their own records
+    stay.
     """
 
     site: str
@@ -87,6 +93,8 @@ class ErasureStatus(Message, frozen=True):
     marks: list[ErasureMark] = []  # noqa: RUF012 - a Struct copies it
     blocked_until: str | None = None
     restricted: int = 0
+    browsers: list[str] = []  # noqa: RUF012 - a Struct copies it
+    browsers_left: int = 0
 
 
 class HeldOpening(Message, frozen=True):

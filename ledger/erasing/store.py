@@ -51,9 +51,11 @@ class JobRow(NamedTuple):
     sealed: bytes
     blocked_until_ms: int | None
     awaits: int
+    browsers: list[UUID]
+    browsers_left: int
 
 
-_ORDER = "select ledger.order_erasure($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
+_ORDER = "select ledger.order_erasure($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
 _LIFT = "select ledger.lift_restriction($1, $2)"
 # An order that waits for people who are restricted, one of whom is not any more, has something to do.
 _WAITING = """
@@ -76,7 +78,9 @@ select r.id, r.subject, r.is_account, r.level, r.reason, r.evidence, r.hold_for,
 """
 _JOB = """
 select r.id, r.level, r.reason, r.status, r.requested_ms, r.due_ms, r.ended_ms, r.evidence, r.act, r.events, r.sealed,
-       b.until_ms as blocked_until_ms, cardinality(r.awaits) as awaits
+       b.until_ms as blocked_until_ms, cardinality(r.awaits) as awaits,
+       array(select o.id from ledger.erasure o
+              where o.site_id = r.site_id and o.account_order = r.id order by o.id) as browsers, r.browsers_left
   from ledger.erasure r
   left join ledger.block b on b.site_id = r.site_id and b.subject = r.subject and b.state = 'erased'
  where r.site_id = $1 and r.id = $2
@@ -87,15 +91,29 @@ select j.seq, j.events, ledger.entry_ms(e.entry) as ms
  where j.site_id = $1 and j.erasure = $2 order by j.seq
 """
 _KEPT = "select seq, until_ms, purposes from ledger.kept where site_id = $1 and erasure = $2 order by seq"
+# Of the person, whichever order left it: by its orders, as long as anything is left of it, and by this one for ever.
 _MARKS = """
+with mine as (
+    select o.id, o.subject from ledger.erasure r join ledger.erasure o using (site_id, subject)
+     where r.site_id = $1 and r.id = $2
+)
 select m.purpose, max(m.until_ms) as until_ms from ledger.mark m
- where m.site_id = $1 and m.erasure = $2 group by m.purpose order by m.purpose
+ where m.site_id = $1 and (m.erasure = $2 or m.erasure = any (array(select id from mine))
+       or m.subject = any (array(select subject from mine)))
+ group by m.purpose order by m.purpose
 """
-_HELD = "select count(*) as count, max(until_ms) as until_ms from ledger.held where site_id = $1 and erasure = $2"
+_HELD = """
+select count(*) as count, max(h.until_ms) as until_ms from ledger.held h
+ where h.site_id = $1 and (h.erasure = $2 or h.whose && array(
+        select r.subject from ledger.erasure r where r.site_id = $1 and r.id = $2 and r.subject is not null))
+"""
 _HELD_ROWS = """
-select h.seq, e.entry, h.sealed from ledger.held h join ledger.entry e on e.site_id = h.site_id and e.seq = h.seq
- where h.site_id = $1 and h.erasure = $2 order by h.seq
+select h.seq, h.sealed, e.entry from ledger.held h join ledger.entry e on e.site_id = h.site_id and e.seq = h.seq
+ where h.site_id = $1 and (h.erasure = $2 or h.whose && array(
+        select r.subject from ledger.erasure r where r.site_id = $1 and r.id = $2 and r.subject is not null))
+ order by h.seq
 """
+_RELEASE = "select ledger.release_held($1, $2)"
 _RELATED = "select other from ledger.related where site_id = $1 and subject = $2 order by other"
 _SIZE = "select coalesce(max(e.seq) + 1, 0) from ledger.entry e where e.site_id = $1"
 _HASTEN = """
@@ -121,10 +139,12 @@ async def order(
     hold_for: str | None,
     act: str,
     wait_ms: int,
+    account_order: UUID | None,
+    browsers: Sequence[bytes] | None,
 ) -> str:
-    """What `ledger.order_erasure` says: ordered, known, taken or blocked."""
-    arguments = (subject, named, is_account, level, reason, sealed, evidence, hold_for, act, wait_ms)
-    outcome: str = (await ask(pool, _ORDER, site_id, erasure, *arguments))[0][0]
+    """What `ledger.order_erasure` says: ordered, known, taken, blocked or browsers."""
+    about = (subject, named, is_account, level, reason, sealed, evidence, hold_for, act, wait_ms)
+    outcome: str = (await ask(pool, _ORDER, site_id, erasure, *about, account_order, browsers))[0][0]
     return outcome
 
 
@@ -145,10 +165,16 @@ async def jobs(pool: asyncpg.Pool, site_id: int, limit: int) -> list[Job]:
 
 
 async def job(pool: asyncpg.Pool, site_id: int, erasure: UUID) -> JobRow:
-    rows = await ask(pool, _JOB, site_id, erasure)
-    if not rows:
+    found = await find_job(pool, site_id, erasure)
+    if found is None:
         raise NotFound("The site has no erasure of this id.")
-    return JobRow(*rows[0])
+    return found
+
+
+async def find_job(pool: asyncpg.Pool, site_id: int, erasure: UUID) -> JobRow | None:
+    """None where there is none of this id."""
+    rows = await ask(pool, _JOB, site_id, erasure)
+    return JobRow(*rows[0]) if rows else None
 
 
 async def entries(pool: asyncpg.Pool, site_id: int, erasure: UUID) -> list[asyncpg.Record]:
@@ -172,8 +198,14 @@ async def held(pool: asyncpg.Pool, site_id: int, erasure: UUID) -> asyncpg.Recor
 
 
 async def held_rows(pool: asyncpg.Pool, site_id: int, erasure: UUID) -> list[asyncpg.Record]:
-    """seq, entry, sealed of each opening that is held."""
+    """seq, sealed, entry of each opening that is held."""
     return await ask(pool, _HELD_ROWS, site_id, erasure)
+
+
+async def release(pool: asyncpg.Pool, site_id: int, seqs: Sequence[int]) -> int:
+    """Destroy what is held of these events, with the keys; how many there were."""
+    gone: int = (await ask(pool, _RELEASE, site_id, seqs))[0][0]
+    return gone
 
 
 async def related(pool: asyncpg.Pool, site_id: int, subject: bytes) -> list[bytes]:

@@ -61,6 +61,8 @@ async def post_download(request: web.Request) -> web.Response:
     parameters.query(request)
     told = await body.read_message(request, DownloadInput, config.DOWNLOAD_BODY_MAX_BYTES, "invalid-download")
     wanted = _wanted(admitted.site, told)
+    if wanted.what == "person":
+        await person.look_up(edge.service, admitted.site, wanted.visitor)  # whoever was erased has no export
     details = {"kind": wanted.what, "target": "download", "download": wanted.id}
     await acting_of(request, edge, admitted)("export.made", details)
     return told_of(request, await edge.service.downloads.link(admitted.site, wanted))

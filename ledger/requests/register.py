@@ -198,10 +198,13 @@ class Requests:
     async def _erased(self, site: Site, row: RequestRow) -> Outcome | None:
         """What came of a request to be erased; None while nothing has."""
         try:
-            state = (await self._orders.status(site, row.id)).state
+            status = await self._orders.status(site, row.id)
         except NotFound:
             return "erased" if row.details is None else None  # the person was forgotten for another reason
-        return state if state in ("erased", "restricted") else None
+        if status.state not in ("erased", "restricted"):
+            return None
+        browsers = [await self._orders.status(site, browser) for browser in status.browsers]
+        return None if any(browser.state == "pending" for browser in browsers) else status.state
 
     async def _lead_on(self, site: Site, row: RequestRow, asked: RequestStepInput, who: Who) -> None:
         taken = take(row.state, asked.step, _party(who), reason=asked.reason, instruction=asked.instruction)
@@ -240,6 +243,7 @@ class Requests:
             level=asked.level,
             evidence=row.evidence.hex(),
             id=row.id,
+            with_browsers=details.account is not None and asked.level != "restrict",  # whoever asks means themself
         )
         await self._orders.order(site, order, who)
 

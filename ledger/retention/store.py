@@ -31,7 +31,10 @@ _HAS_EARLIER = """
 select v.visitor from unnest($2::bytea[]) v(visitor)
  where exists (select 1 from ledger.opening o where o.site_id = $1 and o.visitor = v.visitor and o.seq < $3)
 """
-_KEPT = "select seq, until_ms from ledger.kept where site_id = $1 and seq = any ($2::bigint[])"
+_KEPT = """
+select k.seq, max(k.until_ms) as until_ms from ledger.kept k
+ where k.site_id = $1 and k.seq = any ($2::bigint[]) group by k.seq
+"""
 _PUT_BLOCKS = "select ledger.put_retention_blocks($1, $2, $3, $4)"
 _BEGIN = "select ledger.begin_retention_batch($1, $2, $3, $4, $5, $6, $7)"
 _END = "select ledger.end_retention_batches($1, $2)"

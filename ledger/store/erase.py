@@ -9,7 +9,7 @@ from uuid import UUID
 ERASE = """
 select outcome, seq, ms, size, prev, tip
   from ledger.append_erasure($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-                             $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31)
+                             $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33)
 """
 
 
@@ -25,12 +25,15 @@ class MarkRow(NamedTuple):
 
 
 class HeldRow(NamedTuple):
-    """An opening that is held as proof, sealed under a key of its own."""
+    """An opening that is held as proof, sealed under a key of its own; who made the event, and under whom it was filed
+    (keyed hashes)."""
 
     seq: int
     sealed: bytes
     until_ms: int
     job: UUID
+    maker: bytes
+    filed: bytes
 
 
 class KeptRow(NamedTuple):

@@ -90,6 +90,7 @@ def _told(log: Report, found: Matching) -> Admin:
             for each in found.pending[:VERIFY_PENDING_SHOWN_ACTS]
         ),
         found.flagged,
+        found.nothing_found,
     )
 
 

@@ -89,7 +89,8 @@ class Admin(Struct, frozen=True, rename="camel"):
 
     `matched` erasures named `events` events, `by_retention` of them on no order but the policy's; the site's log names
     acts by their hashes, and so fixes the first `bound` entries of the administrative log; of what does not match the
-    first ones, and how many there are; acts not carried out (the first ones and how many); how many acts were flagged.
+    first ones, and how many there are; acts not carried out (the first ones and how many); how many acts were flagged;
+    for how many orders there was nothing to erase, as an act says.
     Nothing was matched where a log is faulty.
     """
 
@@ -103,6 +104,7 @@ class Admin(Struct, frozen=True, rename="camel"):
     pending_count: int = 0
     pending: tuple[ActPending, ...] = ()
     flagged: int = 0
+    nothing_found: int = 0
 
 
 class Report(Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -236,11 +238,11 @@ def _render_admin(admin: Admin) -> list[str]:
         lines.append(f"  UNMATCHED  entry {found.seq} of {found.log} ({found.what}): {plain(found.detail)}")
     if admin.mismatch_count > len(admin.mismatches):
         lines.append(f"  UNMATCHED  {admin.mismatch_count - len(admin.mismatches):,} more")
+    if admin.nothing_found:
+        lines.append(f"  nothing    was (left) to erase for {admin.nothing_found:,} orders, as acts of theirs say")
     for each in admin.pending:
         count = f" of {each.count:,} events" if each.count else ""
-        lines.append(
-            f"  pending    {each.act}{count} at {each.position}: not carried out yet, or nothing was left to erase"
-        )
+        lines.append(f"  pending    {each.act}{count} at {each.position}: not carried out yet")
     if admin.pending_count > len(admin.pending):
         lines.append(f"  pending    {admin.pending_count - len(admin.pending):,} acts more")
     if admin.flagged:

@@ -98,6 +98,7 @@ const ACTS = new Set([
   "erasure.lifted",
   "erasure.confirmed",
   "held.opened",
+  "held.released",
   "retention.run",
   "request.registered",
   "request.forwarded",

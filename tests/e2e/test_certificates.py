@@ -127,6 +127,7 @@ async def test_an_erasure_is_certified_and_confirmed(
     assert (await server.call("GET", path))[0] == 409  # it waits
     exported = await server.call("GET", "export", headers={"Consent-Visitor": visitor})
     assert (exported[0], json.loads(exported[2])["type"]) == (410, "urn:consent-ledger:problem:visitor-erased")
+    assert (await server.call("POST", "downloads", {"what": "person", "visitor": visitor}))[0] == 410
     await carry_out(shop, settings)
     entry = await shop.size() - 1
     assert (await server.call("GET", "export", headers={"Consent-Visitor": visitor}))[0] == 410

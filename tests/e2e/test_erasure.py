@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from ledger import config
+from ledger.admin_log import Wanted, acts
 from ledger.administration import Who
 from ledger.cli import main
 from ledger.config import Settings
@@ -103,6 +104,8 @@ async def test_who_refused_under_opt_out_is_denied_after_erasure_and_a_new_id_is
     done = await shop.service.erasures.status(shop.site, ordered.id)
     assert (done.state, done.events, [entry.events for entry in done.entries]) == ("erased", 1, [1])
     assert {mark.purpose for mark in done.marks} == {"analytics", "marketing"}
+    with pytest.raises(InputRefused, match="forgotten"):
+        await shop.service.history(shop.site, visitor, None, 10)
     after = await shop.consent(visitor)
     assert after.erased
     assert (after.decisions["analytics"].decision, after.decisions["analytics"].reason) == ("denied", "suppressed")
@@ -114,7 +117,7 @@ async def test_who_refused_under_opt_out_is_denied_after_erasure_and_a_new_id_is
     subject = shop.site.hasher.visitor(visitor)
     marked = ([subject], ["analytics"], [done_ms := now_ms()], [done_ms + 1], [2], [None])
     put = "select ledger.put_after_erasure($1, $2, null, $3, $4, $5, $6, $7, $8, {}, 0)"
-    await owner.execute(put.format(", ".join(["'{}'"] * 11)), shop.site.site_id, done_ms, *marked)
+    await owner.execute(put.format(", ".join(["'{}'"] * 13)), shop.site.site_id, done_ms, *marked)
     assert len((await shop.service.erasures.status(shop.site, ordered.id)).marks) == 2
 
     # The window is over: the id is as any other, and the no still stands.
@@ -282,6 +285,47 @@ async def test_two_whose_denials_held_for_one_account_are_erased_together(shop: 
     assert [(await shop.service.erasures.status(shop.site, one.id)).state for one in ordered] == ["erased"] * 2
 
 
+async def linked(shop: Shop, account: str) -> str:
+    """A browser that chose for itself, and is linked to the account."""
+    visitor = new_visitor()
+    await shop.record(grant(visitor=visitor))
+    await shop.record({"type": "account.linked", "visitor": visitor, "account": account}, secret=True)
+    return visitor
+
+
+async def test_the_erasure_of_an_account_tells_how_many_browsers_it_leaves_or_covers_them(
+    shop: Shop, settings: Settings
+) -> None:
+    stays, goes, wary = [await linked(shop, account) for account in ("left", "family", "family")]
+    await order(shop, wary, level="restrict")
+    alone = await order(shop, account="left")
+    wide = await order(shop, account="family", with_browsers=True, id="01980000-0000-7000-8000-00000000000a")
+    assert (alone.browsers, alone.browsers_left, len(wide.browsers), wide.browsers_left) == ([], 1, 1, 1)
+    assert await order(shop, account="family", with_browsers=True, id=wide.id) == wide
+    with pytest.raises(InputRefused) as error:
+        await order(shop, account="family", id=wide.id)
+    assert error.value.kind == "id-conflict"
+    await carry_out(shop, settings)
+    assert [len(await left(shop, visitor)) for visitor in (stays, goes, wary)] == [1, 0, 2], "what is restricted stays"
+    browser = await shop.service.erasures.status(shop.site, wide.browsers[0])
+    assert (browser.state, browser.events, browser.reason) == ("erased", 2, wide.reason)
+    assert (await shop.service.erasures.status(shop.site, alone.id)).browsers_left == 1
+
+
+async def test_an_order_that_is_refused_leaves_no_act_and_one_that_finds_nothing_leaves_that(
+    shop: Shop, settings: Settings
+) -> None:
+    visitor = new_visitor()
+    ordered = await order(shop, visitor)
+    with pytest.raises(InputRefused, match="nothing that could be restricted"):
+        await order(shop, visitor, level="restrict")
+    await carry_out(shop, settings)
+    log = await shop.service.sites.admin_log(shop.site.site)
+    told = [each.act async for each in acts(shop.pool, log, Wanted(act="erasure")) if each.act is not None]
+    assert [act.act for act in told] == ["erasure.ordered", "erasure.executed"]
+    assert (told[1].details["erasures"], told[1].details["count"]) == (ordered.id, "0")
+
+
 async def test_a_restriction_keeps_everything_and_uses_nothing_until_it_is_lifted(
     shop: Shop, settings: Settings
 ) -> None:
@@ -340,11 +384,52 @@ async def test_proof_is_held_under_a_key_of_its_own_that_goes_with_it(
     assert (told.events, told.held, await left(shop, visitor)) == (1, 1, [])
     (opened,) = await shop.service.erasures.open_held(shop.site, status.id, "court-order-3", COUNSEL)
     assert (opened.seq, opened.salt, opened.payload) == (receipt.seq, receipt.salt, receipt.payload)
+    other = await shop.service.erasures.status(shop.site, (await order(shop, visitor)).id)
+    assert (other.held, other.held_until) == (1, told.held_until), "told of the person, whichever order left it"
     await owner.execute("update ledger.held set until_ms = 1")
     await Eraser(settings, shop.pool).sweep(shop.service.sites)
     assert await shop.pool.fetchval("select wrapped from ledger.data_key where role = 'hold'") is None
     with pytest.raises(NotFound):
         await shop.service.erasures.open_held(shop.site, status.id, "court-order-4", COUNSEL)
+
+
+async def test_proof_outlives_a_further_order_until_it_is_let_go(shop: Shop, settings: Settings) -> None:
+    """It is held for a claim: an order that says nothing of the claim leaves it, and says so."""
+    visitor = new_visitor()
+    await opt_out(shop)
+    await shop.record(refusal(visitor=visitor, policyVersion="2.0"))
+    hold = await order(shop, visitor, level="hold")
+    await carry_out(shop, settings)
+    ordered = await order(shop, visitor, instruction="claim-is-over")
+    await carry_out(shop, settings)
+    first, told = [await shop.service.erasures.status(shop.site, one.id) for one in (hold, ordered)]
+    assert (ordered.held, told.held, told.held_until) == (1, 1, first.held_until)
+    assert (told.state, told.events, told.marks) == ("erased", 0, first.marks)
+    assert told.marks != []
+    again = await shop.service.erasures.release_held(shop.site, ordered.id, ErasureLift("claim-is-over"), COUNSEL)
+    assert (again.held, (await shop.service.erasures.status(shop.site, hold.id)).held) == (0, 0)
+    assert await shop.pool.fetchval("select wrapped from ledger.data_key where role = 'hold'") is None
+    with pytest.raises(NotFound):
+        await shop.service.erasures.release_held(shop.site, hold.id, ErasureLift("claim-is-over"), COUNSEL)
+
+
+async def test_whom_an_order_was_about_is_known_as_long_as_something_is_left_of_it(
+    shop: Shop, settings: Settings, owner: asyncpg.Connection
+) -> None:
+    """A certificate that is got when the block has gone tells the proof of another order all the same."""
+    visitor = new_visitor()
+    await shop.record(grant(visitor=visitor))
+    for level in ("hold", "erase"):
+        status = await order(shop, visitor, level=level)
+        await carry_out(shop, settings)
+    await owner.execute("update ledger.block set until_ms = 1")
+    sweeper = Eraser(settings, shop.pool)
+    await sweeper.sweep(shop.service.sites)
+    assert (await shop.service.erasures.status(shop.site, status.id)).held == 1
+    await owner.execute("update ledger.held set until_ms = 1")
+    await sweeper.sweep(shop.service.sites)
+    assert (await shop.service.erasures.status(shop.site, status.id)).held == 0
+    assert await shop.pool.fetchval("select count(subject) from ledger.erasure") == 0
 
 
 async def test_an_entry_mixes_people_and_what_law_wants_kept_is_listed(shop: Shop, settings: Settings) -> None:
@@ -381,8 +466,10 @@ async def test_an_entry_mixes_people_and_what_law_wants_kept_is_listed(shop: Sho
         ({"visitor": "v" * 22, "account": "a"}, "invalid-erasure"),
         ({"visitor": "v" * 22, "hold_for": "P1Y"}, "invalid-erasure"),
         ({"visitor": "v" * 22, "level": "hold", "hold_for": "P11Y"}, "invalid-erasure"),
+        ({"visitor": "v" * 22, "with_browsers": True}, "invalid-erasure"),
+        ({"account": "a", "level": "restrict", "with_browsers": True}, "invalid-erasure"),
     ],
-    ids=["nobody", "two", "nothing to hold", "for too long"],
+    ids=["nobody", "two", "nothing to hold", "for too long", "a browser's browsers", "restricted with browsers"],
 )
 async def test_an_order_that_makes_no_sense_is_refused(shop: Shop, members: dict[str, Any], kind: str) -> None:
     with pytest.raises(InputRefused) as error:
@@ -424,3 +511,5 @@ async def test_the_command_orders_tells_lifts_and_reads_no_id_from_its_arguments
     assert "held as proof until" in (await erase("status", shop.site.site, held))[1]
     code, told = await erase("open-held", shop.site.site, held, *asked)
     assert (code, msgspec.json.decode(told, type=dict[str, Any])["seq"]) == (0, 2)
+    code, told = await erase("release-held", shop.site.site, held, *asked)
+    assert (code, "nothing is held as proof" in told) == (0, True)

@@ -303,9 +303,10 @@ async def test_the_runbook_is_followed(stack: Stack, monkeypatch: pytest.MonkeyP
             event = grant()
             assert (await browser.post(event)).status == 201
             Path(f"{name}.txt").write_text(event["visitor"])
+    Path("account.txt").write_text("customer-4711")
     words = {"SITE": SITE, "SITE.admin-log": f"{SITE}.admin-log", "TICKET": "DSR-2026/117"}
     words["LOG_VKEY"] = stack.site.log_vkey
-    orders = iter(("ERASURE", "HELD", "RESTRICTED"))
+    orders = iter(("ERASURE", "HELD", "RESTRICTED", "ACCOUNT"))
     said: dict[str, str] = {}
     again: list[str] = []
     for line in COMMANDS:
@@ -322,4 +323,5 @@ async def test_the_runbook_is_followed(stack: Stack, monkeypatch: pytest.MonkeyP
     assert "ok      erased bytes in tables: gone within 24 h" in said["doctor"]
     assert "ok      erased bytes in WAL" in said["doctor"]
     assert json.loads(said["erase open-held"].splitlines()[0])["payload"]
+    assert "nothing is held" in said["erase release-held"]
     assert next(orders, None) is None

@@ -23,6 +23,7 @@ from ledger.core.errors import InputRefused, NotFound, SealBroken, Unavailable
 from ledger.core.jws import base64url, parse
 from ledger.core.subject_request import encode_details, evidence_of
 from ledger.downloads import Downloads
+from ledger.erasing.messages import ErasureInput
 from ledger.erasing.orders import Orders
 from ledger.keys.receipts import ReceiptKeys
 from ledger.requests import register as register_module
@@ -229,6 +230,21 @@ async def test_nobody_says_that_an_erasure_is_done_before_it_is(office: Office, 
     office.erasures.done.add(made.id)
     assert (await office.take(made.id, "answer")).state == "answered"
     assert list(office.acts.recorded.values())[-1].details["outcome"] == outcome
+
+
+async def test_who_asks_by_account_means_its_browsers_too_and_is_answered_when_those_are_gone(office: Office) -> None:
+    asked = RequestRegistration("erasure", account="account-7", identified=True)
+    made, _ = await office.requests.register(office.site, asked, OPERATOR)
+    await office.take(made.id, "forward")
+    browser = office.erasures.orders["browser"] = ErasureInput("subject_request", "DSR-1")
+    office.erasures.browsers = ["browser"]
+    await office.take(made.id, "instruct", instruction="DSR-1")
+    assert (office.erasures.orders[made.id].with_browsers, browser.with_browsers) == (True, False)
+    office.erasures.done.add(made.id)
+    row = await office.requests.row(office.site, made.id)
+    assert not await office.requests.settle_erasure(office.site, row)
+    office.erasures.done.add("browser")
+    assert await office.requests.settle_erasure(office.site, row)
 
 
 async def test_an_answer_is_put_off_once_and_the_new_date_is_the_one_that_counts(office: Office) -> None:

@@ -213,7 +213,7 @@ async def test_the_service_executes_what_it_needs_and_nothing_else(
         *("add_data_key", "destroy_data_key"),
         *("erasures_so_far", "record_scrub"),
         *("order_erasure", "lift_restriction", "append_erasure", "end_erasures", "sweep_erasures"),
-        *("hasten_erasures", "await_unrestricted"),
+        *("hasten_erasures", "await_unrestricted", "release_held"),
         *("put_retention_blocks", "begin_retention_batch", "end_retention_batches", "close_site", "end_closing"),
         *("observe_cookies", "forget_cookies", "review_cookies"),
         *("request_at", "register_request", "prove_request", "advance_request", "request_told", "forget_requests"),

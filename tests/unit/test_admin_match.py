@@ -139,6 +139,16 @@ def test_what_was_not_carried_out_yet_is_pending() -> None:
     assert [each.act for each in matched({1: act("site.closed", count="x")}).pending] == ["site.closed"]
 
 
+def test_orders_for_which_nothing_was_found_are_told_as_such_and_not_as_pending() -> None:
+    nothing = act(count="0", events=events_hash([]))
+    found = matched({**ORDERS, 3: nothing})
+    assert (found.pending, found.nothing_found) == ((), 2)
+    both = matched({**ORDERS, 3: act(), 4: nothing}, erasure())
+    assert (both.pending, both.nothing_found, both.matched) == ((), 0, 1), "nothing more was found"
+    made_up = matched({3: nothing})
+    assert ([each.seq for each in made_up.pending], made_up.nothing_found) == ([3], 0), "it rests on no order"
+
+
 def test_a_hostile_log_fills_no_memory_with_mismatches() -> None:
     found = matched({}, *(erasure(at=9 + n) for n in range(300)))
     assert (len(found.mismatches), found.mismatch_count) == (100, 300)

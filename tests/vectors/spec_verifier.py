@@ -109,7 +109,7 @@ ERASURE = {
 LINE = r"[^\x00-\x1f\x7f]"
 ACT = {
     "act": r"site\.(added|closed)|key\.(created|revoked|introduced|retired|rotated)|master\.rotated|policy\.published"
-    r"|document\.uploaded|cookies\.reviewed|erasure\.(ordered|executed|lifted|confirmed)|held\.opened|retention\.run"
+    r"|document\.uploaded|cookies\.reviewed|erasure\.(ordered|executed|lifted|confirmed)|held\.(opened|released)|retention\.run"
     r"|request\.(registered|forwarded|extended|instructed|answered)|export\.(made|downloaded)|backup\.(made|restored)"
     r"|log\.recovered",
     "actor": LINE + "{1,128}",

@@ -31,7 +31,7 @@ begin
         select s.relation, a.attname, a.attname in ('visitor', 'subject', 'key') as looked_up
           from ledger.scrub s
           join pg_attribute a on a.attrelid = format('ledger.%I', s.relation)::regclass
-         where a.attnum > 0 and not a.attisdropped and a.atttypid = 'bytea'::regtype
+         where a.attnum > 0 and not a.attisdropped and a.atttypid in ('bytea'::regtype, 'bytea[]'::regtype)
     loop
         execute format('alter table ledger.%I alter column %I set statistics %s',
                        v_column.relation, v_column.attname, case when v_column.looked_up then 1 else 0 end);
