@@ -3,7 +3,7 @@
     judge    the whole backup is authenticated, its keyring read, its target found empty     nothing is touched
     mark     from here on nothing is served, by whatever server (marker)
     load     schema, rows in one transaction, data keys, key files, anchors
-    tail     what came after: sites from their stream, administrative logs from the journal
+    tail     what came after: sites from their stream and the journal of erasures, administrative logs from that of acts
     compare  with the newest that anybody here knows: anchors, NATS, newer backups, orders, witnesses
     settle   orders, marks, API keys, closings as they were last; the act is recorded; who was erased since is again
     prove    the whole log is judged as an audit judges it
