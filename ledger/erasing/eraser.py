@@ -127,10 +127,15 @@ class Eraser:
         for job in jobs:
             waits = job.subject in held and job.level != "hold"
             groups.setdefault((waits, job.reason), []).append(job)
-        for _, group in sorted(groups.items(), key=lambda each: each[0][0]):
+        is_put_off = False
+        for (waits, _), group in sorted(groups.items(), key=lambda each: each[0][0]):
+            if waits and is_put_off:
+                continue
             for _ in range(config.ERASURE_ATTEMPTS):
                 if await self._erase(sites, administration, site, group):
                     break
+            else:
+                is_put_off = True
 
     async def _erase(self, sites: SiteRegistry, administration: Administration, site: Site, jobs: list[Job]) -> bool:
         """False: something was recorded or erased meanwhile, and it is to be gathered again."""

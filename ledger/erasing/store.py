@@ -74,7 +74,7 @@ select r.id, r.subject, r.is_account, r.level, r.reason, r.evidence, r.hold_for,
    and (cardinality(r.awaits) = 0 or cardinality(r.awaits) >
         (select count(*) from ledger.block b
           where b.site_id = r.site_id and b.subject = any (r.awaits) and b.state = 'restricted'))
- order by r.due_ms, r.id limit $2
+ order by r.level <> 'hold', r.due_ms, r.id limit $2
 """
 _JOB = """
 select r.id, r.level, r.reason, r.status, r.requested_ms, r.due_ms, r.ended_ms, r.evidence, r.act, r.events, r.sealed,
@@ -160,7 +160,7 @@ async def waiting(pool: asyncpg.Pool) -> list[Waiting]:
 
 
 async def jobs(pool: asyncpg.Pool, site_id: int, limit: int) -> list[Job]:
-    """The orders that wait, those that are due first, first."""
+    """The orders that wait: those to hold proof first (nobody could hold it later), then those that are due first."""
     return [Job(*row) for row in await ask(pool, _JOBS, site_id, limit)]
 
 

@@ -393,6 +393,26 @@ async def test_proof_is_held_under_a_key_of_its_own_that_goes_with_it(
         await shop.service.erasures.open_held(shop.site, status.id, "court-order-4", COUNSEL)
 
 
+async def test_an_order_waits_while_proof_of_the_same_person_could_not_be_held_yet(
+    shop: Shop, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visitor = new_visitor()
+    await shop.record(grant(visitor=visitor))
+    ordered = [await order(shop, visitor), await order(shop, visitor, level="hold")]
+    erased: list[list[str]] = []
+
+    async def overtaken(eraser: Eraser, *arguments: Any) -> bool:
+        erased.append([job.level for job in arguments[-1]])
+        return False
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Eraser, "_erase", overtaken)
+        await carry_out(shop, settings)
+    assert erased == [["hold"]] * config.ERASURE_ATTEMPTS
+    await carry_out(shop, settings)
+    assert [(await shop.service.erasures.status(shop.site, one.id)).held for one in ordered] == [1, 1]
+
+
 async def test_proof_outlives_a_further_order_until_it_is_let_go(shop: Shop, settings: Settings) -> None:
     """It is held for a claim: an order that says nothing of the claim leaves it, and says so."""
     visitor = new_visitor()
