@@ -7,7 +7,7 @@ import secrets
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -162,9 +162,9 @@ async def running_api(
             yield Api(f"http://{host}:{port}", founded.publishable, founded.secret, scoped, other.secret, settings)
 
 
-@pytest.fixture(scope="session")
-def api(postgres: Postgres, template_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """The session's server, on a thread and an event loop of its own."""
+@contextmanager
+def api_on_a_thread(postgres: Postgres, template_database: str, keys_dir: Path) -> Iterator[Api]:
+    """A server on a thread and an event loop of its own."""
     ready: Future[Api] = Future()
     stop: Future[Callable[[], Any]] = Future()
 
@@ -175,7 +175,7 @@ def api(postgres: Postgres, template_database: str, tmp_path_factory: pytest.Tem
         async with fresh_database(postgres, template_database) as url:
             settings = Settings(
                 database_url=url,
-                keys_dir=tmp_path_factory.mktemp("server") / "keys",
+                keys_dir=keys_dir,
                 master_secret=secrets.token_bytes(32),
                 origin_prefix="ledger.test",
                 demo=Path("credentials.json"),
@@ -200,6 +200,13 @@ def api(postgres: Postgres, template_database: str, tmp_path_factory: pytest.Tem
     finally:
         stop.result(10)()
         thread.join(60)
+
+
+@pytest.fixture(scope="session")
+def api(postgres: Postgres, template_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """The session's server."""
+    with api_on_a_thread(postgres, template_database, tmp_path_factory.mktemp("server") / "keys") as running:
+        yield running
 
 
 @pytest_asyncio.fixture

@@ -7,6 +7,7 @@ needs a published version) makes a well-formed request fail with 422: that is ac
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ import schemathesis
 from schemathesis.config import SchemathesisConfig
 from schemathesis.specs.openapi.checks import negative_data_rejection
 
-from tests.contract.conftest import SITE, Api
+from ledger.embedded.postgres import Postgres
+from tests.contract.conftest import SITE, Api, api_on_a_thread
 from tests.contract.test_openapi import CONTRACT
 
 MAX_EXAMPLES = 10
@@ -56,6 +58,13 @@ CONFIG = SchemathesisConfig.from_dict(
 def ndjson(_: schemathesis.SerializationContext, value: Any) -> bytes:
     """A body of one line, which is what a test makes of it: an event in JSON, or any text."""
     return value.encode("utf-8", "surrogatepass") if isinstance(value, str) else json.dumps(value).encode()
+
+
+@pytest.fixture(scope="module")
+def api(postgres: Postgres, template_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """A server of its own: the contract's example visitor is erased here, and other tests record for them."""
+    with api_on_a_thread(postgres, template_database, tmp_path_factory.mktemp("schema") / "keys") as running:
+        yield running
 
 
 @pytest.fixture
