@@ -43,8 +43,8 @@ select relname || ':' || (n_tup_ins + n_tup_upd + n_tup_del) from pg_catalog.pg_
  where schemaname = 'ledger' and relname = any ($1) order by relname
 """
 
-# Of entries that the log lost (their seqs are negative). A subject is known as long as something is left of it. What will
-# be held anew is not held twice.
+# Of entries that the log lost (their seqs are negative). A subject is known as long as something is left of it. What
+# will be held anew is not held twice.
 _ASIDE = """
 select x.site_id, x.erasure, s.origin, -x.seq as seq, r.subject is not null as known
   from ledger.erasure_entry x join ledger.site s using (site_id)
