@@ -7,8 +7,9 @@ these the **winner** is the one that counts latest; at one time a denial goes be
 denials do not count against a grant:
 
     by signal   one that a GPC signal made, against an earlier grant that was made under the signal and still holds
-    barred      one made after a grant that still holds, where every version from the one that the grant cites to the
-                one in force says that the purpose cannot be withdrawn (`withdrawable: false`); a mark is never barred
+    barred      one made after a grant that still holds, when the version that the grant cites was in force, where every
+                version from that one to the one in force says that the purpose cannot be withdrawn
+                (`withdrawable: false`); a mark is never barred
 
 The first rule that applies answers:
 
@@ -159,7 +160,7 @@ class View:
             wins = beats(grant, denial)
         if wins:
             return Side("granted", grant, denial, lapse, until_ms)
-        if denial is not mark and self.terms.standing(heard.name, grant.version).barred:
+        if denial is not None and denial is not mark and self.terms.bars(grant, heard.name, denial):
             lapse, until_ms = self.terms.lapse(grant, heard.name, self.at_ms)
             if lapse is None and self.confirms(grant):
                 if beats(grant, mark):

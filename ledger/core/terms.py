@@ -105,6 +105,15 @@ class Terms:
         until_ms = min([renewal.after(grant.effective_ms) for renewal in standing.renewals])
         return ("expired" if until_ms <= at_ms else None), until_ms
 
+    def bars(self, grant: Act, name: str, denial: Act) -> bool:
+        """Whether a grant of `name` may not be withdrawn by a denial after it. One made before the cited version was in
+        force stands: nothing had said then that it would not count, and time alone makes no grant of a denial.
+        """
+        if not self.standing(name, grant.version).barred:
+            return False
+        cited = None if grant.version is None else self.history.order_of(grant.version)
+        return cited is not None and self.history.effects_ms[cited] <= denial.effective_ms
+
     def standing(self, name: str, version: str | None) -> Standing:
         """What became of grants of `name` that cite `version`."""
         found = self._standings.get((name, version))

@@ -220,11 +220,13 @@ class Replay:
             ends.append(add(own or document.renew_after, act.effective_ms))
         return "expired" if min(ends) <= self.ask.at_ms else None
 
-    def is_barred(self, grant: NaiveAct, names: list[str]) -> bool:
+    def is_barred(self, grant: NaiveAct, denial: NaiveAct, names: list[str]) -> bool:
         """Whether no version lets it be withdrawn. Asked of grants that hold alone, whose version is known."""
         assert grant.recorded is not None
         numbers = [v.document.version for v in self.versions]
         cited = numbers.index(str(grant.recorded.event.policy_version))
+        if denial.effective_ms < self.versions[cited].effect_ms:
+            return False
         for i in {cited, self.index, *range(cited, self.index + 1)}:
             document = self.versions[i].document
             called = [grant.name] if i == cited else names_in(document, names, grant.name)
@@ -249,7 +251,7 @@ class Replay:
             holds = self.lapse(grant, names) is None and (
                 by_guardian or all(need.decision == "granted" for need in needs)
             )
-            if holds and self.is_barred(grant, names):
+            if holds and self.is_barred(grant, acts[-1], names):
                 left = [act for act in acts if act.recorded is None or not act[:3] > grant[:3]]
                 return left[-1], True
         return (acts[-1] if acts else None), False

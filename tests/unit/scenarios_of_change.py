@@ -330,6 +330,23 @@ BARS = (
         ),
     ),
     Scenario(
+        "A denial made before the version that the grant cites was in force is not barred once it is",
+        (event(10, "02-10", "+contract", cites="2"), event(11, "02-20", "-contract")),
+        (
+            Moment("02-20", WITHDRAWN, purpose="contract"),
+            Moment("03-02", WITHDRAWN, purpose="contract"),
+        ),
+        (
+            version("1", "01-01", purposes={"contract": {}}),
+            version(
+                "2",
+                "03-01",
+                policy={"notMaterial": {"contract": "Said in advance."}},
+                purposes={"contract": FOR_GOOD},
+            ),
+        ),
+    ),
+    Scenario(
         "A suppression mark is never barred",
         (event(10, "02-01", "+contract"), event(11, "04-01", "-contract", by="withdraw")),
         (
