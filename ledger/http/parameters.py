@@ -20,10 +20,7 @@ from ledger.core.event import (
     MAX_PURPOSES,
     AnyTime,
     EventId,
-    Language,
     PurposeId,
-    Region,
-    Version,
     VisitorId,
     matches,
     parse_time,
@@ -111,20 +108,22 @@ def seq_or_time(parameters: MultiMapping[str], name: str) -> tuple[int | None, b
         raise InputRefused(error.kind, f"{error.detail} Or it is the seq of an entry, like 42.") from error
 
 
+def _formed(parameters: MultiMapping[str], name: str, form: forms.Form) -> str | None:
+    """A text of this form, or None where it is left out."""
+    text = parameters.get(name)
+    if text is not None and not form.fits(text):
+        raise InputRefused("invalid-parameter", f"{name} is {form.expected}.")
+    return text
+
+
 def version(parameters: MultiMapping[str], name: str) -> str | None:
     """A version of the policy."""
-    text = parameters.get(name)
-    if text is not None and not matches(Version, text):
-        raise InputRefused("invalid-parameter", f"{name} is {forms.VERSION.expected}.")
-    return text
+    return _formed(parameters, name, forms.VERSION)
 
 
 def region(parameters: MultiMapping[str]) -> str | None:
     """An ISO 3166-1 or -2 code."""
-    text = parameters.get("region")
-    if text is not None and not matches(Region, text):
-        raise InputRefused("invalid-parameter", f"region is {forms.REGION.expected}.")
-    return text
+    return _formed(parameters, "region", forms.REGION)
 
 
 def gpc(request: web.Request, parameters: MultiMapping[str]) -> bool:
@@ -143,10 +142,7 @@ def word(parameters: MultiMapping[str], name: str, words: Sequence[Word]) -> Wor
 
 def language(parameters: MultiMapping[str]) -> str | None:
     """A tag of BCP 47."""
-    text = parameters.get("language")
-    if text is not None and not matches(Language, text):
-        raise InputRefused("invalid-parameter", f"language is {forms.LANGUAGE.expected}.")
-    return text
+    return _formed(parameters, "language", forms.LANGUAGE)
 
 
 def flag(parameters: MultiMapping[str], name: str) -> bool:
